@@ -1,1 +1,9 @@
-//! storage
+//! One core's disk: aligned memory, the `Disk` seam and its implementations, and the logs built on them.
+//!
+//! Owns every byte that Corelane keeps on disk. Never knows topics' policies, networks or clients, never
+//! reads a clock, and never shares anything between cores: whatever lives here belongs to the core that
+//! made it, and most of it is `!Send`.
+#![deny(unsafe_code)]
+
+pub mod disk;
+pub mod memory;
