@@ -1,1 +1,7 @@
-//! broker
+//! The broker: connections, routing between cores, partitions, controller, configuration.
+//!
+//! Deciding code ([`config`], `controller`, `lane`, `metadata`) is plain state machines that take
+//! time and input as arguments and hand out effects; it runs in tests without a kernel. The shell
+//! around it owns sockets, rings and executors.
+
+pub mod config;

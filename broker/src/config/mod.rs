@@ -1,0 +1,228 @@
+//! The broker's configuration: plain data, its keys, and how a file, the environment and flags
+//! are read into it.
+//!
+//! Owns every key with its unit, range and default. Never opens a file, never reads the process's
+//! environment: both come in as values. Read once before any core starts, then shared unchanged.
+//!
+//! `docs/corelane.example.toml` documents every key; a test holds it against this module.
+
+mod error;
+mod keys;
+mod limits;
+mod load;
+mod value;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+pub use error::{ConfigError, Origin};
+pub use limits::{
+    FRAME_OVERHEAD_BYTES, Limits, METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX,
+    TOPICS_PER_REQUEST_MAX,
+};
+pub use load::{ConfigFile, ConfigSources};
+pub use value::{format_bytes, parse_bytes, parse_millis};
+
+/// All settings of one broker.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BrokerConfig {
+    /// Where it is, and what runs it.
+    pub server: ServerConfig,
+    /// Defaults of topics, and how logs are kept.
+    pub log: LogDefaults,
+    /// The journal of each store.
+    pub journal: JournalConfig,
+    /// The memory of each core.
+    pub memory: MemoryConfig,
+    /// What clients may ask for and a core may hold.
+    pub limits: Limits,
+    /// What the broker says about itself.
+    pub logging: LoggingConfig,
+}
+
+/// The keys at the top of the file: identity, addresses, cores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Directory that holds everything the broker keeps.
+    pub data_dir: PathBuf,
+    /// The bootstrap address; every core also listens on a port of its own of the same address.
+    pub listen: SocketAddr,
+    /// Host that clients are told to connect to; `None`: the address of `listen`.
+    pub advertised_host: Option<String>,
+    /// Number of this broker.
+    pub broker_id: u32,
+    /// Cores that the broker runs on.
+    pub cores: CoreSelection,
+    /// Stores of a new data directory; 0: as many as cores. An existing one keeps its number.
+    pub stores: u16,
+    /// Allows to listen beyond loopback although nobody is authenticated.
+    pub insecure: bool,
+    /// Longest time that a shutdown waits for requests in flight, in milliseconds.
+    pub shutdown_drain_ms: u32,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("corelane-data"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9500)),
+            advertised_host: None,
+            broker_id: 1,
+            cores: CoreSelection::All,
+            stores: 0,
+            insecure: false,
+            shutdown_drain_ms: 10_000,
+        }
+    }
+}
+
+/// Which cores the broker pins itself to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CoreSelection {
+    /// Every core that this process may run on.
+    #[default]
+    All,
+    /// The first so many of them; at least 1.
+    Count(u16),
+    /// Exactly these CPU numbers, in rising order.
+    List(Vec<u16>),
+}
+
+/// Defaults that a topic may override (Kafka's names with dots), and how segments are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogDefaults {
+    /// `segment.bytes`: size at which a partition's segment file is closed.
+    pub segment_bytes: u64,
+    /// `max.message.bytes`: largest batch of a topic, in bytes.
+    pub max_message_bytes: u32,
+    /// `flush.messages`: 0 answers a produce only once it is flushed; otherwise it is answered
+    /// from memory and flushed at the latest after so many records.
+    pub flush_messages: u64,
+    /// `flush.ms`: 0 answers a produce only once it is flushed; otherwise it is answered from
+    /// memory and flushed at the latest after this time.
+    pub flush_ms: u64,
+    /// Distance of the entries of a segment's offset index, in bytes.
+    pub index_interval_bytes: u32,
+    /// Flushed bytes of a partition that are written to its segment file at once.
+    pub spill_bytes: u32,
+    /// Segment files that one store keeps open.
+    pub open_files_max: u32,
+}
+
+impl Default for LogDefaults {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1024 * 1024 * 1024,
+            max_message_bytes: 8 * 1024 * 1024,
+            flush_messages: 0,
+            flush_ms: 0,
+            index_interval_bytes: 64 * 1024,
+            spill_bytes: 1024 * 1024,
+            open_files_max: 512,
+        }
+    }
+}
+
+/// The journal of one store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// Size of one journal file.
+    pub file_bytes: u64,
+    /// Journal files that a store may grow to.
+    pub files_max: u32,
+    /// Waiting bytes at which a further commit group starts while others are being written.
+    pub group_bytes_min: u32,
+    /// Largest commit group; a single larger batch makes a group of its own.
+    pub group_bytes_max: u32,
+    /// Commit groups that may be written at the same time.
+    pub groups_in_flight: u32,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 * 1024 * 1024,
+            files_max: 4,
+            group_bytes_min: 64 * 1024,
+            group_bytes_max: 1024 * 1024,
+            groups_in_flight: 8,
+        }
+    }
+}
+
+/// The memory of one core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// What tails, journals, receive buffers, read-ahead and unsent replies of one core may take
+    /// together.
+    pub per_core_bytes: u64,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self {
+            per_core_bytes: 512 * 1024 * 1024,
+        }
+    }
+}
+
+/// How the broker logs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LoggingConfig {
+    /// Form of a log line.
+    pub format: LogFormat,
+    /// Least level that is written.
+    pub level: LogLevel,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Least level that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// What the broker could not do.
+    Error,
+    /// What someone should look at.
+    Warn,
+    /// Starts, stops, topics.
+    #[default]
+    Info,
+    /// Connections and decisions.
+    Debug,
+    /// Every request.
+    Trace,
+}
+
+impl LogFormat {
+    /// The name that the configuration file uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl LogLevel {
+    /// The name that the configuration file uses.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
