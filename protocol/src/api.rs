@@ -1,0 +1,105 @@
+//! The requests by number, and the versions of each that this build speaks.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// A request's kind. The numbers are part of the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u16)]
+pub enum ApiKey {
+    /// Which requests and versions the broker speaks; the first exchange.
+    ApiVersions = 0,
+    /// Brokers, cores and their addresses, topics and leaders.
+    Metadata = 1,
+    /// Appends batches.
+    Produce = 2,
+    /// Reads batches, waiting for them if need be.
+    Fetch = 3,
+    /// The earliest and the latest offset.
+    ListOffsets = 4,
+    /// Creates topics.
+    CreateTopics = 5,
+    /// Deletes topics.
+    DeleteTopics = 6,
+    /// Settings, placement and sizes of topics.
+    DescribeTopics = 7,
+}
+
+impl ApiKey {
+    /// Every request, in the order of the numbers.
+    pub const ALL: &'static [Self] = &[
+        Self::ApiVersions,
+        Self::Metadata,
+        Self::Produce,
+        Self::Fetch,
+        Self::ListOffsets,
+        Self::CreateTopics,
+        Self::DeleteTopics,
+        Self::DescribeTopics,
+    ];
+
+    /// The request with this number.
+    pub fn from_u16(number: u16) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The number on the wire.
+    pub const fn as_u16(self) -> u16 {
+        self as u16
+    }
+
+    /// The name in documents and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ApiVersions => "ApiVersions",
+            Self::Metadata => "Metadata",
+            Self::Produce => "Produce",
+            Self::Fetch => "Fetch",
+            Self::ListOffsets => "ListOffsets",
+            Self::CreateTopics => "CreateTopics",
+            Self::DeleteTopics => "DeleteTopics",
+            Self::DescribeTopics => "DescribeTopics",
+        }
+    }
+
+    /// The version in which this build sends the request.
+    pub const fn version(self) -> u16 {
+        *versions(self).end()
+    }
+}
+
+impl fmt::Display for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// The versions of a request that this build encodes and decodes.
+pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
+    match api_key {
+        ApiKey::ApiVersions
+        | ApiKey::Metadata
+        | ApiKey::Produce
+        | ApiKey::Fetch
+        | ApiKey::ListOffsets
+        | ApiKey::CreateTopics
+        | ApiKey::DeleteTopics
+        | ApiKey::DescribeTopics => 1..=1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_back() {
+        for (index, key) in ApiKey::ALL.iter().enumerate() {
+            assert_eq!(usize::from(key.as_u16()), index);
+            assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
+            assert!(versions(*key).contains(&key.version()));
+        }
+        assert_eq!(ApiKey::from_u16(8), None);
+        assert_eq!(ApiKey::from_u16(u16::MAX), None);
+    }
+}

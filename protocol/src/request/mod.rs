@@ -1,0 +1,138 @@
+//! What a client asks. One file per request; each owns its body's layout.
+//!
+//! Bodies are read in place where they carry batches, so that a broker copies
+//! them once, into the partition's tail.
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod describe_topics;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+pub use api_versions::ApiVersionsRequest;
+pub use create_topics::{CreateTopicsRequest, NewTopic};
+pub use delete_topics::DeleteTopicsRequest;
+pub use describe_topics::DescribeTopicsRequest;
+pub use fetch::{FetchEntry, FetchRequest};
+pub use list_offsets::{ListOffsetsEntry, ListOffsetsRequest, OffsetPosition};
+pub use metadata::MetadataRequest;
+pub use produce::{Acks, ProduceEntry, ProduceRequest};
+
+use crate::api::{ApiKey, versions};
+use crate::frame::{RequestFlags, RequestHeader};
+use crate::ids::CorrelationId;
+use crate::wire::{DecodeError, EncodeError, Reader};
+
+/// A request's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// See [`ApiVersionsRequest`].
+    ApiVersions(ApiVersionsRequest),
+    /// See [`MetadataRequest`].
+    Metadata(MetadataRequest),
+    /// See [`ProduceRequest`].
+    Produce(ProduceRequest<'a>),
+    /// See [`FetchRequest`].
+    Fetch(FetchRequest),
+    /// See [`ListOffsetsRequest`].
+    ListOffsets(ListOffsetsRequest),
+    /// See [`CreateTopicsRequest`].
+    CreateTopics(CreateTopicsRequest),
+    /// See [`DeleteTopicsRequest`].
+    DeleteTopics(DeleteTopicsRequest),
+    /// See [`DescribeTopicsRequest`].
+    DescribeTopics(DescribeTopicsRequest),
+}
+
+impl<'a> Request<'a> {
+    /// Reads the body of a request.
+    ///
+    /// # Errors
+    /// An unknown number or version, or a body that does not follow its layout.
+    pub fn decode(api_key: u16, api_version: u16, body: &'a [u8]) -> Result<Self, DecodeError> {
+        let api_key = known_api(api_key, api_version)?;
+        let mut reader = Reader::new(body);
+        let r = &mut reader;
+        let request = match api_key {
+            ApiKey::ApiVersions => Self::ApiVersions(ApiVersionsRequest::decode(r)?),
+            ApiKey::Metadata => Self::Metadata(MetadataRequest::decode(r)?),
+            ApiKey::Produce => Self::Produce(ProduceRequest::decode(r)?),
+            ApiKey::Fetch => Self::Fetch(FetchRequest::decode(r)?),
+            ApiKey::ListOffsets => Self::ListOffsets(ListOffsetsRequest::decode(r)?),
+            ApiKey::CreateTopics => Self::CreateTopics(CreateTopicsRequest::decode(r)?),
+            ApiKey::DeleteTopics => Self::DeleteTopics(DeleteTopicsRequest::decode(r)?),
+            ApiKey::DescribeTopics => Self::DescribeTopics(DescribeTopicsRequest::decode(r)?),
+        };
+        reader.finish()?;
+        Ok(request)
+    }
+
+    /// Appends the request as one frame, in the version of [`ApiKey::version`].
+    ///
+    /// # Errors
+    /// A text, an array or the frame is too long, or a batch is not padded;
+    /// `out` is as it was then.
+    pub fn encode(
+        &self,
+        correlation_id: CorrelationId,
+        flags: RequestFlags,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        if let Self::Produce(produce) = self {
+            produce.encode_head(correlation_id, flags, out)?;
+            for entry in &produce.entries {
+                out.extend_from_slice(entry.batch);
+            }
+            return Ok(());
+        }
+        RequestHeader::write_frame(
+            out,
+            self.api_key(),
+            correlation_id,
+            flags,
+            0,
+            |w| match self {
+                Self::ApiVersions(request) => request.encode(w),
+                Self::Metadata(request) => request.encode(w),
+                Self::Produce(_) => unreachable!("written above"),
+                Self::Fetch(request) => request.encode(w),
+                Self::ListOffsets(request) => request.encode(w),
+                Self::CreateTopics(request) => request.encode(w),
+                Self::DeleteTopics(request) => request.encode(w),
+                Self::DescribeTopics(request) => request.encode(w),
+            },
+        )
+    }
+
+    /// The request's number.
+    pub const fn api_key(&self) -> ApiKey {
+        match self {
+            Self::ApiVersions(_) => ApiKey::ApiVersions,
+            Self::Metadata(_) => ApiKey::Metadata,
+            Self::Produce(_) => ApiKey::Produce,
+            Self::Fetch(_) => ApiKey::Fetch,
+            Self::ListOffsets(_) => ApiKey::ListOffsets,
+            Self::CreateTopics(_) => ApiKey::CreateTopics,
+            Self::DeleteTopics(_) => ApiKey::DeleteTopics,
+            Self::DescribeTopics(_) => ApiKey::DescribeTopics,
+        }
+    }
+}
+
+/// The request with this number, if this build speaks this version of it.
+pub(crate) fn known_api(api_key: u16, version: u16) -> Result<ApiKey, DecodeError> {
+    let api = ApiKey::from_u16(api_key).ok_or(DecodeError::UnknownApi { api_key })?;
+    let known = versions(api);
+    if known.contains(&version) {
+        return Ok(api);
+    }
+    Err(DecodeError::UnknownVersion {
+        api,
+        version,
+        first: *known.start(),
+        last: *known.end(),
+    })
+}

@@ -1,0 +1,142 @@
+//! What a broker answers. One file per response; each owns its body's layout.
+
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod describe_topics;
+mod fetch;
+mod list_offsets;
+mod metadata;
+mod produce;
+
+pub use api_versions::{ApiVersionsResponse, SupportedApi};
+pub use create_topics::{CreateTopicsResponse, CreatedTopic};
+pub use delete_topics::{DeleteTopicsResponse, DeletedTopic};
+pub use describe_topics::{
+    ConfigSource, DescribeTopicsResponse, DescribedPartition, DescribedTopic, PartitionState,
+    TopicConfigEntry, TopicDescription,
+};
+pub use fetch::{
+    FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead, FetchedHead,
+};
+pub use list_offsets::{ListOffsetsResponse, ListedEntry, ListedOffset};
+pub use metadata::{
+    BrokerMetadata, CoreAddress, MetadataResponse, PartitionMetadata, TopicMetadata,
+    TopicPartitions,
+};
+pub use produce::{Durability, ProduceResponse, ProducedEntry, Receipt};
+
+use crate::api::ApiKey;
+use crate::error::{ApiError, ErrorCode};
+use crate::frame::{ResponseHeader, ResponseMeta};
+use crate::request::known_api;
+use crate::wire::{DecodeError, EncodeError, Reader, api_error};
+
+/// A response's body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Response<'a> {
+    /// See [`ApiVersionsResponse`].
+    ApiVersions(ApiVersionsResponse),
+    /// See [`MetadataResponse`].
+    Metadata(MetadataResponse),
+    /// See [`ProduceResponse`].
+    Produce(ProduceResponse),
+    /// See [`FetchResponse`].
+    Fetch(FetchResponse<'a>),
+    /// See [`ListOffsetsResponse`].
+    ListOffsets(ListOffsetsResponse),
+    /// See [`CreateTopicsResponse`].
+    CreateTopics(CreateTopicsResponse),
+    /// See [`DeleteTopicsResponse`].
+    DeleteTopics(DeleteTopicsResponse),
+    /// See [`DescribeTopicsResponse`].
+    DescribeTopics(DescribeTopicsResponse),
+}
+
+impl<'a> Response<'a> {
+    /// Reads the body of a response: the answer, or the broker's refusal of the
+    /// whole request.
+    ///
+    /// # Errors
+    /// A body that does not follow its layout: the connection is of no more use.
+    pub fn decode(
+        header: &ResponseHeader,
+        body: &'a [u8],
+    ) -> Result<Result<Self, ApiError>, DecodeError> {
+        let mut reader = Reader::new(body);
+        let r = &mut reader;
+        if header.error_code != 0 {
+            let error = api_error(header.error_code, r.text()?);
+            reader.finish()?;
+            return Ok(Err(error));
+        }
+        let response = match known_api(header.api_key, header.api_version)? {
+            ApiKey::ApiVersions => Self::ApiVersions(ApiVersionsResponse::decode(r)?),
+            ApiKey::Metadata => Self::Metadata(MetadataResponse::decode(r)?),
+            ApiKey::Produce => Self::Produce(ProduceResponse::decode(r)?),
+            ApiKey::Fetch => Self::Fetch(FetchResponse::decode(r)?),
+            ApiKey::ListOffsets => Self::ListOffsets(ListOffsetsResponse::decode(r)?),
+            ApiKey::CreateTopics => Self::CreateTopics(CreateTopicsResponse::decode(r)?),
+            ApiKey::DeleteTopics => Self::DeleteTopics(DeleteTopicsResponse::decode(r)?),
+            ApiKey::DescribeTopics => Self::DescribeTopics(DescribeTopicsResponse::decode(r)?),
+        };
+        reader.finish()?;
+        Ok(Ok(response))
+    }
+
+    /// Appends the response as one frame. A response that no frame can hold
+    /// (a text beyond 65,535 bytes, 4 GiB in all) becomes an Internal error.
+    pub fn encode(&self, meta: &ResponseMeta, out: &mut Vec<u8>) {
+        if let Err(error) = self.try_encode(meta, out) {
+            let error = ApiError::new(ErrorCode::Internal, error.to_string());
+            encode_error(self.api_key().as_u16(), meta, &error, out);
+        }
+    }
+
+    /// The number of the request that this answers.
+    pub const fn api_key(&self) -> ApiKey {
+        match self {
+            Self::ApiVersions(_) => ApiKey::ApiVersions,
+            Self::Metadata(_) => ApiKey::Metadata,
+            Self::Produce(_) => ApiKey::Produce,
+            Self::Fetch(_) => ApiKey::Fetch,
+            Self::ListOffsets(_) => ApiKey::ListOffsets,
+            Self::CreateTopics(_) => ApiKey::CreateTopics,
+            Self::DeleteTopics(_) => ApiKey::DeleteTopics,
+            Self::DescribeTopics(_) => ApiKey::DescribeTopics,
+        }
+    }
+
+    fn try_encode(&self, meta: &ResponseMeta, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        if let Self::Fetch(fetch) = self {
+            fetch.head()?.try_encode(meta, out)?;
+            for fetched in fetch
+                .entries
+                .iter()
+                .filter_map(|entry| entry.result.as_ref().ok())
+            {
+                out.extend_from_slice(fetched.batches);
+            }
+            return Ok(());
+        }
+        let api_key = self.api_key().as_u16();
+        ResponseHeader::write_frame(out, api_key, meta, 0, 0, |w| match self {
+            Self::ApiVersions(response) => response.encode(w),
+            Self::Metadata(response) => response.encode(w),
+            Self::Produce(response) => response.encode(w),
+            Self::Fetch(_) => unreachable!("written above"),
+            Self::ListOffsets(response) => response.encode(w),
+            Self::CreateTopics(response) => response.encode(w),
+            Self::DeleteTopics(response) => response.encode(w),
+            Self::DescribeTopics(response) => response.encode(w),
+        })
+    }
+}
+
+/// Appends the refusal of a whole request as one frame. `api_key` is the
+/// request's number, known or not.
+pub fn encode_error(api_key: u16, meta: &ResponseMeta, error: &ApiError, out: &mut Vec<u8>) {
+    let code = error.code.as_u16();
+    ResponseHeader::write_frame(out, api_key, meta, code, 0, |w| w.message(&error.message))
+        .expect("a message is cut to what a frame holds");
+}
