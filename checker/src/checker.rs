@@ -1,0 +1,382 @@
+//! The checker itself: takes events one by one, reports what can be judged at once, and judges
+//! order and completeness at the end. Time is near-linear in the number of events: each event
+//! costs a look-up, each complete read one walk over its partition.
+
+use std::collections::BTreeMap;
+
+use corelane_protocol::ids::{Offset, TopicPartition};
+
+use crate::digest::Digest;
+use crate::event::{Event, ProducerNumber, ReaderNumber, RecordNumber};
+use crate::order::{Copies, KeyHomes, OrderWalk};
+use crate::partition::{Moment, PartitionHistory, Receipt, Sight};
+use crate::reader::Read;
+use crate::verdict::Verdict;
+use crate::violation::Violation;
+
+/// What a workload may expect beyond the promises that always hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Every record is in the log at most once. Set for idempotent producers; without them, a
+    /// retry whose first attempt had arrived leaves a second copy, which is counted.
+    pub no_duplicates: bool,
+    /// All records of a key are in one partition. Unset for workloads that choose the partition.
+    pub keys_stay_in_one_partition: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            no_duplicates: false,
+            keys_stay_in_one_partition: true,
+        }
+    }
+}
+
+/// Judges one history.
+#[derive(Debug)]
+pub struct Checker {
+    rules: Rules,
+    now: Moment,
+    records: BTreeMap<RecordNumber, RecordHistory>,
+    senders: BTreeMap<Digest, Sender>,
+    partitions: BTreeMap<TopicPartition, PartitionHistory>,
+    reads: BTreeMap<(ReaderNumber, TopicPartition), Read>,
+    verdict: Verdict,
+}
+
+#[derive(Debug)]
+struct RecordHistory {
+    sequence: u64,
+    producer: ProducerNumber,
+    key: Option<Digest>,
+    content: Digest,
+    receipt: Option<(TopicPartition, Offset)>,
+    failed: bool,
+}
+
+/// Who sent certain bytes. When several records have the same bytes, a copy in the log cannot be
+/// told to be one or the other, so such records are judged by their receipts only.
+#[derive(Clone, Copy, Debug)]
+enum Sender {
+    One(RecordNumber),
+    Several,
+}
+
+impl Checker {
+    /// An empty history.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            now: Moment(0),
+            records: BTreeMap::new(),
+            senders: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            verdict: Verdict::default(),
+        }
+    }
+
+    /// Takes the next event.
+    pub fn observe(&mut self, event: Event) {
+        self.now.0 += 1;
+        match event {
+            Event::Sent {
+                record,
+                producer,
+                key,
+                content,
+            } => {
+                self.sent(record, producer, key, content);
+            }
+            Event::Acknowledged {
+                record,
+                partition,
+                offset,
+                durable,
+            } => {
+                self.acknowledged(record, partition, offset, durable);
+            }
+            Event::Failed { record } => self.failed(record),
+            Event::Unknown { record } => self.unknown(record),
+            Event::ReadStarted {
+                reader,
+                partition,
+                from,
+            } => {
+                let read = Read::new(reader, partition, self.now, from);
+                if self.reads.insert((reader, partition), read).is_some() {
+                    self.bad_history(format!("reader {} starts twice in {partition}", reader.0));
+                }
+            }
+            Event::Polled {
+                reader,
+                partition,
+                offset,
+                content,
+            } => {
+                self.polled(reader, partition, offset, content);
+            }
+            Event::ReadEnded { reader, partition } => self.read_ended(reader, partition),
+        }
+    }
+
+    /// Judges what needs the whole history and gives the verdict.
+    pub fn finish(mut self) -> Verdict {
+        self.judge_reads_by_offset();
+        self.judge_receipts_by_offset();
+        self.verdict
+    }
+
+    fn sent(
+        &mut self,
+        record: RecordNumber,
+        producer: ProducerNumber,
+        key: Option<Digest>,
+        content: Digest,
+    ) {
+        self.verdict.counts.sent += 1;
+        let sequence = self.now.0;
+        let history = RecordHistory {
+            sequence,
+            producer,
+            key,
+            content,
+            receipt: None,
+            failed: false,
+        };
+        if self.records.insert(record, history).is_some() {
+            self.bad_history(format!("record {} is sent twice", record.0));
+        }
+        self.senders
+            .entry(content)
+            .and_modify(|sender| *sender = Sender::Several)
+            .or_insert(Sender::One(record));
+    }
+
+    fn acknowledged(
+        &mut self,
+        record: RecordNumber,
+        partition: TopicPartition,
+        offset: Offset,
+        durable: bool,
+    ) {
+        let Some(history) = self.records.get_mut(&record) else {
+            return self.bad_history(format!(
+                "record {} is acknowledged but never sent",
+                record.0
+            ));
+        };
+        if history.failed {
+            return self.bad_history(format!("record {} is acknowledged and refused", record.0));
+        }
+        match history.receipt.replace((partition, offset)) {
+            Some(first) if first != (partition, offset) => {
+                let second = (partition, offset);
+                self.verdict.add(Violation::AcknowledgedTwice {
+                    record,
+                    first,
+                    second,
+                });
+                return;
+            }
+            Some(_) => return,
+            None if durable => self.verdict.counts.acknowledged_durable += 1,
+            None => self.verdict.counts.acknowledged_memory += 1,
+        }
+        // A receipt from memory may be taken back by a crash, and its offset given to another.
+        if !durable {
+            return;
+        }
+        let content = history.content;
+        let receipt = Receipt {
+            record,
+            content,
+            at: self.now,
+            verified: false,
+        };
+        let partition_history = self.partitions.entry(partition).or_default();
+        if let Some(earlier) = partition_history.receipts.insert(offset, receipt) {
+            let (first, second) = (earlier.record, record);
+            self.verdict.add(Violation::OffsetIssuedTwice {
+                partition,
+                offset,
+                first,
+                second,
+            });
+        }
+        if partition_history
+            .sights
+            .get(&offset)
+            .is_some_and(|sight| sight.content != content)
+        {
+            self.verdict.add(Violation::AcknowledgedContentDiffers {
+                record,
+                partition,
+                offset,
+            });
+        }
+    }
+
+    fn failed(&mut self, record: RecordNumber) {
+        match self.records.get_mut(&record) {
+            Some(history) if history.receipt.is_none() => {
+                history.failed = true;
+                self.verdict.counts.failed += 1;
+            }
+            Some(_) => self.bad_history(format!("record {} is refused after a receipt", record.0)),
+            None => self.bad_history(format!("record {} is refused but never sent", record.0)),
+        }
+    }
+
+    fn unknown(&mut self, record: RecordNumber) {
+        self.verdict.counts.unknown += 1;
+        if !self.records.contains_key(&record) {
+            self.bad_history(format!("record {} is unknown but never sent", record.0));
+        }
+    }
+
+    fn polled(
+        &mut self,
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        offset: Offset,
+        content: Digest,
+    ) {
+        self.verdict.counts.polled += 1;
+        let Some(read) = self.reads.get_mut(&(reader, partition)) else {
+            return self.bad_history(format!("reader {} polls {partition} unstarted", reader.0));
+        };
+        read.poll(offset, &mut self.verdict);
+
+        let history = self.partitions.entry(partition).or_default();
+        let receipt = history.receipts.get(&offset);
+        if let Some(receipt) = receipt.filter(|receipt| receipt.content != content) {
+            let record = receipt.record;
+            self.verdict.add(Violation::AcknowledgedContentDiffers {
+                record,
+                partition,
+                offset,
+            });
+        }
+        match history.sights.get(&offset) {
+            Some(sight) if sight.content != content => {
+                let (first, second) = (sight.reader, reader);
+                self.verdict.add(Violation::TwoContents {
+                    partition,
+                    offset,
+                    first,
+                    second,
+                });
+            }
+            Some(_) => {}
+            None => {
+                self.verdict.counts.offsets_read += 1;
+                history.sights.insert(
+                    offset,
+                    Sight {
+                        content,
+                        reader,
+                        at: self.now,
+                    },
+                );
+            }
+        }
+        if !self.senders.contains_key(&content) {
+            self.verdict
+                .add(Violation::NobodySent { partition, offset });
+        }
+    }
+
+    fn read_ended(&mut self, reader: ReaderNumber, partition: TopicPartition) {
+        let Some(read) = self.reads.remove(&(reader, partition)) else {
+            return self.bad_history(format!("reader {} ends {partition} unstarted", reader.0));
+        };
+        self.verdict.counts.reads += 1;
+        read.end(
+            self.partitions.entry(partition).or_default(),
+            &mut self.verdict,
+        );
+    }
+
+    /// First copies in order, second copies, keys at home, nothing that was refused.
+    fn judge_reads_by_offset(&mut self) {
+        let mut copies = Copies::default();
+        let mut homes = KeyHomes::default();
+        for (&partition, partition_history) in &self.partitions {
+            let mut walk = OrderWalk::default();
+            for (&offset, sight) in &partition_history.sights {
+                let Some(&Sender::One(record)) = self.senders.get(&sight.content) else {
+                    continue;
+                };
+                let history = &self.records[&record];
+                if history.failed {
+                    let refused = Violation::FailedButRead {
+                        record,
+                        partition,
+                        offset,
+                    };
+                    self.verdict.add(refused);
+                }
+                if let Some(key) = history
+                    .key
+                    .filter(|_| self.rules.keys_stay_in_one_partition)
+                {
+                    homes.find(key, record, partition, &mut self.verdict);
+                }
+                if let Some((_, first)) = copies.find(record, partition, offset) {
+                    self.verdict.counts.duplicates += 1;
+                    if self.rules.no_duplicates {
+                        let second = offset;
+                        self.verdict.add(Violation::Duplicate {
+                            record,
+                            partition,
+                            first,
+                            second,
+                        });
+                    }
+                    continue;
+                }
+                if let Some(overtaken_by) = walk.meet(history.producer, history.sequence, record) {
+                    let violation = Violation::ReadOutOfOrder {
+                        partition,
+                        offset,
+                        record,
+                        overtaken_by,
+                    };
+                    self.verdict.add(violation);
+                }
+            }
+        }
+    }
+
+    /// Receipts in order, and each one looked for by a complete read.
+    fn judge_receipts_by_offset(&mut self) {
+        for (&partition, partition_history) in &self.partitions {
+            let mut walk = OrderWalk::default();
+            for (&offset, receipt) in &partition_history.receipts {
+                let record = receipt.record;
+                let history = &self.records[&record];
+                if let Some(overtaken_by) = walk.meet(history.producer, history.sequence, record) {
+                    self.verdict.add(Violation::AcknowledgedOutOfOrder {
+                        partition,
+                        offset,
+                        record,
+                        overtaken_by,
+                    });
+                }
+                if !receipt.verified {
+                    self.verdict.add(Violation::NeverReadBack {
+                        record,
+                        partition,
+                        offset,
+                    });
+                }
+            }
+        }
+    }
+
+    fn bad_history(&mut self, what: String) {
+        self.verdict.add(Violation::BadHistory(what));
+    }
+}

@@ -1,0 +1,85 @@
+//! What an observer can write down about a run.
+
+use corelane_protocol::ids::{Offset, TopicPartition};
+
+use crate::digest::Digest;
+
+/// One record of the workload, numbered by the observer. A retry of the same record keeps its
+/// number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordNumber(pub u64);
+
+/// One sender whose records into a partition have an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerNumber(pub u32);
+
+/// One pass of one consumer. A consumer that seeks back is a new reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReaderNumber(pub u32);
+
+/// One thing that the observer saw. Events are given in the order in which the observer saw them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The producer was handed the record. Written down before the first byte leaves.
+    Sent {
+        /// The record.
+        record: RecordNumber,
+        /// Who sends it. Records of one producer are sent in the order of their `Sent` events.
+        producer: ProducerNumber,
+        /// Its key, if it has one.
+        key: Option<Digest>,
+        /// Key and value together.
+        content: Digest,
+    },
+    /// The broker said that the record is in the log.
+    Acknowledged {
+        /// The record.
+        record: RecordNumber,
+        /// Where it is.
+        partition: TopicPartition,
+        /// Its offset there.
+        offset: Offset,
+        /// Whether the receipt promised that it survives a crash. A receipt from memory promises
+        /// nothing that is checked here.
+        durable: bool,
+    },
+    /// The record was refused: it is certainly not in the log, and never will be.
+    Failed {
+        /// The record.
+        record: RecordNumber,
+    },
+    /// The sender gave up without an answer: the record may or may not be in the log. A timeout is
+    /// this, not a failure.
+    Unknown {
+        /// The record.
+        record: RecordNumber,
+    },
+    /// A reader begins at an offset. It is expected to see every offset from there on.
+    ReadStarted {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition it reads.
+        partition: TopicPartition,
+        /// The first offset it will accept.
+        from: Offset,
+    },
+    /// A reader was handed a record.
+    Polled {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition it reads.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: Offset,
+        /// Key and value together.
+        content: Digest,
+    },
+    /// The reader came to what the broker told it was the end of the log, at some moment after the
+    /// read started.
+    ReadEnded {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition it reads.
+        partition: TopicPartition,
+    },
+}

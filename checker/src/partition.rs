@@ -1,0 +1,36 @@
+//! What is known of one partition: who was acknowledged where, and what readers saw there.
+
+use std::collections::BTreeMap;
+
+use corelane_protocol::ids::Offset;
+
+use crate::digest::Digest;
+use crate::event::{ReaderNumber, RecordNumber};
+
+/// The position of an event in the history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(pub(crate) u64);
+
+/// A durable receipt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receipt {
+    pub(crate) record: RecordNumber,
+    pub(crate) content: Digest,
+    pub(crate) at: Moment,
+    /// Whether a complete read, begun after the receipt, has looked at this offset.
+    pub(crate) verified: bool,
+}
+
+/// The first sight of an offset.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sight {
+    pub(crate) content: Digest,
+    pub(crate) reader: ReaderNumber,
+    pub(crate) at: Moment,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct PartitionHistory {
+    pub(crate) receipts: BTreeMap<Offset, Receipt>,
+    pub(crate) sights: BTreeMap<Offset, Sight>,
+}

@@ -1,0 +1,112 @@
+//! One pass of one reader over one partition: it must see every offset once, in order, and at its
+//! end nothing may be missing that was promised or seen before it began.
+
+use std::collections::BTreeMap;
+
+use corelane_protocol::ids::{Offset, TopicPartition};
+
+use crate::event::ReaderNumber;
+use crate::partition::{Moment, PartitionHistory};
+use crate::verdict::Verdict;
+use crate::violation::Violation;
+
+#[derive(Debug)]
+pub(crate) struct Read {
+    reader: ReaderNumber,
+    partition: TopicPartition,
+    started: Moment,
+    from: Offset,
+    expected: Offset,
+    /// Offsets in order of size, since a poll that goes backwards is reported and not kept.
+    polled: Vec<Offset>,
+}
+
+impl Read {
+    pub(crate) fn new(
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        started: Moment,
+        from: Offset,
+    ) -> Self {
+        Self {
+            reader,
+            partition,
+            started,
+            from,
+            expected: from,
+            polled: Vec::new(),
+        }
+    }
+
+    /// Takes the next offset and reports it when it is not the one expected.
+    pub(crate) fn poll(&mut self, offset: Offset, verdict: &mut Verdict) {
+        let (reader, partition, expected) = (self.reader, self.partition, self.expected);
+        if offset < expected {
+            verdict.add(Violation::NonMonotonicPoll {
+                reader,
+                partition,
+                expected,
+                offset,
+            });
+            return;
+        }
+        if offset > expected {
+            verdict.add(Violation::Skipped {
+                reader,
+                partition,
+                expected,
+                offset,
+            });
+        }
+        self.polled.push(offset);
+        self.expected = offset.advance(1);
+    }
+
+    /// Ends the read: receipts and sights older than its beginning are looked up in what it saw.
+    pub(crate) fn end(&self, history: &mut PartitionHistory, verdict: &mut Verdict) {
+        let missing_receipts = self.missing(&mut history.receipts, |receipt| {
+            let due = receipt.at < self.started;
+            receipt.verified |= due;
+            due
+        });
+        for offset in &missing_receipts {
+            verdict.add(Violation::LostAcknowledged {
+                record: history.receipts[offset].record,
+                partition: self.partition,
+                offset: *offset,
+                reader: self.reader,
+            });
+        }
+        for offset in self.missing(&mut history.sights, |sight| sight.at < self.started) {
+            // A lost receipt has been reported; that it had been read too says nothing new.
+            if missing_receipts.binary_search(&offset).is_ok() {
+                continue;
+            }
+            verdict.add(Violation::Vanished {
+                partition: self.partition,
+                offset,
+                first: history.sights[&offset].reader,
+                second: self.reader,
+            });
+        }
+    }
+
+    /// The offsets of `known` that were due for this read and are not among those polled.
+    fn missing<T>(
+        &self,
+        known: &mut BTreeMap<Offset, T>,
+        is_due: impl Fn(&mut T) -> bool,
+    ) -> Vec<Offset> {
+        let mut polled = self.polled.iter().copied().peekable();
+        let mut missing = Vec::new();
+        for (offset, entry) in known.range_mut(self.from..) {
+            while polled.peek().is_some_and(|seen| seen < offset) {
+                polled.next();
+            }
+            if is_due(entry) && polled.peek() != Some(offset) {
+                missing.push(*offset);
+            }
+        }
+        missing
+    }
+}
