@@ -281,8 +281,8 @@ pub(super) static KEYS: &[Key] = &[
     key("limits.core_in_flight_bytes_max", |c| {
         bytes64(&mut c.limits.core_in_flight_bytes_max, MIB..=256 * GIB)
     }),
-    key("limits.core_connections_max", |c| {
-        count32(&mut c.limits.core_connections_max, 1..=1_000_000)
+    key("limits.connections_max", |c| {
+        count32(&mut c.limits.connections_max, 1..=1_000_000)
     }),
     key("limits.topics_max", |c| {
         count32(&mut c.limits.topics_max, 1..=1_000_000)

@@ -31,7 +31,7 @@ pub struct Limits {
     /// Request bytes received and not answered over all connections of one core.
     pub core_in_flight_bytes_max: u64,
     /// Open connections of one core.
-    pub core_connections_max: u32,
+    pub connections_max: u32,
     /// Topics of the broker.
     pub topics_max: u32,
     /// Partitions of one topic.
@@ -67,7 +67,7 @@ impl Default for Limits {
             connection_requests_max: 16_384,
             connection_reply_bytes_max: 16 * MIB,
             core_in_flight_bytes_max: 128 * MIB,
-            core_connections_max: 10_000,
+            connections_max: 10_000,
             topics_max: 10_000,
             topic_partitions_max: 10_000,
             partitions_max: 100_000,

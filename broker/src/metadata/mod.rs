@@ -1,0 +1,19 @@
+//! What the broker knows about its topics: the records of the metadata log, and the image they make.
+//!
+//! Owns the records' form, and the one `apply` that every core runs alike. Never writes the log,
+//! and never decides what becomes a record: that is the controller's. Each core has an image of
+//! its own.
+//!
+//! A change goes command → records → log → apply. What agrees on the log between brokers can stand
+//! between the controller and `apply` without either of them knowing.
+
+mod image;
+mod record;
+mod settings;
+
+pub use image::{ApplyError, MetadataImage, Placement, Topic};
+pub use record::{MetadataRecord, PLACEMENTS_PER_RECORD_MAX, RecordError};
+pub use settings::{DescribedSetting, EffectiveSettings, SettingSource, TopicSettings};
+
+/// The newest form of records that this build writes and reads. A log of a newer level is refused.
+pub const FEATURE_LEVEL: u16 = 1;

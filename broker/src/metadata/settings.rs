@@ -1,0 +1,384 @@
+//! The settings of a topic: which exist, what they may be, and what applies when one is absent.
+//!
+//! Names and meaning are Kafka's. Never decides what a setting does to a log; the store does.
+
+use corelane_protocol::{ApiError, ErrorCode};
+
+use crate::config::{
+    BrokerConfig, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes, parse_bytes,
+    parse_millis,
+};
+
+const SEGMENT_BYTES: &str = "segment.bytes";
+const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+const FLUSH_MESSAGES: &str = "flush.messages";
+const FLUSH_MS: &str = "flush.ms";
+const COMPRESSION_TYPE: &str = "compression.type";
+
+/// The names of all settings, as messages list them.
+const KNOWN: &str = "segment.bytes, max.message.bytes, flush.messages, flush.ms, compression.type";
+
+/// Least `segment.bytes`.
+const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// Greatest `segment.bytes`: positions within a segment are 32-bit.
+const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024 - 4096;
+/// What a segment holds beside its batches: its header block and the padding of its last one.
+const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
+/// Least `max.message.bytes`.
+const MAX_MESSAGE_BYTES_MIN: u64 = 1024;
+
+/// The settings that a topic has of its own; absent ones follow the broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicSettings {
+    /// Size at which a segment file is closed, in bytes.
+    pub segment_bytes: Option<u64>,
+    /// Largest batch, in bytes.
+    pub max_message_bytes: Option<u32>,
+    /// Records after which the log is flushed: 0 leaves it to `flush_ms`, 1 flushes every record
+    /// before it is acknowledged, more acknowledges from memory.
+    pub flush_messages: Option<u64>,
+    /// Milliseconds after which the log is flushed; 0: before it is acknowledged.
+    pub flush_ms: Option<u64>,
+}
+
+/// What applies to the partitions of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EffectiveSettings {
+    /// Size at which a segment file is closed, in bytes.
+    pub segment_bytes: u64,
+    /// Largest batch, in bytes.
+    pub max_message_bytes: u32,
+    /// `None`, together with `flush_ms`: an append is acknowledged once it is flushed.
+    pub flush_messages: Option<u64>,
+    /// See `flush_messages`.
+    pub flush_ms: Option<u64>,
+}
+
+impl EffectiveSettings {
+    /// Whether appends are acknowledged from memory.
+    pub fn is_weak(&self) -> bool {
+        self.flush_messages.is_some() || self.flush_ms.is_some()
+    }
+}
+
+/// Where the value of a setting comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SettingSource {
+    /// The topic's own setting.
+    Topic,
+    /// The broker's configuration.
+    Broker,
+    /// The built-in default.
+    Default,
+}
+
+/// One setting of a topic as it is described to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribedSetting {
+    /// Kafka's name of the setting.
+    pub key: &'static str,
+    /// The value that applies.
+    pub value: String,
+    /// Where it comes from.
+    pub source: SettingSource,
+}
+
+impl TopicSettings {
+    /// Reads settings as a client gives them: whole numbers, sizes such as `1 MiB`, durations such
+    /// as `1 s`.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the first setting that is unknown or impossible.
+    pub fn parse<'a>(
+        pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, ApiError> {
+        let mut settings = Self::default();
+        let mut seen = Vec::new();
+        for (key, value) in pairs {
+            if seen.contains(&key) {
+                return Err(invalid(format!("{key} is given twice")));
+            }
+            seen.push(key);
+            settings.set(key, value)?;
+        }
+        Ok(settings)
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<(), ApiError> {
+        if value.len() > TOPIC_CONFIG_VALUE_BYTES_MAX {
+            return Err(invalid(format!("the value of {key} is too long")));
+        }
+        let wrong = |problem: String| invalid(format!("{key}: {problem}"));
+        let bytes = |least: u64, most: u64| match parse_bytes(value) {
+            Ok(bytes) if (least..=most).contains(&bytes) => Ok(bytes),
+            Ok(_) => Err(wrong(format!(
+                "choose between {} and {}",
+                format_bytes(least),
+                format_bytes(most)
+            ))),
+            Err(problem) => Err(wrong(problem)),
+        };
+        match key {
+            SEGMENT_BYTES => {
+                self.segment_bytes = Some(bytes(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?);
+            }
+            MAX_MESSAGE_BYTES => {
+                let bytes = bytes(MAX_MESSAGE_BYTES_MIN, u64::from(u32::MAX))?;
+                self.max_message_bytes =
+                    Some(u32::try_from(bytes).expect("checked against u32::MAX"));
+            }
+            FLUSH_MESSAGES => {
+                let count = value.trim().parse();
+                self.flush_messages =
+                    Some(count.map_err(|_| wrong("write a whole number".to_owned()))?);
+            }
+            FLUSH_MS => self.flush_ms = Some(parse_millis(value).map_err(wrong)?),
+            COMPRESSION_TYPE if value == "producer" => {}
+            COMPRESSION_TYPE => {
+                return Err(wrong(
+                    "batches are kept as producers send them; the only value is producer"
+                        .to_owned(),
+                ));
+            }
+            _ => {
+                let shown: String = key.chars().take(64).collect();
+                return Err(invalid(format!(
+                    "unknown setting {shown:?}; known are {KNOWN}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the settings against each other and the broker's limits.
+    ///
+    /// # Errors
+    /// `InvalidConfig` saying what does not fit.
+    pub fn check(&self, config: &BrokerConfig) -> Result<(), ApiError> {
+        if let Some(batch) = self.max_message_bytes {
+            let most = config.limits.batch_bytes_max();
+            if batch > most {
+                return Err(invalid(format!(
+                    "{MAX_MESSAGE_BYTES}: {batch} is more than a request can hold ({}); raise limits.frame_bytes_max on the broker",
+                    format_bytes(u64::from(most))
+                )));
+            }
+            let segment = self.segment_bytes.unwrap_or(config.log.segment_bytes);
+            if u64::from(batch) + SEGMENT_OVERHEAD_BYTES > segment {
+                return Err(invalid(format!(
+                    "{MAX_MESSAGE_BYTES}: {batch} does not fit a segment of {segment} bytes with its 8 KiB of overhead; lower it or raise {SEGMENT_BYTES}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings as pairs, in a fixed order, in the form that [`TopicSettings::parse`] reads.
+    pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            (SEGMENT_BYTES, self.segment_bytes),
+            (MAX_MESSAGE_BYTES, self.max_message_bytes.map(u64::from)),
+            (FLUSH_MESSAGES, self.flush_messages),
+            (FLUSH_MS, self.flush_ms),
+        ];
+        let set = all
+            .into_iter()
+            .filter_map(|(key, value)| value.map(|value| (key, value)));
+        set.map(|(key, value)| (key, value.to_string())).collect()
+    }
+
+    /// What applies, given the broker's configuration.
+    pub fn effective(&self, config: &BrokerConfig) -> EffectiveSettings {
+        let log = &config.log;
+        let segment_bytes = self.segment_bytes.unwrap_or(log.segment_bytes);
+        // A smaller segment lowers what was not set by hand; a broker whose frames were made
+        // smaller since lowers what was.
+        let fits_segment =
+            u32::try_from(segment_bytes - SEGMENT_OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        let max_message_bytes = self
+            .max_message_bytes
+            .unwrap_or(log.max_message_bytes)
+            .min(fits_segment)
+            .min(config.limits.batch_bytes_max());
+        let messages = self.flush_messages.unwrap_or(log.flush_messages);
+        let ms = self.flush_ms.unwrap_or(log.flush_ms);
+        EffectiveSettings {
+            segment_bytes,
+            max_message_bytes,
+            flush_messages: (messages > 1).then_some(messages),
+            flush_ms: (ms > 0 && messages != 1).then_some(ms),
+        }
+    }
+
+    /// Every setting with the value that applies and where it comes from.
+    pub fn describe(&self, config: &BrokerConfig) -> Vec<DescribedSetting> {
+        let effective = self.effective(config);
+        let built_in = LogDefaults::default();
+        let log = &config.log;
+        let row = |key, value: u64, own: bool, broker_differs: bool| DescribedSetting {
+            key,
+            value: value.to_string(),
+            source: match (own, broker_differs) {
+                (true, _) => SettingSource::Topic,
+                (false, true) => SettingSource::Broker,
+                (false, false) => SettingSource::Default,
+            },
+        };
+        vec![
+            row(
+                SEGMENT_BYTES,
+                effective.segment_bytes,
+                self.segment_bytes.is_some(),
+                log.segment_bytes != built_in.segment_bytes,
+            ),
+            row(
+                MAX_MESSAGE_BYTES,
+                u64::from(effective.max_message_bytes),
+                self.max_message_bytes.is_some(),
+                log.max_message_bytes != built_in.max_message_bytes,
+            ),
+            row(
+                FLUSH_MESSAGES,
+                self.flush_messages.unwrap_or(log.flush_messages),
+                self.flush_messages.is_some(),
+                log.flush_messages != built_in.flush_messages,
+            ),
+            row(
+                FLUSH_MS,
+                self.flush_ms.unwrap_or(log.flush_ms),
+                self.flush_ms.is_some(),
+                log.flush_ms != built_in.flush_ms,
+            ),
+            DescribedSetting {
+                key: COMPRESSION_TYPE,
+                value: "producer".to_owned(),
+                source: SettingSource::Default,
+            },
+        ]
+    }
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::new(ErrorCode::InvalidConfig, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(pairs: &[(&str, &str)]) -> Result<TopicSettings, ApiError> {
+        TopicSettings::parse(pairs.iter().copied())
+    }
+
+    #[test]
+    fn settings_are_read_as_they_are_written() {
+        let settings = parse(&[
+            ("flush.ms", "1 s"),
+            ("segment.bytes", "1 MiB"),
+            ("max.message.bytes", "65536"),
+            ("flush.messages", "100"),
+            ("compression.type", "producer"),
+        ])
+        .expect("valid settings");
+        let pairs = settings.to_pairs();
+        assert_eq!(
+            pairs,
+            [
+                ("segment.bytes", "1048576".to_owned()),
+                ("max.message.bytes", "65536".to_owned()),
+                ("flush.messages", "100".to_owned()),
+                ("flush.ms", "1000".to_owned()),
+            ]
+        );
+        let again = TopicSettings::parse(pairs.iter().map(|(key, value)| (*key, value.as_str())));
+        assert_eq!(again, Ok(settings));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for (pairs, message) in [
+            (
+                &[("retention.ms", "1")][..],
+                "unknown setting \"retention.ms\"; known are segment.bytes,",
+            ),
+            (
+                &[("segment.bytes", "1")],
+                "segment.bytes: choose between 64 KiB",
+            ),
+            (
+                &[("segment.bytes", "big")],
+                "segment.bytes: `big` is not a size",
+            ),
+            (&[("flush.ms", "-1")], "flush.ms: `-1` is not a duration"),
+            (
+                &[("flush.messages", "all")],
+                "flush.messages: write a whole number",
+            ),
+            (
+                &[("compression.type", "zstd")],
+                "compression.type: batches are kept",
+            ),
+            (
+                &[("flush.ms", "1"), ("flush.ms", "2")],
+                "flush.ms is given twice",
+            ),
+        ] {
+            let error = parse(pairs).expect_err(message);
+            assert_eq!(error.code, ErrorCode::InvalidConfig);
+            assert!(error.message.starts_with(message), "{}", error.message);
+        }
+        let config = BrokerConfig::default();
+        let large = parse(&[("max.message.bytes", "1 GiB")]).expect("valid by itself");
+        assert!(large.check(&config).is_err());
+        let tight = parse(&[("max.message.bytes", "1 MiB"), ("segment.bytes", "1 MiB")]);
+        assert!(tight.expect("valid by itself").check(&config).is_err());
+    }
+
+    #[test]
+    fn a_topic_is_weak_only_if_it_may_acknowledge_before_a_flush() {
+        let mut config = BrokerConfig::default();
+        let weak = |pairs: &[(&str, &str)], config: &BrokerConfig| {
+            parse(pairs)
+                .expect("valid settings")
+                .effective(config)
+                .is_weak()
+        };
+        assert!(!weak(&[], &config));
+        assert!(!weak(&[("flush.messages", "1")], &config));
+        assert!(!weak(
+            &[("flush.messages", "0"), ("flush.ms", "0")],
+            &config
+        ));
+        assert!(weak(&[("flush.messages", "2")], &config));
+        assert!(weak(&[("flush.ms", "10")], &config));
+        config.log.flush_ms = 100;
+        assert!(weak(&[], &config));
+        assert!(!weak(&[("flush.messages", "1")], &config));
+        assert!(!weak(&[("flush.ms", "0")], &config));
+    }
+
+    #[test]
+    fn the_largest_batch_fits_its_segment() {
+        let settings = parse(&[("segment.bytes", "64 KiB")]).expect("valid settings");
+        let effective = settings.effective(&BrokerConfig::default());
+        assert_eq!(effective.max_message_bytes, 56 * 1024);
+    }
+
+    #[test]
+    fn descriptions_say_where_a_value_comes_from() {
+        let mut config = BrokerConfig::default();
+        config.log.flush_ms = 100;
+        let settings = parse(&[("flush.messages", "1")]).expect("valid settings");
+        let described = settings.describe(&config);
+        let source = |key| {
+            described
+                .iter()
+                .find(|row| row.key == key)
+                .expect("described")
+                .source
+        };
+        assert_eq!(source("flush.messages"), SettingSource::Topic);
+        assert_eq!(source("flush.ms"), SettingSource::Broker);
+        assert_eq!(source("segment.bytes"), SettingSource::Default);
+    }
+}
