@@ -1,0 +1,112 @@
+//! What a core wants done: the lane decides it, the shell does it.
+
+use std::fmt;
+
+use corelane_protocol::{CoreId, Timestamp};
+use corelane_storage::memory::ChunkSlice;
+
+use super::mail::Mail;
+use super::slab::Key;
+
+/// A connection of this core. The number of a closed one is not used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Its place in the core's table.
+    pub index: u32,
+    /// Counts the connections that had this place.
+    pub generation: u32,
+}
+
+impl ConnectionId {
+    pub(super) const fn key(self) -> Key {
+        Key {
+            index: self.index,
+            generation: self.generation,
+        }
+    }
+}
+
+impl From<Key> for ConnectionId {
+    fn from(key: Key) -> Self {
+        Self {
+            index: key.index,
+            generation: key.generation,
+        }
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.index, self.generation)
+    }
+}
+
+/// The time, as the shell reads it once for each event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// The wall clock, for append times.
+    pub wall: Timestamp,
+    /// A clock that never goes back, in microseconds from any beginning, for deadlines.
+    pub monotonic_us: u64,
+}
+
+/// A piece of a reply.
+#[derive(Debug, Clone)]
+pub enum ReplyPart {
+    /// Bytes made for this reply.
+    Bytes(Vec<u8>),
+    /// Batches as they lie in a log's memory.
+    Log(ChunkSlice),
+}
+
+impl ReplyPart {
+    /// The bytes to send.
+    pub fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Log(slice) => slice,
+        }
+    }
+}
+
+/// Something for the shell to do. Effects are done in the order in which they are polled, each
+/// begun before the next; none is awaited before the lane is called again.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send these bytes, after everything sent to the connection before.
+    Send {
+        /// The connection.
+        connection: ConnectionId,
+        /// The bytes, in order; never empty.
+        parts: Vec<ReplyPart>,
+    },
+    /// Close the connection and report it with `connection_closed`.
+    Close {
+        /// The connection.
+        connection: ConnectionId,
+        /// Whether what was handed over for it is sent first.
+        after_sending: bool,
+    },
+    /// Stop or go on receiving. What was received already may still be reported.
+    Receive {
+        /// The connection.
+        connection: ConnectionId,
+        /// Whether to receive.
+        on: bool,
+    },
+    /// Carry mail to another core.
+    Mail {
+        /// The core; never the lane's own.
+        to: CoreId,
+        /// The mail.
+        mail: Mail,
+    },
+    /// Append records to the metadata log in one piece, durably, and report it with
+    /// `metadata_appended`. Only on the controller's core.
+    AppendMetadata {
+        /// Names the append in the report.
+        token: u64,
+        /// The encoded records.
+        records: Vec<Vec<u8>>,
+    },
+}
