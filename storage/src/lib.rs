@@ -7,3 +7,5 @@
 
 pub mod disk;
 pub mod memory;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

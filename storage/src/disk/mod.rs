@@ -15,6 +15,9 @@
 //! - After a failed write or flush nothing is known about what the file holds, and a later successful flush
 //!   proves nothing: the caller stops using the file until it has reopened and checked it.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod memory;
+
 use std::io;
 
 use crate::memory::{ALIGNMENT, AlignedBuf, AlignedSlice};

@@ -1,0 +1,89 @@
+//! The bytes of one file: whole blocks, of which only those ever written take memory.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::disk::BLOCK_BYTES;
+
+/// One block's bytes, shared by every version of the file that holds it.
+pub(super) type Block = Arc<[u8]>;
+
+const BLOCK: u64 = BLOCK_BYTES as u64;
+
+/// A file's length and blocks. A block that is absent reads as zeros.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Contents {
+    pub(super) len: u64,
+    pub(super) blocks: BTreeMap<u64, Block>,
+}
+
+impl Contents {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+        let mut contents = Self {
+            len: bytes.len() as u64,
+            blocks: BTreeMap::new(),
+        };
+        for (index, part) in bytes.chunks(BLOCK_BYTES).enumerate() {
+            let mut block = vec![0; BLOCK_BYTES];
+            block[..part.len()].copy_from_slice(part);
+            contents.blocks.insert(index as u64, block.into());
+        }
+        contents
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len as usize];
+        self.read(0, &mut bytes);
+        bytes
+    }
+
+    /// Fills `buf` from `position`, a multiple of the block, as far as the file reaches.
+    pub(super) fn read(&self, position: u64, buf: &mut [u8]) -> usize {
+        let available = usize::try_from(self.len.saturating_sub(position)).unwrap_or(usize::MAX);
+        let count = available.min(buf.len());
+        for (index, part) in buf[..count].chunks_mut(BLOCK_BYTES).enumerate() {
+            match self.blocks.get(&(position / BLOCK + index as u64)) {
+                Some(block) => part.copy_from_slice(&block[..part.len()]),
+                None => part.fill(0),
+            }
+        }
+        count
+    }
+
+    pub(super) fn block(&self, index: u64) -> Block {
+        self.blocks.get(&index).cloned().unwrap_or_else(zero_block)
+    }
+
+    pub(super) fn extend(&mut self, len: u64) {
+        self.len = self.len.max(len);
+    }
+
+    /// Sets the length; what is beyond it reads as zero if the file grows again.
+    pub(super) fn truncate(&mut self, len: u64) {
+        self.len = len;
+        self.blocks.split_off(&len.div_ceil(BLOCK));
+        let kept_of_last = (len % BLOCK) as usize;
+        if kept_of_last > 0
+            && let Some(last) = self.blocks.get_mut(&(len / BLOCK))
+        {
+            let mut bytes = last.to_vec();
+            bytes[kept_of_last..].fill(0);
+            *last = bytes.into();
+        }
+    }
+
+    pub(super) fn flip_bit(&mut self, byte: u64, bit: u8) {
+        let block = self.blocks.entry(byte / BLOCK).or_insert_with(zero_block);
+        *block = flipped(block, (byte % BLOCK) as usize, bit);
+    }
+}
+
+pub(super) fn zero_block() -> Block {
+    vec![0; BLOCK_BYTES].into()
+}
+
+pub(super) fn flipped(block: &Block, byte: usize, bit: u8) -> Block {
+    let mut bytes = block.to_vec();
+    bytes[byte] ^= 1 << bit;
+    bytes.into()
+}

@@ -1,0 +1,65 @@
+//! One operation of the in-memory disk, as its trace and its faults name it.
+
+/// What an operation does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each is the method of its name")]
+pub enum OperationKind {
+    Open,
+    CreateDir,
+    RemoveFile,
+    RemoveDir,
+    Rename,
+    List,
+    SyncDir,
+    FileLen,
+    Read,
+    Write,
+    Flush,
+    Allocate,
+    Truncate,
+    Len,
+}
+
+impl OperationKind {
+    /// Whether it can change what the device holds; a crash just before one that cannot is a crash before the
+    /// next one that can.
+    #[must_use]
+    pub fn is_change(self) -> bool {
+        !matches!(self, Self::List | Self::FileLen | Self::Read | Self::Len)
+    }
+}
+
+/// An operation that has completed, well or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation {
+    /// Which one it was, from 0, in the order of completion.
+    pub number: u64,
+    /// What it did.
+    pub kind: OperationKind,
+    /// The file or directory; for a rename the old path.
+    pub path: String,
+    /// Where in the file, in bytes; 0 where that means nothing.
+    pub position: u64,
+    /// How many bytes; 0 where that means nothing.
+    pub len: u64,
+}
+
+impl Operation {
+    pub(super) fn new(kind: OperationKind, path: &str) -> Self {
+        Self {
+            number: 0,
+            kind,
+            path: path.to_owned(),
+            position: 0,
+            len: 0,
+        }
+    }
+
+    pub(super) fn of_range(kind: OperationKind, path: &str, position: u64, len: usize) -> Self {
+        Self {
+            position,
+            len: len as u64,
+            ..Self::new(kind, path)
+        }
+    }
+}
