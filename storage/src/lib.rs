@@ -7,5 +7,6 @@
 
 pub mod disk;
 pub mod memory;
+pub mod ring;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -1,0 +1,246 @@
+//! The driver: the one task of a core that talks to its ring.
+//!
+//! Owns the decision when to look, when to wait inside the ring, and when to sleep. Never touches an
+//! operation's memory. Runs on every core for as long as its ring is open.
+//!
+//! # Going to sleep without losing a wake-up
+//! While the driver turns, the eventfd is switched off by a flag in the completion ring. To sleep it
+//! 1. switches the eventfd on,
+//! 2. passes a sequentially consistent fence,
+//! 3. looks into the kernel once more and harvests,
+//! 4. and only if that found nothing awaits a read of the eventfd.
+//!
+//! What completes after step 1 signals the eventfd; what completed before it is found by step 3. The fence
+//! keeps step 3 from being seen before step 1. Step 3 must be a system call: with `DEFER_TASKRUN` nothing
+//! appears in the completion queue without one. The read is kept across turns and never dropped while it is
+//! in flight: dropping a glommio operation leaks, and would lose the count that it took. A task that pushes
+//! an operation while the driver sleeps wakes it directly.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::pin::Pin;
+use std::sync::atomic::{Ordering, fence};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::ring::{Ring, Wait};
+
+/// A closing ring gives up on operations that the kernel does not end after so long, and leaks their memory.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(ring: Ring) {
+    let mut driver = Driver {
+        ring,
+        sleep: None,
+        empty_turns: 0,
+        lap_began: now(),
+        idle_since: None,
+        pace: Pace::new(),
+    };
+    while !driver.ring.inner.closing.get() {
+        driver.step().await;
+    }
+    driver.finish().await;
+}
+
+struct Driver {
+    ring: Ring,
+    /// The read of the eventfd that is in flight, if any.
+    sleep: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    empty_turns: u32,
+    lap_began: Instant,
+    /// When the driver first waited without getting a completion.
+    idle_since: Option<Instant>,
+    pace: Pace,
+}
+
+impl Driver {
+    async fn step(&mut self) {
+        if self.lap_began.elapsed() > self.ring.inner.config.lap {
+            self.lap().await;
+        }
+        if self.turn_found_work() {
+            self.empty_turns = 0;
+            self.idle_since = None;
+            return yield_now().await;
+        }
+        self.empty_turns += 1;
+        if self.empty_turns < self.ring.inner.config.empty_turns {
+            return yield_now().await;
+        }
+        if self.may_block() {
+            self.block();
+            return yield_now().await;
+        }
+        self.park().await;
+        self.empty_turns = 0;
+        self.idle_since = None;
+        yield_now().await;
+    }
+
+    fn turn_found_work(&self) -> bool {
+        let inner = &self.ring.inner;
+        let pushed = inner.queued.get() > 0;
+        let attention = inner.attention.take();
+        inner.turn(Wait::No) > 0 || pushed || attention
+    }
+
+    /// Lets the executor's queue run empty now and then, so that glommio looks at its own rings, timers and
+    /// channels. This is not left to glommio's preempt timer: with a short one glommio 0.9.0 sleeps although
+    /// tasks are runnable (`run_task_queues` reports that nothing ran when the timer has already fired at its
+    /// first look), so that timer is set to 100 ms and never gets to fire.
+    async fn lap(&mut self) {
+        self.ring.inner.address.signal_eventfd();
+        self.eventfd_read().await;
+        self.sleep = None;
+        self.ring.inner.take_signal();
+        self.lap_began = now();
+    }
+
+    /// Waiting inside the ring costs one system call and wakes at once; sleeping through glommio costs several
+    /// and doubles the CPU of light loads. So short gaps are waited out here.
+    fn may_block(&mut self) -> bool {
+        let inner = &self.ring.inner;
+        // Without messages between rings, other cores can only reach the eventfd, which a ring does not watch.
+        if !inner.features.message_ring {
+            return false;
+        }
+        let idle_since = *self.idle_since.get_or_insert_with(now);
+        idle_since.elapsed() < inner.config.block_for
+    }
+
+    fn block(&mut self) {
+        let inner = &self.ring.inner;
+        let gather =
+            inner.features.minimum_wait && self.pace.is_faster_than(inner.config.gather / 2);
+        let completed = inner.turn(Wait::Block { gather });
+        if completed > 0 {
+            self.pace.record(completed);
+            self.empty_turns = 0;
+            self.idle_since = None;
+        }
+    }
+
+    async fn park(&mut self) {
+        let inner = self.ring.inner.clone();
+        inner.enable_eventfd();
+        fence(Ordering::SeqCst);
+        if inner.turn(Wait::Look) == 0 && !inner.attention.take() {
+            inner.count(|stats| stats.parks += 1);
+            let fired = poll_fn(|cx| self.poll_sleep(cx)).await;
+            if fired {
+                self.sleep = None;
+                inner.take_signal();
+            }
+            inner.parked.take();
+        }
+        inner.disable_eventfd();
+        inner.turn(Wait::Look);
+    }
+
+    /// Resolves with `true` when the eventfd was read, with `false` when somebody pushed an operation.
+    fn poll_sleep(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.eventfd_read().as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        let inner = &self.ring.inner;
+        if inner.queued.get() > 0 || inner.closing.get() {
+            return Poll::Ready(false);
+        }
+        *inner.parked.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn eventfd_read(&mut self) -> &mut Pin<Box<dyn Future<Output = ()>>> {
+        let ring = &self.ring;
+        self.sleep.get_or_insert_with(|| {
+            let address = ring.inner.address.clone();
+            Box::pin(async move {
+                // glommio offers no readiness for other descriptors, but it reads any as a file.
+                // SAFETY: the descriptor is open for as long as `address`; the file is forgotten below, so that it
+                // is not closed twice.
+                let file = unsafe {
+                    glommio::io::BufferedFile::from_raw_fd(address.eventfd().as_raw_fd())
+                };
+                let read = file.read_at(0, 8).await;
+                std::mem::forget(file);
+                read.expect("an eventfd can be read");
+            })
+        })
+    }
+
+    /// Cancels what is in flight and waits for it.
+    async fn finish(&mut self) {
+        let inner = self.ring.inner.clone();
+        let began = now();
+        while inner.in_flight.get() > 0 && began.elapsed() < CLOSE_PATIENCE {
+            // Each round again: what was pushed meanwhile is cancelled too.
+            self.ring.cancel_all();
+            inner.turn(Wait::No);
+            inner.turn(Wait::Block { gather: false });
+            yield_now().await;
+        }
+        if inner.in_flight.get() > 0 {
+            tracing::error!(
+                operations = inner.in_flight.get(),
+                "the kernel does not end them; their memory is given up"
+            );
+        }
+        if self.sleep.is_some() {
+            inner.address.signal_eventfd();
+            self.eventfd_read().await;
+            self.sleep = None;
+        }
+        inner.driver_ended.set(true);
+        if let Some(waker) = inner.close_waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The mean time between completions while the driver waits, which says whether gathering them pays.
+struct Pace {
+    last: Instant,
+    mean_ns: f64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            last: now(),
+            mean_ns: 1e6,
+        }
+    }
+
+    fn record(&mut self, completions: u32) {
+        let time = now();
+        let gap_ns = (time - self.last).as_nanos() as f64 / f64::from(completions);
+        self.mean_ns += (gap_ns - self.mean_ns) / 8.0;
+        self.last = time;
+    }
+
+    fn is_faster_than(&self, gap: Duration) -> bool {
+        self.mean_ns < gap.as_nanos() as f64
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver decides how long to wait, which no outcome depends on"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Lets every other runnable task of the core run once.
+pub(super) fn yield_now() -> impl Future<Output = ()> {
+    let mut yielded = false;
+    poll_fn(move |cx| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}

@@ -1,0 +1,146 @@
+//! No wake-up is lost, whether the driver turns, waits inside the ring, or sleeps.
+
+use std::io::{Read, Write};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use corelane_storage::ring::{Receiver, RingConfig, SendBatch, SendPart};
+use glommio::timer;
+
+use crate::support::{Numbers, connection, features, on_core, on_core_with, socket, spawn};
+
+/// A client pauses between requests for times around those at which the driver changes how it waits. One
+/// lost wake-up stops the test for good: nothing else happens on that core.
+#[test]
+fn requests_at_any_moment_are_answered() {
+    let without_messages = {
+        let mut features = features();
+        features.message_ring = false;
+        features
+    };
+    for features in [features(), without_messages] {
+        on_core_with(RingConfig::default(), features, |ring| async move {
+            let (mut client, server) = connection();
+            client.set_nodelay(true).expect("a TCP socket");
+            let requests = std::thread::spawn(move || {
+                let numbers = Numbers::new(42);
+                for request in 0..4000_u32 {
+                    client.write_all(&request.to_le_bytes()).expect("connected");
+                    let mut answer = [0; 4];
+                    client.read_exact(&mut answer).expect("answered");
+                    assert_eq!(u32::from_le_bytes(answer), request);
+                    let pause = [0, 0, 0, 0, 0, 30, 290, 300, 310, 1950, 2300, 2600]
+                        [numbers.borrow_mut().below(12) as usize];
+                    spin(Duration::from_micros(pause));
+                }
+            });
+            echo(&ring, socket(&ring, server)).await;
+            assert!(requests.join().is_ok());
+            let stats = ring.stats();
+            assert!(stats.parks > 100, "the driver slept: {stats:?}");
+        });
+    }
+}
+
+async fn echo(_ring: &corelane_storage::ring::Ring, socket: corelane_storage::ring::Socket) {
+    let mut receiver = Receiver::new(&socket);
+    let mut batch = SendBatch::new();
+    while let Some(piece) = receiver.next().await.expect("connected") {
+        batch.push(SendPart::Bytes(piece.to_vec()));
+        while !batch.is_empty() {
+            let (sent, rest) = socket.send(batch).await;
+            sent.expect("connected");
+            batch = rest;
+        }
+    }
+}
+
+fn spin(duration: Duration) {
+    let began = now();
+    while began.elapsed() < duration {
+        std::hint::spin_loop();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test of waiting")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Tasks that push operations while the driver sleeps wake it.
+#[test]
+fn an_operation_pushed_while_the_driver_sleeps_is_submitted() {
+    on_core(|ring| async move {
+        let numbers = Numbers::new(7);
+        for _ in 0..300 {
+            // glommio's own timer wakes the task while the driver sleeps on its eventfd.
+            let pause = numbers.borrow_mut().below(4000);
+            timer::sleep(Duration::from_micros(pause)).await;
+            ring.sleep(Duration::from_micros(1)).await;
+        }
+        assert!(ring.stats().parks > 10);
+    });
+}
+
+/// Under continuous load glommio still gets to see its timers and its blocking threads.
+#[test]
+fn the_executor_sees_its_own_events_under_load() {
+    on_core(|ring| async move {
+        let stop = Rc::new(std::cell::Cell::new(false));
+        let load = spawn({
+            let (ring, stop) = (ring.clone(), stop.clone());
+            async move {
+                while !stop.get() {
+                    ring.sleep(Duration::ZERO).await;
+                }
+            }
+        });
+        for _ in 0..50 {
+            timer::sleep(Duration::from_micros(100)).await;
+            let answer = glommio::executor().spawn_blocking(|| 42).await;
+            assert_eq!(answer, 42);
+        }
+        stop.set(true);
+        load.await;
+    });
+}
+
+/// An idle core neither spins nor wakes up periodically.
+#[test]
+fn an_idle_ring_does_not_turn() {
+    on_core(|ring| async move {
+        let (_client, server) = connection();
+        let socket = socket(&ring, server);
+        let mut receiver = Receiver::new(&socket);
+        let idle = spawn(async move {
+            let _ = receiver.next().await;
+        });
+        timer::sleep(Duration::from_millis(50)).await;
+        let before = ring.stats();
+        timer::sleep(Duration::from_millis(300)).await;
+        let turns = ring.stats().turns - before.turns;
+        assert!(turns < 50, "{turns} turns while nothing happened");
+        socket.shut_down();
+        idle.await;
+    });
+}
+
+#[test]
+fn more_operations_than_the_queue_holds_all_complete() {
+    let config = RingConfig {
+        submission_entries: 4,
+        completion_entries: 8,
+        ..RingConfig::default()
+    };
+    on_core_with(config, features(), |ring| async move {
+        let tasks: Vec<_> = (0..2000)
+            .map(|number| {
+                let ring = ring.clone();
+                spawn(async move { ring.sleep(Duration::from_micros(number % 50)).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+    });
+}
