@@ -70,6 +70,14 @@ impl AlignedBytes {
     pub fn as_slice(&self) -> &[u8] {
         self.0.as_slice()
     }
+
+    pub(crate) fn into_inner(self) -> AlignedVec<ALIGNMENT> {
+        self.0
+    }
+
+    pub(crate) fn from_inner(inner: AlignedVec<ALIGNMENT>) -> Self {
+        Self(inner)
+    }
 }
 
 impl Deref for AlignedBytes {

@@ -9,6 +9,7 @@
 
 pub mod aligned;
 pub mod api;
+pub mod batch;
 pub mod error;
 pub mod frame;
 pub mod hash;

@@ -1,0 +1,136 @@
+//! The check of a whole batch, once, where it enters.
+
+use super::columns;
+use super::compression::{Compression, DecompressLimit, UNCOMPRESSED_BYTES_MAX_DEFAULT};
+use super::error::BatchError;
+use super::header::BatchHeader;
+use super::layout::{BATCH_ALIGN, CRC_COVERS_FROM, PREFIX_LEN};
+
+/// The default limit on one batch, bytes; Kafka's `max.message.bytes`.
+pub const BATCH_BYTES_MAX_DEFAULT: u32 = 1024 * 1024 + 12;
+
+/// What a batch may be at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Bytes of the whole batch.
+    pub batch_bytes_max: u32,
+    /// Bytes of its payload once it is unpacked, as the header states them.
+    pub uncompressed_bytes_max: u32,
+    /// Unpacked bytes for each packed byte, beyond a free 64 KiB.
+    pub uncompressed_ratio_max: u32,
+}
+
+impl Default for BatchLimits {
+    fn default() -> Self {
+        Self {
+            batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
+            uncompressed_bytes_max: UNCOMPRESSED_BYTES_MAX_DEFAULT,
+            uncompressed_ratio_max: DecompressLimit::default().ratio_max,
+        }
+    }
+}
+
+/// Checks a batch from a producer: that `bytes` are exactly one batch, within
+/// the limits, of a kind that producers may send, with a right CRC, zeros as
+/// padding, and (where it is not compressed) a payload whose columns fit
+/// together. `bytes` must begin at a multiple of 8.
+///
+/// What a compressed payload holds is the consumer's to check; here nothing is
+/// ever decompressed, and nothing is reserved.
+///
+/// # Errors
+/// The first rule that is broken, the cheap ones before the CRC.
+pub fn validate(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader, BatchError> {
+    if !bytes.as_ptr().addr().is_multiple_of(BATCH_ALIGN) {
+        return Err(BatchError::Misaligned);
+    }
+    let header = BatchHeader::parse(bytes)?;
+    check_limits(&header, limits)?;
+    check_producer_rules(&header)?;
+    check_crc(bytes, &header)?;
+    let padding = &bytes[header.payload_end()..];
+    if padding.iter().any(|byte| *byte != 0) {
+        return Err(BatchError::NotZero);
+    }
+    if header.compression == Compression::None {
+        columns::checked(&bytes[PREFIX_LEN..header.payload_end()], &header)?;
+    }
+    Ok(header)
+}
+
+/// Checks that `bytes` are exactly one batch with a right CRC, at any alignment;
+/// for batches that were validated before they were stored or sent.
+///
+/// # Errors
+/// The header's first broken rule, a wrong length, or a wrong CRC.
+pub fn verify_crc(bytes: &[u8]) -> Result<BatchHeader, BatchError> {
+    let header = BatchHeader::parse(bytes)?;
+    check_crc(bytes, &header)?;
+    Ok(header)
+}
+
+fn check_limits(header: &BatchHeader, limits: &BatchLimits) -> Result<(), BatchError> {
+    let (total_length, bytes_max) = (header.total_length, limits.batch_bytes_max);
+    if total_length > bytes_max {
+        return Err(BatchError::TooLarge {
+            total_length,
+            bytes_max,
+        });
+    }
+    if header.compression == Compression::None {
+        return Ok(());
+    }
+    let limit = DecompressLimit {
+        bytes_max: limits.uncompressed_bytes_max,
+        ratio_max: limits.uncompressed_ratio_max,
+    };
+    let bytes_max = limit.bytes_for(header.payload_length);
+    let uncompressed_length = header.uncompressed_length;
+    if uncompressed_length > bytes_max {
+        return Err(BatchError::UnpacksTooLarge {
+            uncompressed_length,
+            bytes_max,
+        });
+    }
+    Ok(())
+}
+
+/// Transactions and control batches are the broker's to begin, and a producer's
+/// records have consecutive offsets.
+fn check_producer_rules(header: &BatchHeader) -> Result<(), BatchError> {
+    if header.control {
+        return Err(BatchError::NotFromProducers { kind: "control" });
+    }
+    if header.transactional {
+        return Err(BatchError::NotFromProducers {
+            kind: "transactional",
+        });
+    }
+    if header.last_offset_delta != header.record_count - 1 {
+        return Err(BatchError::RecordCount {
+            record_count: header.record_count,
+        });
+    }
+    Ok(())
+}
+
+fn check_crc(bytes: &[u8], header: &BatchHeader) -> Result<(), BatchError> {
+    let (needed, length) = (header.total_length as usize, bytes.len());
+    if length < needed {
+        return Err(BatchError::Truncated { needed, length });
+    }
+    if length > needed {
+        return Err(BatchError::Trailing {
+            total_length: header.total_length,
+            length,
+        });
+    }
+    let computed = crc32c::crc32c(&bytes[CRC_COVERS_FROM..]);
+    if computed != header.crc {
+        return Err(BatchError::Crc {
+            stored: header.crc,
+            computed,
+        });
+    }
+    Ok(())
+}
