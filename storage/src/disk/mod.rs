@@ -17,6 +17,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 pub mod memory;
+pub mod uring;
 
 use std::io;
 

@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
+use crate::disk::{Durable, WriteData};
 use crate::memory::{AlignedBuf, AlignedSlice};
 
 use super::ring::Ring;
@@ -238,7 +239,7 @@ impl RingFile {
         }
     }
 
-    /// Reads into `buffer` from `position`; may be short.
+    /// Reads from `position` into `buffer` behind its first `skip` bytes; may be short.
     ///
     /// # Errors
     /// Those of `pread(2)`.
@@ -261,20 +262,23 @@ impl RingFile {
         (result.map(|bytes| bytes as usize), buffer)
     }
 
-    /// Writes `segments` one after the other at `position`, less the first `skip` bytes; may be short. With
-    /// `durable`, the write is on the device when it completes (`RWF_DSYNC`).
+    /// Writes `data` at `position`, less its first `skip` bytes; may be short. With `durable`, the write is on
+    /// the device when it completes (`RWF_DSYNC`). The data comes back in any case.
     ///
     /// # Errors
     /// Those of `pwritev2(2)`.
     pub async fn write_at(
         &self,
         position: u64,
-        segments: Rc<[AlignedSlice]>,
+        data: WriteData,
         skip: usize,
-        durable: bool,
-    ) -> io::Result<usize> {
-        let vectors = vectors(&segments, skip);
-        let rw_flags = if durable { libc::RWF_DSYNC } else { 0 };
+        durable: Durable,
+    ) -> (io::Result<usize>, WriteData) {
+        let vectors = vectors(data.segments(), skip);
+        let rw_flags = match durable {
+            Durable::Data => libc::RWF_DSYNC,
+            Durable::No => 0,
+        };
         let (fd, flags) = self.target();
         let entry = match &vectors[..] {
             [one] => {
@@ -290,14 +294,11 @@ impl RingFile {
                 .build(),
         };
         let entry = entry.flags(flags);
-        // SAFETY: the operation owns the vectors, the slices they point into (immutable, on the heap), and a handle
+        // SAFETY: the operation owns the vectors, the data they point into (immutable, on the heap), and a handle
         // that keeps the file open.
-        let op = unsafe {
-            self.inner
-                .ring
-                .submit(entry, (vectors, segments, self.clone()))
-        };
-        op.await.0.map(|bytes| bytes as usize)
+        let op = unsafe { self.inner.ring.submit(entry, (vectors, data, self.clone())) };
+        let (result, (_, data, _)) = op.await;
+        (result.map(|bytes| bytes as usize), data)
     }
 
     /// Makes written data durable, and the length that reading it needs (`fdatasync`).
