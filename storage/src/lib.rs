@@ -5,6 +5,7 @@
 //! made it, and most of it is `!Send`.
 #![deny(unsafe_code)]
 
+pub mod directory;
 pub mod disk;
 pub mod memory;
 pub mod ring;
