@@ -5,8 +5,10 @@
 //! made it, and most of it is `!Send`.
 #![deny(unsafe_code)]
 
+pub mod block_log;
 pub mod directory;
 pub mod disk;
+pub mod dump;
 pub mod memory;
 pub mod ring;
 #[cfg(any(test, feature = "testing"))]
