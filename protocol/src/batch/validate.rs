@@ -41,10 +41,10 @@ impl Default for BatchLimits {
 /// # Errors
 /// The first rule that is broken, the cheap ones before the CRC.
 pub fn validate(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader, BatchError> {
+    let header = BatchHeader::parse(bytes)?;
     if !bytes.as_ptr().addr().is_multiple_of(BATCH_ALIGN) {
         return Err(BatchError::Misaligned);
     }
-    let header = BatchHeader::parse(bytes)?;
     check_limits(&header, limits)?;
     check_producer_rules(&header)?;
     check_crc(bytes, &header)?;
