@@ -73,6 +73,28 @@ pub(super) enum Deltas {
     Wide(Vec<i32>),
 }
 
+/// The archive's fixed parts, as `docs/wire.md` draws them.
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(size_of::<ArchivedEnds>() == 12);
+    assert!(size_of::<ArchivedDeltas>() == 12);
+    assert!(size_of::<ArchivedBlobs>() == 28);
+    assert!(offset_of!(ArchivedBlobs, ends) == 0);
+    assert!(offset_of!(ArchivedBlobs, nulls) == 12);
+    assert!(offset_of!(ArchivedBlobs, bytes) == 20);
+    assert!(size_of::<ArchivedHeaderColumns>() == 68);
+    assert!(offset_of!(ArchivedHeaderColumns, record_ends) == 0);
+    assert!(offset_of!(ArchivedHeaderColumns, keys) == 12);
+    assert!(offset_of!(ArchivedHeaderColumns, values) == 40);
+    assert!(size_of::<ArchivedColumns>() == 64);
+    assert!(offset_of!(ArchivedColumns, values) == 0);
+    assert!(offset_of!(ArchivedColumns, keys) == 28);
+    assert!(offset_of!(ArchivedColumns, timestamps) == 36);
+    assert!(offset_of!(ArchivedColumns, offsets) == 48);
+    assert!(offset_of!(ArchivedColumns, headers) == 56);
+    assert!(align_of::<ArchivedColumns>() == 4);
+};
+
 impl Default for Ends {
     fn default() -> Self {
         Self::Narrow(Vec::new())
