@@ -1,0 +1,429 @@
+//! Requests about topics, offsets and the cluster.
+//!
+//! Owns: the public forms of topic listings and descriptions. Never: keeps state; each call asks.
+
+use std::sync::Arc;
+
+use corelane_protocol::request::{
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest, ListOffsetsEntry,
+    OffsetPosition,
+};
+use corelane_protocol::response::{ConfigSource, ListedEntry, PartitionState};
+use corelane_protocol::{
+    ApiError, ApiKey, ErrorCode, PartitionIndex, Request, Response, Timestamp, TopicId,
+    TopicPartition,
+};
+
+use crate::cluster::{Cluster, Repeat};
+use crate::connection::unexpected;
+use crate::error::{Error, Result};
+use crate::offsets;
+
+/// Creates, deletes and describes topics, and asks for offsets.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    cluster: Arc<Cluster>,
+}
+
+/// A topic to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    name: String,
+    partitions: u32,
+    configs: Vec<(String, String)>,
+}
+
+impl NewTopic {
+    /// A topic with this many partitions and the broker's default settings.
+    pub fn new(name: impl Into<String>, partitions: u32) -> Self {
+        Self {
+            name: name.into(),
+            partitions,
+            configs: Vec::new(),
+        }
+    }
+
+    /// Sets a topic setting, by Kafka's name (`retention.ms`, `segment.bytes`, `flush.ms` …).
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((key.into(), value.into()));
+        self
+    }
+}
+
+/// A topic in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicListing {
+    /// The name.
+    pub name: String,
+    /// The identity: a topic deleted and created again under one name has another.
+    pub id: TopicId,
+    /// How many partitions it has.
+    pub partitions: u32,
+}
+
+/// What the broker says of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicDescription {
+    /// The name.
+    pub name: String,
+    /// The identity.
+    pub id: TopicId,
+    /// Its settings, and where each value comes from.
+    pub configs: Vec<ConfigEntry>,
+    /// Its partitions, by index.
+    pub partitions: Vec<PartitionDescription>,
+}
+
+/// One setting of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigEntry {
+    /// Its name.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// Who set it.
+    pub source: ConfigSource,
+}
+
+/// What the broker says of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionDescription {
+    /// The index, from 0.
+    pub partition: u32,
+    /// The store that holds it.
+    pub store: u16,
+    /// The core that owns it.
+    pub core: u16,
+    /// The epoch of its leadership.
+    pub leader_epoch: u32,
+    /// The first offset that is kept.
+    pub log_start_offset: u64,
+    /// The first offset that consumers cannot read yet.
+    pub high_watermark: u64,
+    /// The offset of the next record.
+    pub log_end_offset: u64,
+    /// Its size on disk, in bytes.
+    pub size_bytes: u64,
+    /// Whether it can be used.
+    pub state: PartitionState,
+}
+
+/// Which offset of a partition to ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// The first one that is kept.
+    Earliest,
+    /// The one that the next readable record will have (the high watermark).
+    Latest,
+    /// The first one at or after this time, in milliseconds since the Unix epoch.
+    Timestamp(i64),
+}
+
+/// One answer of [`Admin::list_offsets`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetListing {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's index.
+    pub partition: u32,
+    /// The offset asked for.
+    pub offset: u64,
+    /// The time of the record there, in milliseconds since the Unix epoch; -1 where the position
+    /// asked for was not a time.
+    pub timestamp_ms: i64,
+    /// The epoch of the partition's leadership.
+    pub leader_epoch: u32,
+}
+
+/// The brokers of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterDescription {
+    /// The broker that decides about topics.
+    pub controller: u32,
+    /// All brokers.
+    pub brokers: Vec<BrokerDescription>,
+}
+
+/// One broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerDescription {
+    /// Its id.
+    pub id: u32,
+    /// Its bootstrap address, as `host:port`.
+    pub address: String,
+    /// The address of each core, as (core, `host:port`).
+    pub cores: Vec<(u16, String)>,
+}
+
+impl Admin {
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// Creates a topic; it can be used once this returns.
+    ///
+    /// # Errors
+    /// `Refused` with `TopicExists`, `InvalidTopicName`, `InvalidPartitions`, `InvalidConfig` or
+    /// `TopicLimit`; a lost connection leaves it unknown whether the topic was created.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the topic created.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicId> {
+        self.create(topic, false).await
+    }
+
+    /// Checks whether a topic could be created, and creates nothing.
+    ///
+    /// # Errors
+    /// As [`Admin::create_topic`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn validate_topic(&self, topic: NewTopic) -> Result<()> {
+        self.create(topic, true).await.map(drop)
+    }
+
+    async fn create(&self, topic: NewTopic, validate_only: bool) -> Result<TopicId> {
+        let context = format!("create topic {}", topic.name);
+        let request = Request::CreateTopics(CreateTopicsRequest {
+            topics: vec![corelane_protocol::request::NewTopic {
+                name: topic.name.clone(),
+                partitions: topic.partitions,
+                configs: topic.configs,
+            }],
+            validate_only,
+        });
+        let id = self
+            .cluster
+            .call(&request, Repeat::UnlessSent, |frame, address| {
+                let response = frame
+                    .decode(address)?
+                    .map_err(|error| Error::refused(&context, error))?;
+                let Response::CreateTopics(response) = response else {
+                    return Err(unexpected(address, ApiKey::CreateTopics));
+                };
+                let created = response.topics.into_iter().next();
+                let created = created.ok_or_else(|| unexpected(address, ApiKey::CreateTopics))?;
+                created
+                    .result
+                    .map_err(|error| Error::refused(&context, error))
+            })
+            .await?;
+        self.cluster.forget(&topic.name);
+        Ok(id)
+    }
+
+    /// Deletes a topic and everything in it. Returns the identity that it had.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`; a lost connection leaves it unknown whether it was deleted.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the topic deleted.
+    pub async fn delete_topic(&self, name: &str) -> Result<TopicId> {
+        let context = format!("delete topic {name}");
+        let request = Request::DeleteTopics(DeleteTopicsRequest {
+            names: vec![name.to_owned()],
+        });
+        let id = self
+            .cluster
+            .call(&request, Repeat::UnlessSent, |frame, address| {
+                let response = frame
+                    .decode(address)?
+                    .map_err(|error| Error::refused(&context, error))?;
+                let Response::DeleteTopics(response) = response else {
+                    return Err(unexpected(address, ApiKey::DeleteTopics));
+                };
+                let deleted = response.topics.into_iter().next();
+                let deleted = deleted.ok_or_else(|| unexpected(address, ApiKey::DeleteTopics))?;
+                deleted
+                    .result
+                    .map_err(|error| Error::refused(&context, error))
+            })
+            .await?;
+        self.cluster.forget(name);
+        Ok(id)
+    }
+
+    /// All topics, in the order of their names.
+    ///
+    /// # Errors
+    /// Connection errors after the request timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn list_topics(&self) -> Result<Vec<TopicListing>> {
+        let response = self.cluster.metadata(None).await?;
+        let mut listings = Vec::with_capacity(response.topics.len());
+        for topic in response.topics {
+            let partitions = topic
+                .result
+                .map_err(|error| Error::refused(format!("topic {}", topic.name), error))?;
+            listings.push(TopicListing {
+                name: topic.name,
+                id: partitions.id,
+                partitions: partitions.partitions.len() as u32,
+            });
+        }
+        listings.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(listings)
+    }
+
+    /// What the broker says of the named topics, in the order asked.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic` if one does not exist; connection errors after the request
+    /// timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn describe_topics<S: Into<String>>(
+        &self,
+        names: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<TopicDescription>> {
+        self.describe(Some(names.into_iter().map(Into::into).collect()))
+            .await
+    }
+
+    /// What the broker says of all topics, in the order of their names.
+    ///
+    /// # Errors
+    /// Connection errors after the request timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn describe_all_topics(&self) -> Result<Vec<TopicDescription>> {
+        let mut topics = self.describe(None).await?;
+        topics.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(topics)
+    }
+
+    async fn describe(&self, topics: Option<Vec<String>>) -> Result<Vec<TopicDescription>> {
+        let request = Request::DescribeTopics(DescribeTopicsRequest { topics });
+        let response = self
+            .cluster
+            .call(&request, Repeat::Safe, |frame, address| {
+                let response = frame.decode(address)?;
+                match response.map_err(|error| Error::refused("describe topics", error))? {
+                    Response::DescribeTopics(response) => Ok(response),
+                    _ => Err(unexpected(address, ApiKey::DescribeTopics)),
+                }
+            })
+            .await?;
+        let described = response.topics.into_iter().map(|topic| {
+            let context = || format!("describe topic {}", topic.name);
+            let result = topic
+                .result
+                .map_err(|error| Error::refused(context(), error))?;
+            Ok(description(topic.name, result))
+        });
+        described.collect()
+    }
+
+    /// The offsets asked for, in the order asked, as (topic, partition, which offset).
+    ///
+    /// # Errors
+    /// `Refused` for the first one that the broker refuses; connection errors after the request
+    /// timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn list_offsets<S: Into<String>>(
+        &self,
+        entries: impl IntoIterator<Item = (S, u32, OffsetSpec)>,
+    ) -> Result<Vec<OffsetListing>> {
+        let mut names = Vec::new();
+        let mut asked = Vec::new();
+        for (topic, partition, spec) in entries {
+            let topic: String = topic.into();
+            let id = self.cluster.topic(&topic).await?.id;
+            let partition_index = PartitionIndex::new(partition);
+            asked.push(ListOffsetsEntry {
+                partition: TopicPartition::new(id, partition_index),
+                position: match spec {
+                    OffsetSpec::Earliest => OffsetPosition::Earliest,
+                    OffsetSpec::Latest => OffsetPosition::Latest,
+                    OffsetSpec::Timestamp(time) => OffsetPosition::Timestamp(Timestamp::new(time)),
+                },
+            });
+            names.push((topic, partition));
+        }
+        let answers = offsets::list(&self.cluster, asked).await?;
+        let listings = names
+            .into_iter()
+            .zip(answers)
+            .map(|((topic, partition), answer)| self.listing(topic, partition, answer));
+        listings.collect()
+    }
+
+    fn listing(&self, topic: String, partition: u32, answer: ListedEntry) -> Result<OffsetListing> {
+        let listed = answer.result.map_err(|error: ApiError| {
+            if error.code == ErrorCode::UnknownTopic {
+                self.cluster.forget(&topic);
+            }
+            Error::refused(format!("list offsets of {topic}-{partition}"), error)
+        })?;
+        Ok(OffsetListing {
+            topic,
+            partition,
+            offset: listed.offset.get(),
+            timestamp_ms: listed.timestamp.get(),
+            leader_epoch: listed.leader_epoch.get(),
+        })
+    }
+
+    /// The brokers and their addresses.
+    ///
+    /// # Errors
+    /// Connection errors after the request timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn describe_cluster(&self) -> Result<ClusterDescription> {
+        let response = self.cluster.metadata(Some(Vec::new())).await?;
+        let brokers = response.brokers.iter().map(|broker| BrokerDescription {
+            id: broker.id.get(),
+            address: format!("{}:{}", broker.host, broker.port),
+            cores: broker
+                .cores
+                .iter()
+                .map(|core| (core.core.get(), core.to_string()))
+                .collect(),
+        });
+        Ok(ClusterDescription {
+            controller: response.controller.get(),
+            brokers: brokers.collect(),
+        })
+    }
+}
+
+fn description(
+    name: String,
+    topic: corelane_protocol::response::TopicDescription,
+) -> TopicDescription {
+    let configs = topic.configs.into_iter().map(|config| ConfigEntry {
+        key: config.key,
+        value: config.value,
+        source: config.source,
+    });
+    let partitions = topic
+        .partitions
+        .into_iter()
+        .map(|partition| PartitionDescription {
+            partition: partition.partition.get(),
+            store: partition.store.get(),
+            core: partition.core.get(),
+            leader_epoch: partition.leader_epoch.get(),
+            log_start_offset: partition.log_start_offset.get(),
+            high_watermark: partition.high_watermark.get(),
+            log_end_offset: partition.log_end_offset.get(),
+            size_bytes: partition.size_bytes,
+            state: partition.state,
+        });
+    TopicDescription {
+        name,
+        id: topic.id,
+        configs: configs.collect(),
+        partitions: partitions.collect(),
+    }
+}

@@ -1,0 +1,638 @@
+//! What to fetch next, and what was fetched.
+//!
+//! Owns: the position of every assigned partition, which fetches are in flight, and the batches that
+//! arrived and were not handed out. Sans-IO: events come with the time since the consumer started,
+//! and `plan` says what to ask for. Never: touches sockets or reads a clock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane_protocol::batch::{BatchHeader, Stamp, batches};
+use corelane_protocol::response::{Fetched, FetchedEntry};
+use corelane_protocol::{ApiError, ErrorCode, TopicId};
+
+use super::records::BatchBytes;
+use super::start::Asked;
+use crate::backoff::{Backoff, Jitter};
+use crate::cluster::{Route, TopicMetadata};
+use crate::connection::Frame;
+use crate::error::Error;
+
+/// Index into the consumer's assigned partitions.
+pub(super) type PartitionId = usize;
+
+/// Names a fetch request within its consumer.
+pub(super) type FetchNumber = u64;
+
+/// The settings that decide what is fetched when.
+#[derive(Debug, Clone)]
+pub(super) struct FetchSettings {
+    /// Bytes asked for in one request, over all its partitions.
+    pub(super) max_bytes: u32,
+    /// Bytes asked for of one partition.
+    pub(super) max_partition_bytes: u32,
+    /// No more is fetched while this many bytes wait to be handed out.
+    pub(super) buffer_bytes_max: usize,
+    pub(super) backoff: Backoff,
+    pub(super) seed: u64,
+}
+
+/// One assigned partition.
+#[derive(Debug)]
+pub(super) struct Assigned {
+    pub(super) topic: Arc<str>,
+    pub(super) topic_id: TopicId,
+    pub(super) partition: u32,
+    pub(super) route: Route,
+    /// The offset of the next record to hand out.
+    pub(super) position: u64,
+    /// The offset of the next record to fetch; ahead of the position by what is buffered.
+    fetch_offset: u64,
+    /// Changes with every seek: what was fetched for an earlier one is thrown away.
+    generation: u64,
+    /// Where reading ends, if it shall.
+    pub(super) end: Option<u64>,
+    pub(super) high_watermark: Option<u64>,
+    paused: bool,
+    status: Status,
+    failures: u32,
+    not_before: Duration,
+    /// When it last gave records, as a count of such answers: the longest ago is asked first.
+    last_served: u64,
+    /// Why it failed for good.
+    failure: Option<Error>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// Can be fetched.
+    Idle,
+    /// In a fetch request.
+    InFlight,
+    /// Its start is being asked for, after an offset that does not exist.
+    Resetting,
+    /// Its topic is being asked for.
+    Locating,
+    /// It failed for good; the user was told, and it waits for a seek or resume.
+    Failed,
+}
+
+/// One partition's part in a fetch request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FetchPart {
+    pub(super) id: PartitionId,
+    pub(super) topic: TopicId,
+    pub(super) partition: u32,
+    pub(super) offset: u64,
+    pub(super) max_bytes: u32,
+}
+
+/// A fetch request to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FetchPlan {
+    pub(super) number: FetchNumber,
+    pub(super) route: Route,
+    pub(super) parts: Vec<FetchPart>,
+}
+
+/// What has to be found out before a partition can go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    /// The topic's partitions and their places.
+    Topic(Arc<str>),
+    /// Where to go on after an offset that does not exist.
+    Reset { id: PartitionId, generation: u64 },
+}
+
+/// A batch, or a failure, to be handed out.
+#[derive(Debug)]
+pub(super) enum Item {
+    Batch {
+        id: PartitionId,
+        bytes: BatchBytes,
+        end_offset: u64,
+    },
+    Failed(Error),
+}
+
+#[derive(Debug)]
+struct Buffered {
+    id: PartitionId,
+    generation: u64,
+    bytes: BatchBytes,
+    end_offset: u64,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    /// The partitions asked for, with their generations.
+    parts: Vec<(PartitionId, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Fetcher {
+    settings: FetchSettings,
+    pub(super) partitions: Vec<Assigned>,
+    in_flight: BTreeMap<FetchNumber, InFlight>,
+    next_number: FetchNumber,
+    served_count: u64,
+    buffered: VecDeque<Buffered>,
+    buffered_bytes: usize,
+    failures: VecDeque<Error>,
+    questions: Vec<Question>,
+    /// What to do about an offset that does not exist: fail, or ask where to go on.
+    reset_offsets: bool,
+    jitter: Jitter,
+    /// Something changed since the last plan.
+    dirty: bool,
+}
+
+impl Assigned {
+    pub(super) fn new(topic: &TopicMetadata, partition: u32, route: Route) -> Self {
+        Self {
+            topic: Arc::clone(&topic.name),
+            topic_id: topic.id,
+            partition,
+            route,
+            position: 0,
+            fetch_offset: 0,
+            generation: 0,
+            end: None,
+            high_watermark: None,
+            paused: false,
+            status: Status::Idle,
+            failures: 0,
+            not_before: Duration::ZERO,
+            last_served: 0,
+            failure: None,
+        }
+    }
+
+    /// Begins reading at `offset`.
+    pub(super) fn begin_at(&mut self, offset: u64) {
+        self.position = offset;
+        self.fetch_offset = offset;
+    }
+
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked {
+            name: &self.topic,
+            topic: self.topic_id,
+            partition: self.partition,
+        }
+    }
+
+    fn wants_fetch(&self) -> bool {
+        let all_fetched = self.end.is_some_and(|end| self.fetch_offset >= end);
+        self.status == Status::Idle && !self.paused && !all_fetched
+    }
+}
+
+impl Fetcher {
+    pub(super) fn new(
+        settings: FetchSettings,
+        partitions: Vec<Assigned>,
+        reset_offsets: bool,
+    ) -> Self {
+        Self {
+            jitter: Jitter::new(settings.seed),
+            settings,
+            partitions,
+            in_flight: BTreeMap::new(),
+            next_number: 0,
+            served_count: 0,
+            buffered: VecDeque::new(),
+            buffered_bytes: 0,
+            failures: VecDeque::new(),
+            questions: Vec::new(),
+            reset_offsets,
+            dirty: true,
+        }
+    }
+
+    /// The fetches to send now. `can_send` says whether a route's connection is open.
+    pub(super) fn plan(
+        &mut self,
+        now: Duration,
+        mut can_send: impl FnMut(&Route) -> bool,
+    ) -> Vec<FetchPlan> {
+        if !self.dirty || self.buffered_bytes >= self.settings.buffer_bytes_max {
+            return Vec::new();
+        }
+        self.dirty = false;
+        let mut ready: Vec<PartitionId> = (0..self.partitions.len())
+            .filter(|id| {
+                self.partitions[*id].wants_fetch() && self.partitions[*id].not_before <= now
+            })
+            .collect();
+        ready.sort_by_key(|id| self.partitions[*id].last_served);
+        let mut by_route: BTreeMap<Route, Vec<PartitionId>> = BTreeMap::new();
+        for id in ready {
+            by_route
+                .entry(self.partitions[id].route.clone())
+                .or_default()
+                .push(id);
+        }
+        let mut plans = Vec::new();
+        for (route, ids) in by_route {
+            if can_send(&route) {
+                plans.push(self.plan_route(route, &ids));
+            }
+        }
+        plans
+    }
+
+    fn plan_route(&mut self, route: Route, ids: &[PartitionId]) -> FetchPlan {
+        let number = self.next_number;
+        self.next_number += 1;
+        let mut parts = Vec::with_capacity(ids.len());
+        let mut generations = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let assigned = &mut self.partitions[id];
+            assigned.status = Status::InFlight;
+            generations.push((id, assigned.generation));
+            parts.push(FetchPart {
+                id,
+                topic: assigned.topic_id,
+                partition: assigned.partition,
+                offset: assigned.fetch_offset,
+                max_bytes: self
+                    .settings
+                    .max_partition_bytes
+                    .min(self.settings.max_bytes),
+            });
+        }
+        self.in_flight
+            .insert(number, InFlight { parts: generations });
+        FetchPlan {
+            number,
+            route,
+            parts,
+        }
+    }
+
+    /// What has to be asked elsewhere.
+    pub(super) fn take_questions(&mut self) -> Vec<Question> {
+        std::mem::take(&mut self.questions)
+    }
+
+    /// How many partitions a fetch in flight asks for.
+    pub(super) fn part_count(&self, number: FetchNumber) -> Option<usize> {
+        self.in_flight
+            .get(&number)
+            .map(|request| request.parts.len())
+    }
+
+    /// A fetch was answered. Answers to fetches that were given up change nothing.
+    pub(super) fn answered(
+        &mut self,
+        now: Duration,
+        number: FetchNumber,
+        frame: &Arc<Frame>,
+        entries: Vec<FetchedEntry<'_>>,
+        only_address: Option<&Arc<str>>,
+    ) {
+        let Some(request) = self.in_flight.remove(&number) else {
+            return;
+        };
+        self.dirty = true;
+        assert_eq!(
+            entries.len(),
+            request.parts.len(),
+            "checked when it was decoded"
+        );
+        for ((id, generation), entry) in request.parts.into_iter().zip(entries) {
+            let assigned = &mut self.partitions[id];
+            if assigned.generation != generation || assigned.status != Status::InFlight {
+                continue;
+            }
+            assigned.status = Status::Idle;
+            if let Some(owner) = &entry.owner {
+                assigned.route = assigned.route.redirected(owner, only_address);
+            }
+            match entry.result {
+                Ok(fetched) => self.take_fetched(id, frame, &fetched),
+                Err(error) => self.take_refusal(now, id, error, entry.owner.is_some()),
+            }
+        }
+    }
+
+    /// A fetch was refused as a whole, or its connection was lost.
+    pub(super) fn request_failed(&mut self, now: Duration, number: FetchNumber, error: &Error) {
+        let Some(request) = self.in_flight.remove(&number) else {
+            return;
+        };
+        self.dirty = true;
+        for (id, generation) in request.parts {
+            let assigned = &mut self.partitions[id];
+            if assigned.generation != generation || assigned.status != Status::InFlight {
+                continue;
+            }
+            assigned.status = Status::Idle;
+            if error.is_retriable() {
+                self.try_later(now, id);
+                self.locate(id);
+            } else {
+                self.fail(id, error.clone());
+            }
+        }
+    }
+
+    /// Connecting to a route failed: its partitions wait, and may be elsewhere by now.
+    pub(super) fn connect_failed(&mut self, now: Duration, address: &str) {
+        self.dirty = true;
+        for id in 0..self.partitions.len() {
+            if &*self.partitions[id].route.address == address
+                && self.partitions[id].status == Status::Idle
+            {
+                self.try_later(now, id);
+                self.locate(id);
+            }
+        }
+    }
+
+    /// A connection is open.
+    pub(super) fn connected(&mut self) {
+        self.dirty = true;
+    }
+
+    fn take_fetched(&mut self, id: PartitionId, frame: &Arc<Frame>, fetched: &Fetched<'_>) {
+        let assigned = &mut self.partitions[id];
+        assigned.failures = 0;
+        assigned.high_watermark = Some(fetched.high_watermark.get());
+        if !fetched.batches.is_empty() {
+            self.served_count += 1;
+            assigned.last_served = self.served_count;
+        }
+        let frame_start = frame.bytes().as_ptr().addr();
+        for batch in batches(fetched.batches) {
+            let assigned = &mut self.partitions[id];
+            // Only what is needed to go on fetching; the whole check comes when it is handed out.
+            let ends = batch.and_then(|bytes| Ok((bytes, end_offset(bytes)?)));
+            let (bytes, end_offset) = match ends {
+                Ok(ends) => ends,
+                Err(error) => {
+                    let error = Error::CorruptBatch {
+                        topic: assigned.topic.to_string(),
+                        partition: assigned.partition,
+                        offset: assigned.fetch_offset,
+                        reason: error.to_string(),
+                    };
+                    self.fail(id, error);
+                    return;
+                }
+            };
+            if end_offset <= assigned.fetch_offset {
+                continue;
+            }
+            assigned.fetch_offset = end_offset;
+            let start = bytes.as_ptr().addr() - frame_start;
+            self.buffered_bytes += bytes.len();
+            self.buffered.push_back(Buffered {
+                id,
+                generation: assigned.generation,
+                bytes: BatchBytes {
+                    frame: Arc::clone(frame),
+                    range: start..start + bytes.len(),
+                },
+                end_offset,
+            });
+        }
+    }
+
+    fn take_refusal(&mut self, now: Duration, id: PartitionId, error: ApiError, owner_told: bool) {
+        let assigned = &mut self.partitions[id];
+        let context = format!(
+            "fetch from {}-{} at offset {}",
+            assigned.topic, assigned.partition, assigned.fetch_offset
+        );
+        match error.code {
+            ErrorCode::OffsetOutOfRange if self.reset_offsets => {
+                assigned.status = Status::Resetting;
+                let generation = assigned.generation;
+                self.questions.push(Question::Reset { id, generation });
+            }
+            ErrorCode::NotOwner if owner_told => {
+                assigned.failures += 1;
+                if assigned.failures > 1 {
+                    self.try_later(now, id);
+                }
+            }
+            ErrorCode::NotOwner | ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => {
+                self.try_later(now, id);
+                self.locate(id);
+            }
+            code if code.retriable() => self.try_later(now, id),
+            _ => self.fail(id, Error::refused(context, error)),
+        }
+    }
+
+    fn try_later(&mut self, now: Duration, id: PartitionId) {
+        let assigned = &mut self.partitions[id];
+        assigned.failures += 1;
+        assigned.not_before = now
+            + self
+                .settings
+                .backoff
+                .after(assigned.failures, &mut self.jitter);
+    }
+
+    fn locate(&mut self, id: PartitionId) {
+        let assigned = &mut self.partitions[id];
+        assigned.status = Status::Locating;
+        let question = Question::Topic(Arc::clone(&assigned.topic));
+        if !self.questions.contains(&question) {
+            self.questions.push(question);
+        }
+    }
+
+    fn fail(&mut self, id: PartitionId, error: Error) {
+        let assigned = &mut self.partitions[id];
+        assigned.status = Status::Failed;
+        assigned.failure = Some(error.clone());
+        self.failures.push_back(error);
+        self.dirty = true;
+    }
+
+    /// A batch that was handed out turned out to be damaged: its partition stops there.
+    pub(super) fn damaged(&mut self, id: PartitionId, error: Error) -> Error {
+        self.throw_away(id);
+        let assigned = &mut self.partitions[id];
+        assigned.status = Status::Failed;
+        assigned.failure = Some(error.clone());
+        error
+    }
+
+    /// The answer to [`Question::Topic`].
+    pub(super) fn located(
+        &mut self,
+        now: Duration,
+        name: &str,
+        result: Result<&TopicMetadata, &Error>,
+    ) {
+        self.dirty = true;
+        for id in 0..self.partitions.len() {
+            let assigned = &mut self.partitions[id];
+            if &*assigned.topic != name || assigned.status != Status::Locating {
+                continue;
+            }
+            assigned.status = Status::Idle;
+            match result {
+                Ok(topic) if topic.id == assigned.topic_id => match topic.route(assigned.partition)
+                {
+                    Some(route) => assigned.route = route.clone(),
+                    None => self.try_later(now, id),
+                },
+                Ok(_) => {
+                    let message =
+                        "it was deleted and created again; its offsets have a new meaning";
+                    let error = ApiError::new(ErrorCode::UnknownTopic, message);
+                    self.fail(id, Error::refused(format!("topic {name}"), error));
+                }
+                Err(error) if error.is_retriable() => {
+                    self.try_later(now, id);
+                    self.partitions[id].status = Status::Idle;
+                }
+                Err(error) => self.fail(id, error.clone()),
+            }
+        }
+    }
+
+    /// The answer to [`Question::Reset`].
+    pub(super) fn reset(
+        &mut self,
+        now: Duration,
+        id: PartitionId,
+        generation: u64,
+        result: Result<u64, Error>,
+    ) {
+        let assigned = &mut self.partitions[id];
+        if assigned.generation != generation || assigned.status != Status::Resetting {
+            return;
+        }
+        self.dirty = true;
+        assigned.status = Status::Idle;
+        match result {
+            Ok(offset) => self.seek(id, offset),
+            Err(error) if error.is_retriable() => self.try_later(now, id),
+            Err(error) => self.fail(id, error),
+        }
+    }
+
+    /// The next batch or failure to hand out; the position moves behind the batch.
+    pub(super) fn next_item(&mut self) -> Option<Item> {
+        while let Some(buffered) = self.buffered.pop_front() {
+            self.buffered_bytes -= buffered.bytes.range.len();
+            self.dirty = true;
+            if self.partitions[buffered.id].generation != buffered.generation {
+                continue;
+            }
+            return Some(Item::Batch {
+                id: buffered.id,
+                bytes: buffered.bytes,
+                end_offset: buffered.end_offset,
+            });
+        }
+        if let Some(error) = self.failures.pop_front() {
+            return Some(Item::Failed(error));
+        }
+        // With nothing left that could give a record, waiting would never end: say why, again.
+        let any_left = self
+            .partitions
+            .iter()
+            .any(|assigned| assigned.status != Status::Failed);
+        if any_left || self.is_done() {
+            return None;
+        }
+        let failure = self
+            .partitions
+            .iter()
+            .find_map(|assigned| assigned.failure.clone());
+        failure.map(Item::Failed)
+    }
+
+    /// A batch was handed out: reading goes on behind it.
+    pub(super) fn handed_out(&mut self, id: PartitionId, end_offset: u64) {
+        self.partitions[id].position = end_offset;
+    }
+
+    /// Goes on at `offset`; what was fetched before is thrown away, and a failure is forgotten.
+    pub(super) fn seek(&mut self, id: PartitionId, offset: u64) {
+        self.partitions[id].position = offset;
+        self.throw_away(id);
+        self.partitions[id].status = Status::Idle;
+    }
+
+    pub(super) fn pause(&mut self, id: PartitionId) {
+        self.partitions[id].paused = true;
+        self.throw_away(id);
+    }
+
+    pub(super) fn resume(&mut self, id: PartitionId) {
+        let assigned = &mut self.partitions[id];
+        assigned.paused = false;
+        if assigned.status == Status::Failed {
+            assigned.status = Status::Idle;
+        }
+        self.dirty = true;
+    }
+
+    /// Forgets what was fetched and not handed out, and what is in flight.
+    fn throw_away(&mut self, id: PartitionId) {
+        let assigned = &mut self.partitions[id];
+        assigned.generation += 1;
+        assigned.fetch_offset = assigned.position;
+        assigned.not_before = Duration::ZERO;
+        if assigned.status == Status::InFlight || assigned.status == Status::Resetting {
+            assigned.status = Status::Idle;
+        }
+        let buffered_bytes = &mut self.buffered_bytes;
+        self.buffered.retain(|buffered| {
+            let kept = buffered.id != id;
+            if !kept {
+                *buffered_bytes -= buffered.bytes.range.len();
+            }
+            kept
+        });
+        self.dirty = true;
+    }
+
+    /// Whether every partition has reached its end, or failed on the way and the user was told.
+    pub(super) fn is_done(&self) -> bool {
+        let is_done = |assigned: &Assigned| match assigned.end {
+            Some(end) => assigned.position >= end || assigned.status == Status::Failed,
+            None => false,
+        };
+        self.failures.is_empty() && self.partitions.iter().all(is_done)
+    }
+
+    /// When a partition that waits may be fetched again.
+    pub(super) fn wake_at(&mut self, now: Duration) -> Option<Duration> {
+        let waiting = self
+            .partitions
+            .iter()
+            .filter(|assigned| assigned.wants_fetch());
+        let at = waiting
+            .map(|assigned| assigned.not_before)
+            .filter(|at| *at > now)
+            .min();
+        if at.is_some() {
+            self.dirty = true;
+        }
+        at
+    }
+
+    pub(super) fn find(&self, topic: &str, partition: u32) -> Option<PartitionId> {
+        self.partitions
+            .iter()
+            .position(|assigned| assigned.partition == partition && &*assigned.topic == topic)
+    }
+}
+
+/// Where the log goes on behind a batch.
+fn end_offset(batch: &[u8]) -> Result<u64, corelane_protocol::batch::BatchError> {
+    let stamp = Stamp::read(batch)?;
+    let header = BatchHeader::parse(batch)?;
+    Ok(stamp.base_offset.advance(header.offsets_taken()).get())
+}

@@ -1,0 +1,235 @@
+//! Reading records.
+//!
+//! Owns: the public consumer. It has no task of its own: its connections read ahead in the
+//! background, and each call takes in what arrived and asks for more (`fetcher`: sans-IO). So
+//! positions move only when records are handed out.
+
+mod builder;
+mod fetcher;
+mod io;
+mod records;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::builder::ConsumerBuilder;
+pub use self::records::{ConsumedRecord, Records, RecordsIter};
+pub use self::start::{OffsetReset, Start};
+
+use self::fetcher::{Fetcher, Item, PartitionId};
+use self::io::FetchIo;
+use self::start::{Asked, bounds};
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+
+/// The parts of a fetch request that never change.
+#[derive(Debug, Clone, Copy)]
+struct FetchParameters {
+    max_wait_ms: u32,
+    min_bytes: u32,
+    max_bytes: u32,
+    offset_reset: OffsetReset,
+}
+
+/// Reads assigned partitions, each in the order of its offsets.
+///
+/// The position of a partition is the offset of the next record to be handed out. It moves behind a
+/// batch when [`Consumer::next`] returns that batch, and nowhere else; keep positions yourself to
+/// go on after a restart.
+#[derive(Debug)]
+pub struct Consumer {
+    cluster: Arc<Cluster>,
+    fetcher: Fetcher,
+    io: FetchIo,
+}
+
+impl Consumer {
+    fn new(cluster: Arc<Cluster>, fetcher: Fetcher, parameters: FetchParameters) -> Self {
+        let io = FetchIo::new(Arc::clone(&cluster), parameters);
+        Self {
+            cluster,
+            fetcher,
+            io,
+        }
+    }
+
+    /// The next records, of any of the partitions; waits for them. `None` when reading was to end
+    /// (see [`ConsumerBuilder::until_end`]) and has.
+    ///
+    /// # Errors
+    /// `Refused` (`OffsetOutOfRange`, `UnknownTopic`, `CorruptData` …) or `CorruptBatch` for one
+    /// partition. That partition is then left alone until [`Consumer::seek`] or
+    /// [`Consumer::resume`]; calling again goes on with the others. Lost connections and refusals
+    /// that pass are not reported but tried again, for ever.
+    ///
+    /// # Cancel safety
+    /// Safe: a dropped future has handed nothing out, and what arrived is kept for the next call.
+    pub async fn next(&mut self) -> Result<Option<Records>> {
+        loop {
+            if let Some(records) = self.take_next()? {
+                return Ok(Some(records));
+            }
+            if self.fetcher.is_done() {
+                return Ok(None);
+            }
+            self.io.wait(&mut self.fetcher, None).await;
+        }
+    }
+
+    /// The next records if they come within `timeout`. `None` after that time, and when reading has
+    /// ended ([`Consumer::is_at_end`] tells).
+    ///
+    /// # Errors
+    /// As [`Consumer::next`].
+    ///
+    /// # Cancel safety
+    /// Safe, as [`Consumer::next`].
+    pub async fn poll(&mut self, timeout: Duration) -> Result<Option<Records>> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            if let Some(records) = self.take_next()? {
+                return Ok(Some(records));
+            }
+            if self.fetcher.is_done() || Instant::now() >= deadline {
+                return Ok(None);
+            }
+            self.io.wait(&mut self.fetcher, Some(deadline)).await;
+        }
+    }
+
+    /// Whether reading was to end and has: every partition is at its end, or failed on the way.
+    pub fn is_at_end(&self) -> bool {
+        self.fetcher.is_done()
+    }
+
+    /// What is there now, after asking for what comes next.
+    fn take_next(&mut self) -> Result<Option<Records>> {
+        loop {
+            self.io.turn(&mut self.fetcher);
+            match self.fetcher.next_item() {
+                None => return Ok(None),
+                Some(Item::Failed(error)) => return Err(error),
+                Some(Item::Batch {
+                    id,
+                    bytes,
+                    end_offset,
+                }) => {
+                    let assigned = &self.fetcher.partitions[id];
+                    let (topic, partition) = (Arc::clone(&assigned.topic), assigned.partition);
+                    let watermark = assigned.high_watermark.unwrap_or(end_offset);
+                    let opened =
+                        Records::open(topic, partition, bytes, assigned.position, watermark);
+                    let records = opened.map_err(|error| self.damaged(id, &error))?;
+                    self.fetcher.handed_out(id, end_offset);
+                    if !records.is_empty() {
+                        return Ok(Some(records));
+                    }
+                }
+            }
+        }
+    }
+
+    fn damaged(&mut self, id: PartitionId, reason: &dyn std::fmt::Display) -> Error {
+        let assigned = &self.fetcher.partitions[id];
+        let error = Error::CorruptBatch {
+            topic: assigned.topic.to_string(),
+            partition: assigned.partition,
+            offset: assigned.position,
+            reason: reason.to_string(),
+        };
+        self.fetcher.damaged(id, error)
+    }
+
+    fn find(&self, topic: &str, partition: u32) -> Result<PartitionId> {
+        let found = self.fetcher.find(topic, partition);
+        found.ok_or_else(|| {
+            Error::invalid(format!(
+                "partition {topic}-{partition} is not assigned to this consumer"
+            ))
+        })
+    }
+
+    /// The offset of the next record of a partition to be handed out; `None` if the partition is
+    /// not assigned.
+    pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
+        let id = self.fetcher.find(topic, partition)?;
+        Some(self.fetcher.partitions[id].position)
+    }
+
+    /// The position of every assigned partition, as (topic, partition, offset).
+    pub fn positions(&self) -> impl Iterator<Item = (&str, u32, u64)> {
+        let partitions = self.fetcher.partitions.iter();
+        partitions.map(|assigned| (&*assigned.topic, assigned.partition, assigned.position))
+    }
+
+    /// Goes on reading a partition at `offset`. A failure of the partition is forgotten. Whether the
+    /// offset exists shows when it is read.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition is not assigned.
+    pub fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let id = self.find(topic, partition)?;
+        self.fetcher.seek(id, offset);
+        Ok(())
+    }
+
+    /// Goes on reading a partition at `start`. Returns the offset that this is.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition is not assigned; connection errors after the request
+    /// timeout.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the position as it was.
+    pub async fn seek_to(&mut self, topic: &str, partition: u32, start: Start) -> Result<u64> {
+        let id = self.find(topic, partition)?;
+        let asked = [self.fetcher.partitions[id].asked()];
+        let offset = match start {
+            Start::Offset(offset) => offset,
+            other => other.resolve(bounds(&self.cluster, &asked).await?[0]),
+        };
+        self.fetcher.seek(id, offset);
+        Ok(offset)
+    }
+
+    /// Leaves a partition alone until [`Consumer::resume`]; its position stays.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition is not assigned.
+    pub fn pause(&mut self, topic: &str, partition: u32) -> Result<()> {
+        let id = self.find(topic, partition)?;
+        self.fetcher.pause(id);
+        Ok(())
+    }
+
+    /// Goes on with a partition that was paused or has failed, at its position.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the partition is not assigned.
+    pub fn resume(&mut self, topic: &str, partition: u32) -> Result<()> {
+        let id = self.find(topic, partition)?;
+        self.fetcher.resume(id);
+        Ok(())
+    }
+
+    /// The end of every assigned partition as the broker has it now, as (topic, partition, offset
+    /// of the next readable record).
+    ///
+    /// # Errors
+    /// Connection errors after the request timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn end_offsets(&self) -> Result<Vec<(String, u32, u64)>> {
+        let partitions = &self.fetcher.partitions;
+        let asked: Vec<Asked<'_>> = partitions.iter().map(|assigned| assigned.asked()).collect();
+        let found = bounds(&self.cluster, &asked).await?;
+        let ends = asked.iter().zip(found);
+        Ok(ends
+            .map(|(asked, bounds)| (asked.name.to_owned(), asked.partition, bounds.latest))
+            .collect())
+    }
+}

@@ -1,0 +1,234 @@
+//! The one error type of the library.
+//!
+//! Owns: the kinds of failure a user of the client can meet, and what each says to do.
+//! Never: decides about retries by itself; the producer and consumer ask `is_retriable`.
+
+use std::time::Duration;
+
+use corelane_protocol::{ApiError, ErrorCode};
+
+/// What went wrong, and what to do about it.
+///
+/// It is `Clone` because one failed batch fails every record in it. Match on [`Error::kind`] for a
+/// stable classification, and on [`Error::is_outcome_unknown`] before sending a record again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No connection could be made, or the broker did not greet us.
+    #[error(
+        "cannot connect to {address}: {reason}; check the address and that a broker is listening there"
+    )]
+    Connect {
+        /// The address tried, as `host:port`.
+        address: String,
+        /// What the operating system or the broker said.
+        reason: String,
+    },
+
+    /// A connection was lost while a request waited for its answer.
+    #[error("lost the connection to {address}: {reason}; repeat the request if it is safe to")]
+    ConnectionLost {
+        /// The address of the connection, as `host:port`.
+        address: String,
+        /// Why it ended.
+        reason: String,
+    },
+
+    /// The broker answered with an error code.
+    #[error("{context}: {error}")]
+    Refused {
+        /// What was asked, for example `produce to orders-3`.
+        context: String,
+        /// The broker's code and message.
+        error: ApiError,
+    },
+
+    /// A deadline passed, and it is certain that nothing was done.
+    #[error("{what} was not done within {}; nothing was written, so it may be repeated{}", display_duration(.after), display_cause(.cause))]
+    TimedOut {
+        /// What was asked.
+        what: String,
+        /// The time allowed.
+        after: Duration,
+        /// The last error met while trying, if there was one.
+        cause: Option<Box<Error>>,
+    },
+
+    /// A deadline passed, or the client was closed, after the request had been sent: it may have
+    /// been done or not.
+    #[error("no answer to {what} within {}: it may or may not have been written; sending it again may write it twice{}", display_duration(.after), display_cause(.cause))]
+    OutcomeUnknown {
+        /// What was asked.
+        what: String,
+        /// The time waited.
+        after: Duration,
+        /// The last error met while trying, if there was one.
+        cause: Option<Box<Error>>,
+    },
+
+    /// An argument or setting that can never work.
+    #[error("invalid argument: {0}")]
+    InvalidArgument(String),
+
+    /// The record cannot fit a batch that the broker accepts; nothing was sent.
+    #[error(
+        "the record takes {bytes} bytes but a batch may hold {bytes_max}; send a smaller record or raise the broker's max.message.bytes"
+    )]
+    RecordTooLarge {
+        /// The size of the record with its overhead, in bytes.
+        bytes: u64,
+        /// The greatest size allowed, in bytes.
+        bytes_max: u64,
+    },
+
+    /// The producer's buffer has no room (only from calls that do not wait).
+    #[error("the producer's buffer is full; wait for deliveries, use send, or raise buffer_bytes")]
+    BufferFull,
+
+    /// The topic's partitions are not known yet (only from calls that do not wait).
+    #[error(
+        "the partitions of topic {topic} are not known yet; call partition_count once before try_send"
+    )]
+    TopicNotReady {
+        /// The topic's name.
+        topic: String,
+    },
+
+    /// The producer, consumer or client was closed.
+    #[error("the {what} is closed")]
+    Closed {
+        /// What was closed.
+        what: &'static str,
+    },
+
+    /// The broker sent something that this version of the client cannot understand.
+    #[error(
+        "{address} sent a malformed answer: {reason}; check that broker and client versions fit"
+    )]
+    Protocol {
+        /// The address of the connection, as `host:port`.
+        address: String,
+        /// What was wrong with it.
+        reason: String,
+    },
+
+    /// A fetched batch failed its checks; its records were not handed out.
+    #[error(
+        "the batch at offset {offset} of {topic}-{partition} is damaged: {reason}; seek past it, or restore the partition"
+    )]
+    CorruptBatch {
+        /// The topic's name.
+        topic: String,
+        /// The partition's index.
+        partition: u32,
+        /// The offset at which reading stopped.
+        offset: u64,
+        /// Which check failed.
+        reason: String,
+    },
+}
+
+/// A coarse, stable classification of [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Connecting failed, or a connection was lost.
+    Connection,
+    /// The broker refused; see [`Error::code`].
+    Refused,
+    /// Nothing was done in the time allowed.
+    TimedOut,
+    /// It is not known whether the request was done.
+    OutcomeUnknown,
+    /// The call itself was wrong.
+    InvalidArgument,
+    /// A buffer of the client is full, or something is not loaded yet: wait, then repeat.
+    NotReady,
+    /// The object was closed.
+    Closed,
+    /// Bytes received were malformed or damaged.
+    Corrupt,
+}
+
+impl Error {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::InvalidArgument(message.into())
+    }
+
+    pub(crate) fn refused(context: impl Into<String>, error: ApiError) -> Self {
+        Self::Refused {
+            context: context.into(),
+            error,
+        }
+    }
+
+    /// The class of this error.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Connect { .. } | Self::ConnectionLost { .. } => ErrorKind::Connection,
+            Self::Refused { .. } => ErrorKind::Refused,
+            Self::TimedOut { .. } => ErrorKind::TimedOut,
+            Self::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,
+            Self::InvalidArgument(_) | Self::RecordTooLarge { .. } => ErrorKind::InvalidArgument,
+            Self::BufferFull | Self::TopicNotReady { .. } => ErrorKind::NotReady,
+            Self::Closed { .. } => ErrorKind::Closed,
+            Self::Protocol { .. } | Self::CorruptBatch { .. } => ErrorKind::Corrupt,
+        }
+    }
+
+    /// The broker's error code, if the broker refused (also when that refusal is the last thing
+    /// seen before a deadline passed).
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { error, .. } => Some(error.code),
+            Self::TimedOut { cause, .. } | Self::OutcomeUnknown { cause, .. } => {
+                cause.as_deref().and_then(Self::code)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later without a change. It says nothing about whether
+    /// repeating it is *safe*: see [`Error::is_outcome_unknown`].
+    pub fn is_retriable(&self) -> bool {
+        match self {
+            Self::Refused { error, .. } => error.code.retriable(),
+            Self::Connect { .. }
+            | Self::ConnectionLost { .. }
+            | Self::TimedOut { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::BufferFull
+            | Self::TopicNotReady { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the request may have been done although it is reported as failed. A record with such
+    /// an outcome may be in the log once; sending it again may put it there twice.
+    pub fn is_outcome_unknown(&self) -> bool {
+        match self {
+            Self::OutcomeUnknown { .. } | Self::ConnectionLost { .. } => true,
+            Self::Refused { error, .. } => {
+                matches!(
+                    error.code,
+                    ErrorCode::StorageFailed | ErrorCode::TimedOut | ErrorCode::Internal
+                )
+            }
+            _ => false,
+        }
+    }
+}
+
+fn display_duration(duration: &Duration) -> String {
+    format!("{duration:?}")
+}
+
+fn display_cause(cause: &Option<Box<Error>>) -> String {
+    match cause {
+        Some(cause) => format!(" (last error: {cause})"),
+        None => String::new(),
+    }
+}
+
+/// The result of every fallible call of this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

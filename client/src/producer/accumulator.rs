@@ -1,0 +1,427 @@
+//! The records of one partition that are not on their way yet.
+//!
+//! Owns: the open batch that callers append to, and the full ones that stand before it. Callers and
+//! the sender share it under one lock for each partition, held for the copy of a few records.
+//! Never: sends, encodes or waits; it says when the sender should look.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use corelane_protocol::Timestamp;
+use corelane_protocol::batch::{self, BatchBuilder, PushError};
+
+use super::builders::Builders;
+use super::delivery::{Completer, Completion, completion};
+use crate::error::{Error, Result};
+use crate::record::RecordRef;
+
+/// Names a partition within its producer.
+pub(crate) type SlotId = usize;
+
+/// One partition as a producer's callers see it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) id: SlotId,
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    accumulator: Mutex<Accumulator>,
+}
+
+impl Slot {
+    pub(crate) fn new(id: SlotId, topic: Arc<str>, partition: u32) -> Self {
+        Self {
+            id,
+            topic,
+            partition,
+            accumulator: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Accumulator> {
+        // Only a bug panics while holding it, and its content is whole between pushes.
+        self.accumulator
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch that records are, or were, appended to.
+#[derive(Debug)]
+pub(crate) struct OpenBatch {
+    pub(crate) builder: Box<BatchBuilder>,
+    pub(crate) completer: Completer,
+    pub(crate) completion: Completion,
+    pub(crate) opened_at: Duration,
+    /// What its records took from the producer's buffer.
+    pub(crate) buffer_bytes: usize,
+    serial: u64,
+}
+
+/// Where a record was put.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Pushed {
+    /// Names the batch within its partition.
+    pub(crate) serial: u64,
+    /// The record's index in the batch.
+    pub(crate) index: u32,
+    /// Whether the sender must be told to look at this partition.
+    pub(crate) announce: bool,
+}
+
+/// Which batches the sender takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pull {
+    /// How long a batch that is not full waits for more records.
+    pub(crate) linger: Duration,
+    /// Whether a batch that is not full may be taken at all.
+    pub(crate) partial: bool,
+}
+
+/// The records of one partition that the sender has not taken.
+#[derive(Debug, Default)]
+pub(crate) struct Accumulator {
+    open: Option<OpenBatch>,
+    full: VecDeque<OpenBatch>,
+    next_serial: u64,
+    /// The sender was told and has not looked yet.
+    announced: bool,
+    /// The open batch is to be sent without waiting for more.
+    forced: bool,
+}
+
+impl Accumulator {
+    /// Appends a record that counts `buffer_bytes` against the producer's buffer. `now_ms` is the
+    /// time of records that bring none, in milliseconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// `RecordTooLarge` or `InvalidArgument` when no batch can hold it; the batches are as they were.
+    pub(crate) fn push(
+        &mut self,
+        now: Duration,
+        record: &RecordRef<'_>,
+        now_ms: i64,
+        buffer_bytes: usize,
+        builders: &Builders,
+    ) -> Result<Pushed> {
+        let item = batch::RecordRef {
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+            timestamp: Timestamp::new(record.timestamp_ms.unwrap_or(now_ms)),
+        };
+        if let Some(open) = &mut self.open {
+            match open.builder.try_push(item) {
+                Ok(index) => {
+                    open.buffer_bytes += buffer_bytes;
+                    let serial = open.serial;
+                    return Ok(Pushed {
+                        serial,
+                        index,
+                        announce: false,
+                    });
+                }
+                Err(PushError::Full | PushError::TimestampSpan) => {}
+                Err(error) => return Err(refusal(error, builders.batch_bytes_max())),
+            }
+        }
+        self.push_first(now, item, buffer_bytes, builders)
+    }
+
+    /// Appends a record to a batch of its own, behind the open one, which is then full.
+    fn push_first(
+        &mut self,
+        now: Duration,
+        item: batch::RecordRef<'_>,
+        buffer_bytes: usize,
+        builders: &Builders,
+    ) -> Result<Pushed> {
+        let mut builder = builders.take()?;
+        let mut alone = false;
+        let pushed = match builder.try_push(item) {
+            Err(PushError::RecordTooLarge { bytes, .. }) if builders.fits_alone(bytes) => {
+                builders.give_back(builder);
+                builder = builders.large()?;
+                alone = true;
+                builder.try_push(item)
+            }
+            pushed => pushed,
+        };
+        let index = match pushed {
+            Ok(index) => index,
+            Err(error) => {
+                builders.give_back(builder);
+                return Err(refusal(error, builders.batch_bytes_max()));
+            }
+        };
+        self.full.extend(self.open.take());
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let (completer, completion) = completion();
+        let batch = OpenBatch {
+            builder,
+            completer,
+            completion,
+            opened_at: now,
+            buffer_bytes,
+            serial,
+        };
+        if alone {
+            // Others would delay it, and could make it longer than the broker takes.
+            self.full.push_back(batch);
+        } else {
+            self.open = Some(batch);
+        }
+        let announce = !std::mem::replace(&mut self.announced, true);
+        Ok(Pushed {
+            serial,
+            index,
+            announce,
+        })
+    }
+
+    /// The completion of the batch that the last record went to.
+    pub(crate) fn last_completion(&self) -> Completion {
+        let last = self.open.as_ref().or(self.full.back());
+        last.expect("a record was just pushed").completion.clone()
+    }
+
+    /// The sender looks now, and wants to be told of what comes after.
+    pub(crate) fn looked_at(&mut self) {
+        self.announced = false;
+    }
+
+    /// Takes the next batch to send, oldest first.
+    pub(crate) fn pull(&mut self, now: Duration, pull: Pull) -> Option<OpenBatch> {
+        if let Some(batch) = self.full.pop_front() {
+            return Some(batch);
+        }
+        let open = self.open.as_ref()?;
+        let due = self.forced || now >= open.opened_at + pull.linger;
+        if !due || !pull.partial {
+            return None;
+        }
+        self.forced = false;
+        self.open.take()
+    }
+
+    /// Takes every batch that was opened at `until` or before.
+    pub(crate) fn take_opened_until(&mut self, until: Duration) -> Vec<OpenBatch> {
+        let mut taken = Vec::new();
+        while self
+            .full
+            .front()
+            .is_some_and(|batch| batch.opened_at <= until)
+        {
+            taken.extend(self.full.pop_front());
+        }
+        if self.full.is_empty() {
+            taken.extend(self.open.take_if(|batch| batch.opened_at <= until));
+        }
+        taken
+    }
+
+    /// Ends the lingering of the open batch; adds the completions of all batches here.
+    pub(crate) fn force(&mut self, completions: &mut Vec<Completion>) {
+        self.forced = self.open.is_some();
+        let batches = self.full.iter().chain(&self.open);
+        completions.extend(batches.map(|batch| batch.completion.clone()));
+    }
+
+    /// When the sender should look if nobody tells it to: the end of lingering (if that is still to
+    /// come) or the first deadline.
+    pub(crate) fn wake_at(
+        &self,
+        now: Duration,
+        linger: Duration,
+        delivery_timeout: Duration,
+    ) -> Option<Duration> {
+        let oldest = self.full.front().or(self.open.as_ref())?;
+        let deadline = oldest.opened_at + delivery_timeout;
+        let lingered = self.open.as_ref().map(|open| open.opened_at + linger);
+        let lingered = lingered.filter(|at| *at > now && !self.forced);
+        Some(lingered.map_or(deadline, |at| at.min(deadline)))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_none() && self.full.is_empty()
+    }
+}
+
+fn refusal(error: PushError, batch_bytes_max: u32) -> Error {
+    match error {
+        PushError::RecordTooLarge { bytes, .. } => Error::RecordTooLarge {
+            bytes: bytes as u64,
+            bytes_max: u64::from(batch_bytes_max),
+        },
+        other => Error::invalid(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::batch::BatchBuilderConfig;
+
+    use super::*;
+
+    const T0: Duration = Duration::from_secs(1);
+    const LINGER: Duration = Duration::from_millis(5);
+    const ANY: Pull = Pull {
+        linger: Duration::ZERO,
+        partial: true,
+    };
+
+    fn builders() -> Builders {
+        let config = BatchBuilderConfig {
+            bytes_max: 1_000,
+            ..BatchBuilderConfig::default()
+        };
+        Builders::new(config, 10_000)
+    }
+
+    fn push(
+        accumulator: &mut Accumulator,
+        builders: &Builders,
+        value_bytes: usize,
+    ) -> Result<Pushed> {
+        let value = vec![7; value_bytes];
+        accumulator.push(T0, &RecordRef::value(&value), 0, value_bytes, builders)
+    }
+
+    #[test]
+    fn the_sender_is_told_once_until_it_looks() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        assert!(push(&mut accumulator, &builders, 300).unwrap().announce);
+        assert!(!push(&mut accumulator, &builders, 300).unwrap().announce);
+        assert!(
+            !push(&mut accumulator, &builders, 600).unwrap().announce,
+            "full, but not looked at"
+        );
+        accumulator.looked_at();
+        assert!(
+            !push(&mut accumulator, &builders, 10).unwrap().announce,
+            "the open batch goes on"
+        );
+        assert!(
+            push(&mut accumulator, &builders, 600).unwrap().announce,
+            "another one is full"
+        );
+    }
+
+    #[test]
+    fn records_are_numbered_within_their_batches() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let places: Vec<(u64, u32)> = [300, 300, 600, 100]
+            .iter()
+            .map(|bytes| push(&mut accumulator, &builders, *bytes).unwrap())
+            .map(|pushed| (pushed.serial, pushed.index))
+            .collect();
+        assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn an_open_batch_waits_for_the_end_of_its_linger() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        push(&mut accumulator, &builders, 10).unwrap();
+        let lingering = Pull {
+            linger: LINGER,
+            partial: true,
+        };
+        assert!(accumulator.pull(T0, lingering).is_none());
+        let timeout = Duration::from_secs(9);
+        assert_eq!(accumulator.wake_at(T0, LINGER, timeout), Some(T0 + LINGER));
+        assert!(accumulator.pull(T0 + LINGER, lingering).is_some());
+        assert!(accumulator.is_empty());
+    }
+
+    #[test]
+    fn full_batches_go_whatever_the_linger_and_oldest_first() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        for _ in 0..3 {
+            push(&mut accumulator, &builders, 600).unwrap();
+        }
+        let never = Pull {
+            linger: Duration::from_secs(60),
+            partial: false,
+        };
+        let serials: Vec<u64> = std::iter::from_fn(|| accumulator.pull(T0, never))
+            .map(|batch| batch.serial)
+            .collect();
+        assert_eq!(serials, [0, 1]);
+        assert!(!accumulator.is_empty(), "the open one stays");
+    }
+
+    #[test]
+    fn a_flush_ends_the_linger_of_what_is_there() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        push(&mut accumulator, &builders, 600).unwrap();
+        push(&mut accumulator, &builders, 600).unwrap();
+        let mut completions = Vec::new();
+        accumulator.force(&mut completions);
+        assert_eq!(completions.len(), 2);
+        let lingering = Pull {
+            linger: LINGER,
+            partial: true,
+        };
+        assert_eq!(
+            std::iter::from_fn(|| accumulator.pull(T0, lingering)).count(),
+            2
+        );
+        push(&mut accumulator, &builders, 10).unwrap();
+        assert!(
+            accumulator.pull(T0, lingering).is_none(),
+            "what comes later lingers again"
+        );
+    }
+
+    #[test]
+    fn a_record_larger_than_a_batch_goes_alone() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        push(&mut accumulator, &builders, 10).unwrap();
+        push(&mut accumulator, &builders, 5_000).unwrap();
+        push(&mut accumulator, &builders, 10).unwrap();
+        let counts: Vec<usize> = std::iter::from_fn(|| accumulator.pull(T0, ANY))
+            .map(|batch| batch.builder.len())
+            .collect();
+        assert_eq!(counts, [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_record_that_no_batch_can_hold_is_refused_and_changes_nothing() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        push(&mut accumulator, &builders, 10).unwrap();
+        let error = push(&mut accumulator, &builders, 20_000).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                Error::RecordTooLarge {
+                    bytes_max: 10_000,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let record = RecordRef::value(b"x").timestamp_ms(-1);
+        let error = accumulator.push(T0, &record, 0, 1, &builders).unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert_eq!(
+            push(&mut accumulator, &builders, 10).unwrap().index,
+            1,
+            "the open batch goes on"
+        );
+    }
+
+    #[test]
+    fn what_is_overdue_is_taken_out() {
+        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        push(&mut accumulator, &builders, 600).unwrap();
+        let value = vec![0; 600];
+        let later = T0 + Duration::from_secs(1);
+        accumulator
+            .push(later, &RecordRef::value(&value), 0, 600, &builders)
+            .unwrap();
+        assert_eq!(accumulator.take_opened_until(T0).len(), 1);
+        assert_eq!(accumulator.take_opened_until(later).len(), 1);
+        assert!(accumulator.is_empty());
+    }
+}

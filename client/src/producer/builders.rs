@@ -1,0 +1,119 @@
+//! Memory that batches are built in, used again and again.
+//!
+//! Owns: the spare builders and the spare buffers of one producer, both bounded. Shared by callers
+//! (who begin batches) and the sender (who encodes and settles them).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use corelane_protocol::AlignedBytes;
+use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig};
+
+use crate::error::{Error, Result};
+
+/// Spare builders that are kept. More are made when more batches are open at a time.
+const SPARE_BUILDERS_MAX: usize = 64;
+
+/// Bytes of spare buffers that are kept.
+const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+#[derive(Debug)]
+#[expect(
+    clippy::vec_box,
+    reason = "a builder is large, and moves between caller, sender and here"
+)]
+pub(crate) struct Builders {
+    config: BatchBuilderConfig,
+    batch_bytes_max: u32,
+    spare: Mutex<Vec<Box<BatchBuilder>>>,
+    buffers: Mutex<Vec<AlignedBytes>>,
+}
+
+impl Builders {
+    /// Batches of `config`; a record that is too large for one, up to `batch_bytes_max` with the
+    /// batch around it, gets a batch of its own.
+    pub(crate) fn new(config: BatchBuilderConfig, batch_bytes_max: u32) -> Self {
+        Self {
+            config,
+            batch_bytes_max,
+            spare: Mutex::default(),
+            buffers: Mutex::default(),
+        }
+    }
+
+    /// The size at which a usual batch is full, in bytes.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        self.config.bytes_max as usize
+    }
+
+    /// The largest batch that the broker takes, in bytes.
+    pub(crate) fn batch_bytes_max(&self) -> u32 {
+        self.batch_bytes_max
+    }
+
+    /// Whether a batch of so many bytes may hold one record alone.
+    pub(crate) fn fits_alone(&self, bytes: usize) -> bool {
+        bytes <= self.batch_bytes_max as usize
+    }
+
+    /// An empty builder.
+    pub(crate) fn take(&self) -> Result<Box<BatchBuilder>> {
+        match lock(&self.spare).pop() {
+            Some(builder) => Ok(builder),
+            None => build(self.config.clone()),
+        }
+    }
+
+    /// An empty builder for one record that is larger than a usual batch.
+    pub(crate) fn large(&self) -> Result<Box<BatchBuilder>> {
+        build(BatchBuilderConfig {
+            bytes_max: self.batch_bytes_max,
+            ..self.config.clone()
+        })
+    }
+
+    /// Takes back a builder; what is in it is forgotten.
+    pub(crate) fn give_back(&self, mut builder: Box<BatchBuilder>) {
+        if builder.config() != &self.config {
+            return;
+        }
+        builder.clear();
+        let mut spare = lock(&self.spare);
+        if spare.len() < SPARE_BUILDERS_MAX {
+            spare.push(builder);
+        }
+    }
+
+    /// Turns a builder's records into the bytes of a batch, and takes the builder back.
+    pub(crate) fn encode(&self, mut builder: Box<BatchBuilder>) -> AlignedBytes {
+        let mut bytes = lock(&self.buffers).pop().unwrap_or_default();
+        let finished = builder.finish_into(&mut bytes);
+        self.give_back(builder);
+        finished.expect("an open batch has at least one record");
+        bytes
+    }
+
+    /// Takes back a batch's bytes, if nobody else holds them.
+    pub(crate) fn give_back_bytes(&self, bytes: Arc<AlignedBytes>) {
+        let Ok(bytes) = Arc::try_unwrap(bytes) else {
+            return;
+        };
+        let usual = self.config.bytes_max as usize;
+        let mut buffers = lock(&self.buffers);
+        if bytes.capacity() <= usual.saturating_mul(2)
+            && buffers.len() < SPARE_BUFFER_BYTES_MAX / usual.max(1)
+        {
+            buffers.push(bytes);
+        }
+    }
+}
+
+fn build(config: BatchBuilderConfig) -> Result<Box<BatchBuilder>> {
+    let codec = config.compression;
+    BatchBuilder::new(config)
+        .map(Box::new)
+        .map_err(|error| Error::invalid(format!("{codec} cannot be set up: {error}")))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

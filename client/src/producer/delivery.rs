@@ -1,0 +1,361 @@
+//! What a producer's caller awaits: the outcome of one record, or of a batch call.
+//!
+//! Owns: the completion that all records of a batch share, the futures over it, the receipts.
+//! Never: decides an outcome; the sender does.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use corelane_protocol::response::Durability;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use tokio::sync::oneshot;
+
+use super::accumulator::Pushed;
+use crate::error::{Error, Result};
+
+/// The broker's word for one record: where it is, and how safe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition's index.
+    pub partition: u32,
+    /// The record's offset in the partition.
+    pub offset: u64,
+    /// When the broker appended it, in milliseconds since the Unix epoch.
+    pub timestamp_ms: i64,
+    /// What had happened to the record when the broker answered.
+    pub durability: Durability,
+    /// How many replicas had flushed it.
+    pub replicas_flushed: u8,
+}
+
+/// The broker's word for one batch of one partition.
+#[derive(Debug, Clone)]
+pub(crate) struct BatchReceipt {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partition: u32,
+    pub(crate) base_offset: u64,
+    pub(crate) timestamp_ms: i64,
+    pub(crate) durability: Durability,
+    pub(crate) replicas_flushed: u8,
+}
+
+impl BatchReceipt {
+    fn record(&self, index: u32) -> Receipt {
+        Receipt {
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+            offset: self.base_offset + u64::from(index),
+            timestamp_ms: self.timestamp_ms,
+            durability: self.durability,
+            replicas_flushed: self.replicas_flushed,
+        }
+    }
+}
+
+/// How a batch ended.
+pub(crate) type BatchResult = Result<BatchReceipt>;
+
+/// The sender's side of a batch's completion.
+#[derive(Debug)]
+pub(crate) struct Completer(oneshot::Sender<Arc<BatchResult>>);
+
+impl Completer {
+    pub(crate) fn complete(self, result: BatchResult) {
+        // Nobody listens any more: the caller dropped its deliveries, as it may.
+        let _ = self.0.send(Arc::new(result));
+    }
+}
+
+/// The callers' side of a batch's completion.
+#[derive(Debug, Clone)]
+pub(crate) struct Completion(Shared<oneshot::Receiver<Arc<BatchResult>>>);
+
+/// A new batch's completion: the side that tells and the side that listens.
+pub(crate) fn completion() -> (Completer, Completion) {
+    let (sender, receiver) = oneshot::channel();
+    (Completer(sender), Completion(receiver.shared()))
+}
+
+impl Future for Completion {
+    type Output = Arc<BatchResult>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(self.0.poll_unpin(context)) {
+            Ok(result) => result,
+            // The sender's task was dropped with its runtime, perhaps after the batch was sent.
+            Err(_) => Arc::new(Err(Error::ConnectionLost {
+                address: "the broker".into(),
+                reason: "the runtime of the producer was shut down".into(),
+            })),
+        })
+    }
+}
+
+/// The outcome of one record, to be awaited.
+///
+/// It resolves to the [`Receipt`] once the broker has answered, or to an error once the record was
+/// refused for good or its delivery timeout passed.
+///
+/// # Cancel safety
+/// Dropping it, before or after polling, changes nothing about the record: it is sent all the same.
+#[derive(Debug, Clone)]
+#[must_use = "the record is sent either way, but only its delivery tells whether it arrived"]
+pub struct Delivery {
+    completion: Completion,
+    index: u32,
+}
+
+impl Future for Delivery {
+    type Output = Result<Receipt>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.completion.poll_unpin(context));
+        Poll::Ready(match &*result {
+            Ok(receipt) => Ok(receipt.record(self.index)),
+            Err(error) => Err(error.clone()),
+        })
+    }
+}
+
+/// What an append tells about each record, in order.
+pub(crate) trait Sink {
+    /// The record lies in a batch of `partition`; `completion` gives that batch's.
+    fn placed(&mut self, partition: u32, pushed: &Pushed, completion: impl FnOnce() -> Completion);
+
+    /// The record can never be sent, and was not put anywhere.
+    fn refused(&mut self, error: Error);
+}
+
+/// Consecutive records of a batch call that lie consecutively in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    /// Index into the call's batches.
+    batch: u32,
+    /// Index of the run's first record within that batch.
+    first: u32,
+    count: u32,
+}
+
+/// Where the records of one batch call went, in the order in which they were given.
+#[derive(Debug, Default)]
+pub(crate) struct Placement {
+    batches: Vec<Completion>,
+    runs: Vec<Run>,
+    record_count: usize,
+    /// The newest batch of each partition used: its serial and its index in `batches`.
+    newest: Vec<Option<(u64, u32)>>,
+}
+
+impl Placement {
+    fn put(
+        &mut self,
+        partition: u32,
+        serial: u64,
+        index: u32,
+        completion: impl FnOnce() -> Completion,
+    ) {
+        let slot = partition as usize;
+        if slot >= self.newest.len() {
+            self.newest.resize(slot + 1, None);
+        }
+        let batch = match self.newest[slot] {
+            Some((newest, batch)) if newest == serial => batch,
+            _ => {
+                let batch = u32::try_from(self.batches.len()).expect("a call has fewer batches");
+                self.batches.push(completion());
+                self.newest[slot] = Some((serial, batch));
+                batch
+            }
+        };
+        self.record_count += 1;
+        match self.runs.last_mut() {
+            Some(run) if run.batch == batch && run.first + run.count == index => run.count += 1,
+            _ => self.runs.push(Run {
+                batch,
+                first: index,
+                count: 1,
+            }),
+        }
+    }
+
+    fn put_failed(&mut self, error: Error) {
+        let (completer, completion) = completion();
+        completer.complete(Err(error));
+        let batch = u32::try_from(self.batches.len()).expect("a call has fewer batches");
+        self.batches.push(completion);
+        self.record_count += 1;
+        self.runs.push(Run {
+            batch,
+            first: 0,
+            count: 1,
+        });
+    }
+}
+
+impl Sink for Placement {
+    fn placed(&mut self, partition: u32, pushed: &Pushed, completion: impl FnOnce() -> Completion) {
+        self.put(partition, pushed.serial, pushed.index, completion);
+    }
+
+    fn refused(&mut self, error: Error) {
+        self.put_failed(error);
+    }
+}
+
+/// Where one record went, or why it was not taken; `None` while it was not tried.
+#[derive(Debug, Default)]
+pub(crate) struct Single(pub(crate) Option<Result<Delivery>>);
+
+impl Sink for Single {
+    fn placed(&mut self, _: u32, pushed: &Pushed, completion: impl FnOnce() -> Completion) {
+        self.0 = Some(Ok(Delivery {
+            completion: completion(),
+            index: pushed.index,
+        }));
+    }
+
+    fn refused(&mut self, error: Error) {
+        self.0 = Some(Err(error));
+    }
+}
+
+/// The outcome of a batch call, to be awaited: one future however many records.
+///
+/// It resolves once every record is settled.
+///
+/// # Cancel safety
+/// Dropping it changes nothing about the records: they are sent all the same.
+#[derive(Debug)]
+#[must_use = "the records are sent either way, but only the delivery tells whether they arrived"]
+pub struct BatchDelivery {
+    placement: Placement,
+    results: Vec<Arc<BatchResult>>,
+}
+
+impl BatchDelivery {
+    pub(crate) fn new(placement: Placement) -> Self {
+        Self {
+            placement,
+            results: Vec::new(),
+        }
+    }
+
+    /// How many records the call took.
+    pub fn len(&self) -> usize {
+        self.placement.record_count
+    }
+
+    /// Whether the call was given no record.
+    pub fn is_empty(&self) -> bool {
+        self.placement.record_count == 0
+    }
+}
+
+impl Future for BatchDelivery {
+    type Output = BatchOutcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        while this.results.len() < this.placement.batches.len() {
+            let completion = &mut this.placement.batches[this.results.len()];
+            let result = ready!(completion.poll_unpin(context));
+            this.results.push(result);
+        }
+        Poll::Ready(BatchOutcome {
+            runs: std::mem::take(&mut this.placement.runs),
+            record_count: this.placement.record_count,
+            results: std::mem::take(&mut this.results),
+        })
+    }
+}
+
+/// What became of every record of a batch call, in the order in which they were given.
+#[derive(Debug, Clone)]
+pub struct BatchOutcome {
+    runs: Vec<Run>,
+    results: Vec<Arc<BatchResult>>,
+    record_count: usize,
+}
+
+impl BatchOutcome {
+    /// How many records the call took.
+    pub fn len(&self) -> usize {
+        self.record_count
+    }
+
+    /// Whether the call was given no record.
+    pub fn is_empty(&self) -> bool {
+        self.record_count == 0
+    }
+
+    /// The outcome of each record, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Receipt>> + '_ {
+        self.runs.iter().flat_map(|run| {
+            let result = &*self.results[run.batch as usize];
+            (run.first..run.first + run.count).map(move |index| match result {
+                Ok(receipt) => Ok(receipt.record(index)),
+                Err(error) => Err(error.clone()),
+            })
+        })
+    }
+
+    /// The outcome of the record given at `index`, if there were that many. It walks the runs of
+    /// records that share a batch; use [`BatchOutcome::iter`] to see all.
+    pub fn get(&self, index: usize) -> Option<Result<Receipt>> {
+        let mut before = 0;
+        for run in &self.runs {
+            let count = run.count as usize;
+            if index < before + count {
+                let within = run.first + u32::try_from(index - before).ok()?;
+                return Some(match &*self.results[run.batch as usize] {
+                    Ok(receipt) => Ok(receipt.record(within)),
+                    Err(error) => Err(error.clone()),
+                });
+            }
+            before += count;
+        }
+        None
+    }
+
+    /// How many of the records the broker acknowledged.
+    pub fn acknowledged_count(&self) -> usize {
+        self.runs
+            .iter()
+            .filter(|run| self.results[run.batch as usize].is_ok())
+            .map(|run| run.count as usize)
+            .sum()
+    }
+
+    /// The first failure among the records, if any failed.
+    pub fn first_error(&self) -> Option<&Error> {
+        self.results
+            .iter()
+            .find_map(|result| result.as_ref().as_ref().err())
+    }
+
+    /// The weakest durability among the acknowledged records; `None` if none was acknowledged.
+    pub fn weakest_durability(&self) -> Option<Durability> {
+        self.results
+            .iter()
+            .filter_map(|result| result.as_ref().as_ref().ok())
+            .map(|receipt| receipt.durability)
+            .min()
+    }
+
+    /// Itself if every record was acknowledged.
+    ///
+    /// # Errors
+    /// The first failure among the records; others may have been acknowledged all the same.
+    pub fn into_result(self) -> Result<Self> {
+        match self.first_error() {
+            Some(error) => Err(error.clone()),
+            None => Ok(self),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! Sending records.
+//!
+//! Owns: the public producer and its settings. Callers append to per-partition accumulators under
+//! short locks; one task for each producer (`sender`) carries out what the engine (`engine`,
+//! `plan`, `order`, `window`, `link`: sans-IO) decides.
+
+mod accumulator;
+mod builder;
+mod builders;
+mod delivery;
+mod engine;
+mod link;
+mod order;
+mod partitioner;
+mod plan;
+mod sender;
+mod shared;
+mod window;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::builder::ProducerBuilder;
+pub use self::delivery::{BatchDelivery, BatchOutcome, Delivery, Receipt};
+pub use self::partitioner::{PartitionFn, PartitionInput, Partitioner};
+
+use self::delivery::{Placement, Single, Sink};
+use self::sender::Command;
+use self::shared::{Grant, Lookahead, Shared, Stopped};
+use crate::error::{Error, Result};
+use crate::record::{Record, RecordRef};
+
+/// Sends records to topics. Cheap to clone; clones share one buffer and one set of connections.
+///
+/// Records of one partition are written in the order in which they were sent, also when some of
+/// them have to be sent again. A batch whose answer was lost is sent again, so without an error
+/// every record is in the log at least once.
+///
+/// When the last clone is dropped, records already accepted are still sent, for as long as the
+/// tokio runtime lives; [`Producer::close`] waits for them.
+#[derive(Debug, Clone)]
+pub struct Producer {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// A record that [`Producer::try_send`] did not take, handed back with the reason.
+#[derive(Debug)]
+pub struct TrySendError<'a> {
+    /// The record, as it was given.
+    pub record: Record<'a>,
+    /// Why it was not taken.
+    pub error: Error,
+}
+
+impl fmt::Display for TrySendError<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(formatter)
+    }
+}
+
+impl std::error::Error for TrySendError<'_> {}
+
+/// Buffer space that a batch call asks for at a time, in bytes: one usual batch.
+const GRANT_BYTES: usize = 64 * 1024;
+
+impl Producer {
+    /// Hands a record over. It waits while the buffer is full, and the first time a topic is used
+    /// for its partitions; the returned delivery resolves when the broker has answered.
+    ///
+    /// # Errors
+    /// `RecordTooLarge` or `InvalidArgument` for a record that can never be sent; `Refused` with
+    /// `UnknownTopic`; connection errors while asking for an unknown topic; `Closed`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future before it completes means that the record was not taken.
+    pub async fn send(&self, record: Record<'_>) -> Result<Delivery> {
+        let headers = header_refs(&record);
+        let item = record_ref(&record, &headers);
+        let shared = &*self.handle.shared;
+        let mut grant = shared.grant();
+        shared.try_reserve(&mut grant, item.buffer_bytes());
+        loop {
+            match append_one(shared, &record.topic, item, &mut grant)? {
+                Ok(delivery) => return Ok(delivery),
+                Err(Stopped::NeedsBytes(bytes)) => shared.reserve(&mut grant, bytes).await?,
+                Err(Stopped::NeedsTopic) => shared.load_topic(&record.topic).await?,
+            }
+        }
+    }
+
+    /// Hands a record over without waiting, or hands it back.
+    ///
+    /// The partitions of the topic must be known: send a record to it before, or call
+    /// [`Producer::partition_count`] once.
+    ///
+    /// # Errors
+    /// The record and the reason: `BufferFull`, `TopicNotReady`, or as [`Producer::send`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "the record is handed back as it is, without an allocation"
+    )]
+    pub fn try_send<'a>(&self, record: Record<'a>) -> Result<Delivery, TrySendError<'a>> {
+        let attempt = {
+            let headers = header_refs(&record);
+            let item = record_ref(&record, &headers);
+            self.try_append(&record.topic, item)
+        };
+        attempt.map_err(|error| TrySendError { record, error })
+    }
+
+    fn try_append(&self, topic: &str, item: RecordRef<'_>) -> Result<Delivery> {
+        let shared = &*self.handle.shared;
+        let bytes = item.buffer_bytes();
+        shared.check_fits(bytes)?;
+        let mut grant = shared.grant();
+        shared.try_reserve(&mut grant, bytes);
+        match append_one(shared, topic, item, &mut grant)? {
+            Ok(delivery) => Ok(delivery),
+            Err(Stopped::NeedsBytes(_)) => Err(Error::BufferFull),
+            Err(Stopped::NeedsTopic) => Err(Error::TopicNotReady {
+                topic: topic.into(),
+            }),
+        }
+    }
+
+    /// Hands many records of one topic over, with one future for all of them. It waits while the
+    /// buffer is full; its memory does not grow with the number of records beyond a few bytes for
+    /// each run of records that go to one partition.
+    ///
+    /// A record that can never be sent does not stop the others; its failure is in the outcome.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`, connection errors while asking for an unknown topic, or
+    /// `Closed`; records taken before that are sent all the same.
+    ///
+    /// # Cancel safety
+    /// Dropping the future keeps the records that were taken so far, which are sent, and takes no
+    /// more.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: corelane_client::Producer) -> corelane_client::Result<()> {
+    /// use corelane_client::RecordRef;
+    /// let lines = ["one", "two", "three"];
+    /// let outcome = producer.send_batch("orders", lines).await?.await.into_result()?;
+    /// for receipt in outcome.iter() {
+    ///     println!("{}", receipt?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn send_batch<'r, I>(&self, topic: &str, records: I) -> Result<BatchDelivery>
+    where
+        I: IntoIterator,
+        I::Item: Into<RecordRef<'r>>,
+    {
+        let shared = &*self.handle.shared;
+        let mut records = Lookahead::new(records.into_iter().map(Into::into));
+        let mut placement = Placement::default();
+        let mut grant = shared.grant();
+        loop {
+            let now_ms = unix_time_ms();
+            match shared.append(topic, &mut records, &mut grant, now_ms, &mut placement)? {
+                None => return Ok(BatchDelivery::new(placement)),
+                Some(Stopped::NeedsTopic) => shared.load_topic(topic).await?,
+                Some(Stopped::NeedsBytes(bytes)) => {
+                    if let Err(error) = shared.check_fits(bytes) {
+                        placement.refused(error);
+                        records.advance();
+                    } else if !shared.try_reserve(&mut grant, GRANT_BYTES.max(bytes)) {
+                        shared.reserve(&mut grant, bytes).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How many partitions a topic has; makes the topic ready for [`Producer::try_send`].
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`; connection errors after the request timeout.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn partition_count(&self, topic: &str) -> Result<u32> {
+        self.handle.shared.load_topic(topic).await?;
+        Ok(self
+            .handle
+            .shared
+            .cluster
+            .topic(topic)
+            .await?
+            .partition_count())
+    }
+
+    /// Sends everything accepted so far without lingering, and waits until all of it is settled.
+    ///
+    /// # Errors
+    /// The first failure among those records; their deliveries tell which. `Closed`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops only the waiting.
+    pub async fn flush(&self) -> Result<()> {
+        let (sender, receiver) = oneshot::channel();
+        let closed = || Error::Closed { what: "producer" };
+        self.handle
+            .commands
+            .send(Command::Flush(sender))
+            .map_err(|_| closed())?;
+        self.handle.shared.wake.notify_one();
+        let completions = receiver.await.map_err(|_| closed())?;
+        let mut first_failure = Ok(());
+        for completion in completions {
+            if let (Err(error), Ok(())) = (&*completion.await, &first_failure) {
+                first_failure = Err(error.clone());
+            }
+        }
+        first_failure
+    }
+
+    /// Takes no more records (on any clone), and waits until all accepted ones are settled.
+    ///
+    /// # Errors
+    /// The first failure among the records that were not settled yet.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops only the waiting: the producer is closed, and what was accepted is
+    /// still sent.
+    pub async fn close(&self) -> Result<()> {
+        self.handle.shared.close();
+        match self.flush().await {
+            // Closed before: there was nothing left to wait for.
+            Err(Error::Closed { .. }) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Appends one record; the inner error tells what has to come first.
+fn append_one(
+    shared: &Shared,
+    topic: &str,
+    item: RecordRef<'_>,
+    grant: &mut Grant<'_>,
+) -> Result<Result<Delivery, Stopped>> {
+    let mut single = Single::default();
+    let mut records = Lookahead::new(std::iter::once(item));
+    if let Some(stopped) = shared.append(topic, &mut records, grant, unix_time_ms(), &mut single)? {
+        return Ok(Err(stopped));
+    }
+    single
+        .0
+        .expect("the record was appended or refused")
+        .map(Ok)
+}
+
+fn header_refs<'a>(record: &'a Record<'_>) -> Vec<(&'a str, Option<&'a [u8]>)> {
+    let headers = record.headers.iter();
+    headers
+        .map(|(name, value)| (&**name, value.as_deref()))
+        .collect()
+}
+
+fn record_ref<'a>(
+    record: &'a Record<'_>,
+    headers: &'a [(&'a str, Option<&'a [u8]>)],
+) -> RecordRef<'a> {
+    RecordRef {
+        partition: record.partition,
+        key: record.key.as_deref(),
+        value: record.value.as_deref(),
+        headers,
+        timestamp_ms: record.timestamp_ms,
+    }
+}
+
+/// The time for records that bring none.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "records are stamped with the wall clock where they enter"
+)]
+fn unix_time_ms() -> i64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_epoch.map_or(0, |elapsed| {
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    })
+}

@@ -1,0 +1,185 @@
+//! Which partition a record goes to.
+//!
+//! Owns: the choice by explicit index, by key (murmur2, as Kafka's Java client), sticky without a
+//! key, round robin, or by the user's function. Never: knows brokers or loads.
+
+use std::fmt;
+use std::sync::Arc;
+
+use corelane_protocol::partition_for_key;
+
+use crate::error::{Error, Result};
+
+/// What a custom partitioner sees of a record.
+#[derive(Debug, Clone, Copy)]
+pub struct PartitionInput<'a> {
+    /// The record's topic.
+    pub topic: &'a str,
+    /// The record's key, if it has one.
+    pub key: Option<&'a [u8]>,
+    /// The record's value, if it is not null.
+    pub value: Option<&'a [u8]>,
+    /// How many partitions the topic has; at least 1.
+    pub partition_count: u32,
+}
+
+/// A user's own choice of partition.
+pub type PartitionFn = dyn Fn(&PartitionInput<'_>) -> u32 + Send + Sync;
+
+/// How a producer spreads records that name no partition of their own.
+#[derive(Clone, Default)]
+pub enum Partitioner {
+    /// By the key's murmur2 hash, exactly as Kafka's Java client, so that keys land alike; without
+    /// a key one partition is filled with a batch's worth of bytes before the next one is taken,
+    /// which makes full batches.
+    #[default]
+    KeyOrSticky,
+    /// Each record to the next partition, whatever its key.
+    RoundRobin,
+    /// The given function's choice; an index that the topic does not have is an error.
+    Custom(Arc<PartitionFn>),
+}
+
+impl Partitioner {
+    /// A partitioner that calls `choose` for each record without an explicit partition.
+    pub fn custom(choose: impl Fn(&PartitionInput<'_>) -> u32 + Send + Sync + 'static) -> Self {
+        Self::Custom(Arc::new(choose))
+    }
+}
+
+impl fmt::Debug for Partitioner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::KeyOrSticky => "KeyOrSticky",
+            Self::RoundRobin => "RoundRobin",
+            Self::Custom(_) => "Custom",
+        })
+    }
+}
+
+/// Where the next record without a key goes in one topic.
+#[derive(Debug, Clone)]
+pub(crate) struct Spread {
+    next: u32,
+    bytes: usize,
+    /// Bytes after which a sticky partition is left.
+    sticky_bytes: usize,
+}
+
+impl Spread {
+    /// Begins at a partition derived from `seed`, so that many producers do not begin at the same.
+    pub(crate) fn new(seed: u64, sticky_bytes: usize) -> Self {
+        Self {
+            next: (seed >> 32) as u32,
+            bytes: 0,
+            sticky_bytes,
+        }
+    }
+
+    fn sticky(&mut self, bytes: usize, partition_count: u32) -> u32 {
+        if self.bytes >= self.sticky_bytes {
+            self.next = self.next.wrapping_add(1);
+            self.bytes = 0;
+        }
+        self.bytes += bytes;
+        self.next % partition_count
+    }
+
+    fn round_robin(&mut self, partition_count: u32) -> u32 {
+        let chosen = self.next % partition_count;
+        self.next = (chosen + 1) % partition_count;
+        chosen
+    }
+}
+
+/// Chooses the partition of a record that takes `bytes` in its batch.
+pub(crate) fn choose(
+    partitioner: &Partitioner,
+    spread: &mut Spread,
+    explicit: Option<u32>,
+    input: &PartitionInput<'_>,
+    bytes: usize,
+) -> Result<u32> {
+    let partition = match (explicit, partitioner) {
+        (Some(partition), _) => partition,
+        (None, Partitioner::KeyOrSticky) => match input.key {
+            Some(key) => partition_for_key(key, input.partition_count),
+            None => spread.sticky(bytes, input.partition_count),
+        },
+        (None, Partitioner::RoundRobin) => spread.round_robin(input.partition_count),
+        (None, Partitioner::Custom(choose)) => choose(input),
+    };
+    if partition >= input.partition_count {
+        return Err(Error::invalid(format!(
+            "partition {partition} of topic {} does not exist; it has {} partitions, counted from 0",
+            input.topic, input.partition_count
+        )));
+    }
+    Ok(partition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(key: Option<&[u8]>) -> PartitionInput<'_> {
+        PartitionInput {
+            topic: "orders",
+            key,
+            value: None,
+            partition_count: 4,
+        }
+    }
+
+    fn chosen(partitioner: &Partitioner, spread: &mut Spread, key: Option<&[u8]>) -> u32 {
+        choose(partitioner, spread, None, &input(key), 10).unwrap()
+    }
+
+    #[test]
+    fn an_explicit_partition_wins_and_must_exist() {
+        let mut spread = Spread::new(0, 100);
+        let partitioner = Partitioner::custom(|_| 0);
+        assert_eq!(
+            choose(&partitioner, &mut spread, Some(3), &input(None), 1).unwrap(),
+            3
+        );
+        let error = choose(&partitioner, &mut spread, Some(4), &input(None), 1).unwrap_err();
+        assert!(error.to_string().contains("has 4 partitions"), "{error}");
+    }
+
+    #[test]
+    fn a_key_goes_where_kafka_sends_it() {
+        // murmur2("foobar") is -790332482 in Kafka's own test of its hash.
+        let positive = (-790_332_482_i32 & 0x7fff_ffff) as u32;
+        let mut spread = Spread::new(0, 100);
+        assert_eq!(
+            chosen(&Partitioner::KeyOrSticky, &mut spread, Some(b"foobar")),
+            positive % 4
+        );
+    }
+
+    #[test]
+    fn without_a_key_one_partition_is_filled_before_the_next() {
+        let mut spread = Spread::new(0, 30);
+        let sequence: Vec<u32> = (0..9)
+            .map(|_| chosen(&Partitioner::KeyOrSticky, &mut spread, None))
+            .collect();
+        assert_eq!(sequence, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+    }
+
+    #[test]
+    fn round_robin_visits_every_partition_in_turn() {
+        let mut spread = Spread::new(0, 30);
+        let sequence: Vec<u32> = (0..5)
+            .map(|_| chosen(&Partitioner::RoundRobin, &mut spread, Some(b"k")))
+            .collect();
+        assert_eq!(sequence, [0, 1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn a_custom_choice_outside_the_topic_is_an_error() {
+        let mut spread = Spread::new(0, 30);
+        let partitioner = Partitioner::custom(|input| input.partition_count);
+        assert!(choose(&partitioner, &mut spread, None, &input(None), 1).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! Filling requests: the part of the engine that runs for every batch.
+//!
+//! Owns: taking batches out of accumulators while their link has room, and putting them together
+//! into produce requests, one address at a time and each partition in turn.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use corelane_protocol::batch::Compression;
+
+use super::accumulator::{Pull, SlotId};
+use super::engine::{Batch, Effect, Engine, RequestInFlight, SendEntry};
+use super::link::{Link, LinkId};
+use super::order::ConnectionNumber;
+
+/// Batches with at most this many bytes of records are encoded at once where they are compressed;
+/// larger ones on a thread that may block. Uncompressed ones cost a checksum only.
+const INLINE_COMPRESS_BYTES_MAX: usize = 4 * 1024;
+
+/// Batches of one partition that are compressed ahead of being sent.
+const WAITING_MAX: usize = 4;
+
+/// Bytes that a produce request takes beside its batches: header, table.
+const REQUEST_OVERHEAD_BYTES: u64 = 64;
+
+/// Whether a partition has more for the request after this one.
+#[derive(Debug, PartialEq, Eq)]
+enum More {
+    Yes,
+    No,
+}
+
+/// A request being put together.
+struct Draft {
+    connection: ConnectionNumber,
+    entries: Vec<SendEntry>,
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl Draft {
+    /// Whether a batch of this size still fits; the first one always does where the link is idle.
+    fn fits(&self, bytes: u64, link_is_idle: bool) -> bool {
+        self.bytes + bytes <= self.bytes_max || (self.entries.is_empty() && link_is_idle)
+    }
+}
+
+impl Engine {
+    /// Queues a partition at its link, if it is not there yet.
+    pub(super) fn enqueue(&mut self, id: SlotId) {
+        let Some(Some(state)) = self.slots.get_mut(id) else {
+            return;
+        };
+        let Some(route) = &state.route else {
+            return;
+        };
+        if state.queued {
+            return;
+        }
+        state.queued = true;
+        let index = self
+            .links
+            .iter()
+            .position(|link| link.address == route.address);
+        let index = index.unwrap_or_else(|| {
+            self.links.push(Link::new(Arc::clone(&route.address)));
+            self.links.len() - 1
+        });
+        self.links[index].queue.push_back(id);
+    }
+
+    /// Queues a partition whose route may have changed.
+    pub(super) fn requeue(&mut self, id: SlotId) {
+        if let Some(Some(state)) = self.slots.get_mut(id) {
+            let address = state.route.as_ref().map(|route| &route.address);
+            if state.queued
+                && !self
+                    .links
+                    .iter()
+                    .any(|link| Some(&link.address) == address && link.queue.contains(&id))
+            {
+                for link in &mut self.links {
+                    link.queue.retain(|queued| *queued != id);
+                }
+                state.queued = false;
+            }
+        }
+        self.enqueue(id);
+    }
+
+    /// Opens links that are needed, and fills requests while their windows have room.
+    pub(super) fn fill_links(&mut self, now: Duration) {
+        for index in 0..self.links.len() {
+            if self.links[index].queue.is_empty() {
+                continue;
+            }
+            if self.links[index].begin_opening(now) {
+                let address = Arc::clone(&self.links[index].address);
+                self.effects.push(Effect::Connect { address });
+            }
+            while self.fill_request(index, now) {}
+        }
+    }
+
+    /// Sends one request on a link; false when there is nothing to send or no room.
+    fn fill_request(&mut self, index: LinkId, now: Duration) -> bool {
+        let Some((connection, room)) = self.links[index].room(now) else {
+            return false;
+        };
+        if room == 0 {
+            return false;
+        }
+        let mut draft = Draft {
+            connection,
+            entries: Vec::new(),
+            bytes: REQUEST_OVERHEAD_BYTES,
+            bytes_max: room.min(self.settings.request_bytes_max),
+        };
+        for _ in 0..self.links[index].queue.len() {
+            let Some(id) = self.links[index].queue.pop_front() else {
+                break;
+            };
+            match self.fill_from(id, index, now, &mut draft) {
+                More::Yes => {
+                    self.links[index].queue.push_back(id);
+                    break;
+                }
+                More::No => {
+                    if let Some(state) = &mut self.slots[id] {
+                        state.queued = false;
+                    }
+                    self.set_timer(id, now);
+                }
+            }
+        }
+        if draft.entries.is_empty() {
+            return false;
+        }
+        self.send(index, draft);
+        true
+    }
+
+    fn send(&mut self, index: LinkId, draft: Draft) {
+        let request = self.next_request;
+        self.next_request += 1;
+        self.links[index].sent(draft.bytes);
+        let entries = draft
+            .entries
+            .iter()
+            .map(|entry| (entry.slot, entry.number))
+            .collect();
+        self.requests.insert(
+            request,
+            RequestInFlight {
+                link: index,
+                connection: draft.connection,
+                bytes: draft.bytes,
+                entries,
+            },
+        );
+        self.effects.push(Effect::Send {
+            connection: draft.connection,
+            request,
+            entries: draft.entries,
+        });
+    }
+
+    /// Adds one partition's batches to a request, as far as its order and the room allow.
+    fn fill_from(&mut self, id: SlotId, index: LinkId, now: Duration, draft: &mut Draft) -> More {
+        loop {
+            let Some(state) = &mut self.slots[id] else {
+                return More::No;
+            };
+            let here = state
+                .route
+                .as_ref()
+                .is_some_and(|route| route.address == self.links[index].address);
+            if !here || !state.order.may_send(now, draft.connection) {
+                return More::No;
+            }
+            let Some(next) = state.order.peek(now, draft.connection) else {
+                if !self.pull(id, now) {
+                    return More::No;
+                }
+                continue;
+            };
+            let Some(bytes) = next.batch.bytes.clone() else {
+                // Being compressed. Those behind it can be compressed meanwhile.
+                while self.pull(id, now) {}
+                return More::No;
+            };
+            let size = bytes.len() as u64 + SendEntry::TABLE_BYTES;
+            if !draft.fits(size, self.links[index].is_idle()) {
+                return More::Yes;
+            }
+            draft.bytes += size;
+            draft.entries.push(SendEntry {
+                slot: id,
+                number: next.number,
+                topic: state.topic_id,
+                partition: state.slot.partition,
+                resume: next.resume,
+                bytes,
+            });
+            state.order.sent(draft.connection);
+        }
+    }
+
+    /// Takes one batch out of a partition's accumulator and encodes it, or has it encoded.
+    fn pull(&mut self, id: SlotId, now: Duration) -> bool {
+        let Some(state) = &mut self.slots[id] else {
+            return false;
+        };
+        if state.order.waiting_count() >= WAITING_MAX {
+            return false;
+        }
+        let partial = state.order.in_flight_count() < self.settings.partial_in_flight_max;
+        let pull = Pull {
+            linger: if self.pressed {
+                Duration::ZERO
+            } else {
+                self.settings.linger
+            },
+            partial: partial && state.order.waiting_count() == 0,
+        };
+        let Some(open) = state.slot.lock().pull(now, pull) else {
+            return false;
+        };
+        let deadline = open.opened_at + self.settings.delivery_timeout;
+        let (batch, builder) = Batch::from_open(open);
+        let number = state.order.push(batch, deadline);
+        let inline = builder.config().compression == Compression::None
+            || builder.estimated_bytes() <= INLINE_COMPRESS_BYTES_MAX;
+        if inline {
+            let bytes = self.builders.encode(builder);
+            let batch = state.order.waiting_mut(number).expect("it was just pushed");
+            batch.bytes = Some(Arc::new(bytes));
+        } else {
+            self.effects.push(Effect::Encode {
+                slot: id,
+                number,
+                builder,
+            });
+        }
+        true
+    }
+}
+
+impl SendEntry {
+    /// Bytes of an entry in a produce request's table.
+    const TABLE_BYTES: u64 = 28;
+}

@@ -1,0 +1,367 @@
+//! What the handles of a producer and its sender share.
+//!
+//! Owns: the topics in use with their partitions, the buffer's permits, and the list of partitions
+//! that the sender should look at. Never: decides what is sent.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use corelane_protocol::ErrorCode;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::accumulator::{Accumulator, Slot};
+use super::builders::Builders;
+use super::delivery::Sink;
+use super::partitioner::{self, PartitionInput, Partitioner, Spread};
+use crate::cluster::{Cluster, TopicMetadata};
+use crate::error::{Error, Result};
+use crate::record::RecordRef;
+
+/// A topic that a producer sends to.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) metadata: Arc<TopicMetadata>,
+    /// By partition index.
+    pub(crate) slots: Vec<Arc<Slot>>,
+    spread: Mutex<Spread>,
+}
+
+/// The topics in use, and whether records are still taken.
+#[derive(Debug, Default)]
+struct Table {
+    closed: bool,
+    topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    slot_count: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) builders: Arc<Builders>,
+    pub(crate) started: Instant,
+    pub(crate) wake: Notify,
+    partitioner: Partitioner,
+    seed: u64,
+    buffer: Semaphore,
+    buffer_bytes_max: usize,
+    waiting_callers: AtomicUsize,
+    table: RwLock<Table>,
+    ready: Mutex<Vec<(Arc<Topic>, u32)>>,
+}
+
+/// Why a synchronous append stopped before the last record.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// The next record needs so many bytes of the buffer.
+    NeedsBytes(usize),
+    /// The topic's partitions are not known.
+    NeedsTopic,
+}
+
+/// Bytes of the buffer that a caller holds for records it is about to append. What is left when it
+/// is dropped goes back.
+#[derive(Debug)]
+pub(crate) struct Grant<'a> {
+    shared: &'a Shared,
+    pub(crate) bytes: usize,
+}
+
+impl Drop for Grant<'_> {
+    fn drop(&mut self) {
+        self.shared.release(self.bytes);
+    }
+}
+
+/// Counts a caller as waiting for buffer space for as long as it lives.
+struct Waiting<'a>(&'a Shared);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting_callers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        builders: Arc<Builders>,
+        partitioner: Partitioner,
+        buffer_bytes_max: usize,
+        seed: u64,
+    ) -> Self {
+        Self {
+            cluster,
+            builders,
+            started: Instant::now(),
+            wake: Notify::new(),
+            partitioner,
+            seed,
+            buffer: Semaphore::new(buffer_bytes_max),
+            buffer_bytes_max,
+            waiting_callers: AtomicUsize::new(0),
+            table: RwLock::default(),
+            ready: Mutex::default(),
+        }
+    }
+
+    /// The time since the producer started.
+    pub(crate) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more records from now on.
+    pub(crate) fn close(&self) {
+        self.table_mut().closed = true;
+        self.buffer.close();
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.table().closed
+    }
+
+    /// Makes a topic's partitions known to the callers.
+    pub(crate) async fn load_topic(&self, name: &str) -> Result<()> {
+        let metadata = self.cluster.topic(name).await?;
+        self.update_topic(&metadata);
+        Ok(())
+    }
+
+    /// Takes in what the broker says of a topic. Partitions that are known keep their state.
+    pub(crate) fn update_topic(&self, metadata: &Arc<TopicMetadata>) {
+        let mut table = self.table_mut();
+        let known = table.topics.get(&metadata.name).cloned();
+        let mut slots = known
+            .as_ref()
+            .map(|topic| topic.slots.clone())
+            .unwrap_or_default();
+        slots.truncate(metadata.routes.len());
+        for partition in slots.len() as u32..metadata.partition_count() {
+            slots.push(Arc::new(Slot::new(
+                table.slot_count,
+                Arc::clone(&metadata.name),
+                partition,
+            )));
+            table.slot_count += 1;
+        }
+        let spread = known.map(|topic| {
+            topic
+                .spread
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        });
+        let topic = Topic {
+            metadata: Arc::clone(metadata),
+            slots,
+            spread: Mutex::new(
+                spread.unwrap_or_else(|| Spread::new(self.seed, self.builders.batch_bytes())),
+            ),
+        };
+        table
+            .topics
+            .insert(Arc::clone(&metadata.name), Arc::new(topic));
+    }
+
+    /// Forgets a topic that does not exist any more, so that the next record asks for it.
+    pub(crate) fn forget_if_unknown(&self, name: &str, error: &Error) {
+        if error.code() == Some(ErrorCode::UnknownTopic) {
+            self.table_mut().topics.remove(name);
+        }
+    }
+
+    /// An empty grant.
+    pub(crate) fn grant(&self) -> Grant<'_> {
+        Grant {
+            shared: self,
+            bytes: 0,
+        }
+    }
+
+    /// Adds to a grant if the buffer has so much room now.
+    pub(crate) fn try_reserve(&self, grant: &mut Grant<'_>, bytes: usize) -> bool {
+        let Ok(count) = u32::try_from(bytes) else {
+            return false;
+        };
+        let Ok(permits) = self.buffer.try_acquire_many(count) else {
+            return false;
+        };
+        permits.forget();
+        grant.bytes += bytes;
+        true
+    }
+
+    /// Adds to a grant, waiting for room.
+    ///
+    /// # Errors
+    /// `RecordTooLarge` if the whole buffer is smaller; `Closed`.
+    pub(crate) async fn reserve(&self, grant: &mut Grant<'_>, bytes: usize) -> Result<()> {
+        if self.try_reserve(grant, bytes) {
+            return Ok(());
+        }
+        let count = u32::try_from(bytes)
+            .ok()
+            .filter(|_| bytes <= self.buffer_bytes_max);
+        let Some(count) = count else {
+            return Err(self.never_fits(bytes));
+        };
+        self.waiting_callers.fetch_add(1, Ordering::Relaxed);
+        let waiting = Waiting(self);
+        self.wake.notify_one();
+        let permits = self.buffer.acquire_many(count).await;
+        drop(waiting);
+        permits
+            .map_err(|_| Error::Closed { what: "producer" })?
+            .forget();
+        grant.bytes += bytes;
+        Ok(())
+    }
+
+    /// The refusal of a record that the whole buffer could not hold, if it could not.
+    pub(crate) fn check_fits(&self, bytes: usize) -> Result<()> {
+        if bytes <= self.buffer_bytes_max {
+            Ok(())
+        } else {
+            Err(self.never_fits(bytes))
+        }
+    }
+
+    fn never_fits(&self, bytes: usize) -> Error {
+        Error::RecordTooLarge {
+            bytes: bytes as u64,
+            bytes_max: self.buffer_bytes_max as u64,
+        }
+    }
+
+    /// Gives bytes back to the buffer.
+    pub(crate) fn release(&self, bytes: usize) {
+        if bytes > 0 {
+            self.buffer.add_permits(bytes);
+        }
+    }
+
+    pub(crate) fn callers_wait(&self) -> bool {
+        self.waiting_callers.load(Ordering::Relaxed) > 0
+    }
+
+    /// Appends records as far as the grant goes, without waiting; `sink` is told of
+    /// each.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub(crate) fn append<'r>(
+        &self,
+        name: &str,
+        records: &mut Lookahead<'r, impl Iterator<Item = RecordRef<'r>>>,
+        grant: &mut Grant<'_>,
+        now_ms: i64,
+        sink: &mut impl Sink,
+    ) -> Result<Option<Stopped>> {
+        let table = self.table();
+        if table.closed {
+            return Err(Error::Closed { what: "producer" });
+        }
+        let Some(topic) = table.topics.get(name) else {
+            return Ok(Some(Stopped::NeedsTopic));
+        };
+        let now = self.now();
+        let mut spread = topic.spread.lock().unwrap_or_else(PoisonError::into_inner);
+        // The partition of the last record stays locked: runs to one partition are common.
+        let mut held: Option<(u32, std::sync::MutexGuard<'_, Accumulator>)> = None;
+        while let Some(record) = records.peek() {
+            let bytes = record.buffer_bytes();
+            if bytes > grant.bytes {
+                return Ok(Some(Stopped::NeedsBytes(bytes)));
+            }
+            let input = PartitionInput {
+                topic: name,
+                key: record.key,
+                value: record.value,
+                partition_count: topic.metadata.partition_count(),
+            };
+            let chosen = partitioner::choose(
+                &self.partitioner,
+                &mut spread,
+                record.partition,
+                &input,
+                bytes,
+            );
+            let pushed = chosen.and_then(|partition| {
+                if held.as_ref().is_none_or(|(locked, _)| *locked != partition) {
+                    // Two partitions are never locked at once.
+                    drop(held.take());
+                    held = Some((partition, topic.slots[partition as usize].lock()));
+                }
+                let (_, accumulator) = held.as_mut().expect("locked above");
+                let pushed = accumulator.push(now, &record, now_ms, bytes, &self.builders)?;
+                sink.placed(partition, &pushed, || accumulator.last_completion());
+                if pushed.announce {
+                    self.announce(topic, partition);
+                }
+                Ok(())
+            });
+            match pushed {
+                Ok(()) => grant.bytes -= bytes,
+                Err(error) => sink.refused(error),
+            }
+            records.advance();
+        }
+        Ok(None)
+    }
+
+    fn announce(&self, topic: &Arc<Topic>, partition: u32) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.push((Arc::clone(topic), partition));
+        drop(ready);
+        self.wake.notify_one();
+    }
+
+    /// The partitions announced since the last call.
+    pub(crate) fn take_ready(&self) -> Vec<(Arc<Topic>, u32)> {
+        std::mem::take(&mut *self.ready.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        !self
+            .ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_empty()
+    }
+}
+
+/// An iterator of records whose next one can be looked at before it is taken.
+#[derive(Debug)]
+pub(crate) struct Lookahead<'r, I> {
+    rest: I,
+    next: Option<RecordRef<'r>>,
+}
+
+impl<'r, I: Iterator<Item = RecordRef<'r>>> Lookahead<'r, I> {
+    pub(crate) fn new(mut records: I) -> Self {
+        let next = records.next();
+        Self {
+            rest: records,
+            next,
+        }
+    }
+
+    pub(crate) fn peek(&self) -> Option<RecordRef<'r>> {
+        self.next
+    }
+
+    pub(crate) fn advance(&mut self) {
+        self.next = self.rest.next();
+    }
+}
