@@ -8,6 +8,7 @@ mod block_log;
 use std::io::{self, Read, Seek, Write};
 
 use crate::block_log::BLOCK_LOG_MAGIC;
+use crate::directory::{self, DIRECTORY_MAGIC, DirectoryError};
 use crate::disk::BLOCK_BYTES;
 
 /// Why a file could not be printed to its end.
@@ -16,6 +17,9 @@ pub enum DumpError {
     /// Reading or printing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It is a `corelane.dir` that this release cannot read.
+    #[error(transparent)]
+    Directory(DirectoryError),
     /// It is none of ours.
     #[error("this is no file of a Corelane data directory: it begins with {0:02x?}")]
     Unknown([u8; 8]),
@@ -44,9 +48,24 @@ pub fn dump(input: &mut dyn Input, out: &mut dyn Write) -> Result<(), DumpError>
     let known = start.len().min(magic.len());
     magic[..known].copy_from_slice(&start[..known]);
     match magic {
+        DIRECTORY_MAGIC => dump_directory(&start, out),
         BLOCK_LOG_MAGIC => block_log::dump(input, &start, out),
         _ => Err(DumpError::Unknown(magic)),
     }
+}
+
+fn dump_directory(start: &[u8], out: &mut dyn Write) -> Result<(), DumpError> {
+    let (identity, is_ready) = directory::decode(start).map_err(|error| match error {
+        DirectoryError::Damaged { position, what } => DumpError::Damaged { position, what },
+        error => DumpError::Directory(error),
+    })?;
+    let state = if is_ready { "ready" } else { "unfinished" };
+    writeln!(
+        out,
+        "data directory: {state}, stores {}, directory {}, cluster {}",
+        identity.stores, identity.directory, identity.cluster
+    )?;
+    Ok(())
 }
 
 /// `len` bytes at `position`; fewer at the end of the file.
@@ -69,5 +88,49 @@ fn hex(bytes: &[u8]) -> String {
         format!("{shown}… ({} bytes)", bytes.len())
     } else {
         shown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::directory::{DIRECTORY_FILE, DirectoryIdentity};
+    use crate::disk::memory::MemoryDisk;
+    use crate::testing::Executor;
+
+    #[test]
+    fn the_identity_of_a_data_directory_is_printed() {
+        let executor = Executor::new(1);
+        let disk = MemoryDisk::new(&executor);
+        let (cluster, directory) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let identity = DirectoryIdentity {
+            cluster,
+            directory,
+            stores: 3,
+        };
+        executor
+            .block_on(directory::open(&disk, identity))
+            .expect("a new directory");
+        let bytes = disk.image().read(DIRECTORY_FILE).expect("it was written");
+        let mut out = Vec::new();
+        dump(&mut Cursor::new(&bytes), &mut out).expect("it is sound");
+        let expected = format!(
+            "data directory: unfinished, stores 3, directory {directory}, cluster {cluster}\n"
+        );
+        assert_eq!(String::from_utf8_lossy(&out), expected);
+        let cut = dump(&mut Cursor::new(&bytes[..50]), &mut out);
+        assert!(matches!(cut, Err(DumpError::Damaged { position: 50, .. })));
+    }
+
+    #[test]
+    fn other_files_are_named_as_such() {
+        for bytes in [&b""[..], b"x", b"something else altogether"] {
+            let result = dump(&mut Cursor::new(bytes), &mut Vec::new());
+            assert!(matches!(result, Err(DumpError::Unknown(_))));
+        }
     }
 }

@@ -264,6 +264,7 @@ fn into_buf(shared: Rc<Shared>) -> Result<AlignedBuf, Rc<Shared>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Random;
 
     fn append(chunk: &mut Chunk, bytes: &[u8]) {
         chunk
@@ -363,5 +364,50 @@ mod tests {
         let buffer = chunk.try_into_buf().expect("nobody is left");
         assert_eq!(buffer.len(), 4096);
         assert_eq!(&buffer[..3], b"abc");
+    }
+
+    #[test]
+    fn any_life_of_a_chunk_keeps_what_was_published() {
+        let lives = if cfg!(miri) { 3 } else { 300 };
+        for seed in 0..lives {
+            let mut random = Random::new(seed);
+            let mut chunk = Chunk::with_capacity(1 + random.index(3 * ALIGNMENT));
+            let mut published = Vec::new();
+            let mut readers: Vec<(AlignedSlice, Vec<u8>)> = Vec::new();
+            for _ in 0..60 {
+                match random.below(8) {
+                    0..4 => {
+                        let mut bytes = vec![0; random.index(700)];
+                        random.fill(&mut bytes);
+                        let Some(room) = chunk.reserve(bytes.len()) else {
+                            continue;
+                        };
+                        room.copy_from_slice(&bytes);
+                        let count = random.index(bytes.len() + 1);
+                        chunk.publish(count);
+                        published.extend_from_slice(&bytes[..count]);
+                    }
+                    4 => {
+                        let padding = chunk.pad_to(512);
+                        published.resize(published.len() + padding, 0);
+                    }
+                    5 | 6 => {
+                        let from = random.index(published.len() + 1);
+                        let to = from + random.index(published.len() - from + 1);
+                        readers.push((chunk.slice(from..to), published[from..to].to_vec()));
+                    }
+                    _ if readers.is_empty() => {}
+                    _ => drop(readers.swap_remove(random.index(readers.len()))),
+                }
+                assert_eq!(&chunk[..], published, "seed {seed}");
+            }
+            drop(chunk);
+            assert!(
+                readers
+                    .iter()
+                    .all(|(reader, expected)| reader[..] == expected[..]),
+                "seed {seed}"
+            );
+        }
     }
 }
