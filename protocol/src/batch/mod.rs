@@ -32,3 +32,6 @@ pub use record::{Headers, RecordBatch, RecordView, Records};
 pub use split::{Batches, batches};
 pub use stamp::{Stamp, is_padding};
 pub use validate::{BATCH_BYTES_MAX_DEFAULT, BatchLimits, validate, verify_crc};
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,10 @@ pub fn validate(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader, Batch
         return Err(BatchError::NotZero);
     }
     if header.compression == Compression::None {
-        columns::checked(&bytes[PREFIX_LEN..header.payload_end()], &header)?;
+        let columns = columns::checked(&bytes[PREFIX_LEN..header.payload_end()], &header)?;
+        if !columns.offsets.is_empty() {
+            return Err(BatchError::NotFromProducers { kind: "compacted" });
+        }
     }
     Ok(header)
 }
