@@ -6,10 +6,21 @@
 #![deny(unsafe_code)]
 
 pub mod block_log;
+pub mod catalogue;
 pub mod directory;
 pub mod disk;
 pub mod dump;
+pub mod index;
+pub mod journal;
+mod layout;
 pub mod memory;
+pub mod position;
+mod recovery;
 pub mod ring;
+pub mod segment;
+pub mod store;
+mod tail;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+
+pub use store::Store;

@@ -1,0 +1,197 @@
+//! Groups: what one write of the journal holds, built from tails and taken apart again by a replay.
+//!
+//! Owns the packing of parts into a group and the checks of what comes back. Never does I/O. Pure; used on
+//! the core that runs the store.
+
+use corelane_protocol::{LeaderEpoch, Offset, TopicPartition};
+use uuid::Uuid;
+
+use super::format::{GROUP_HEADER_BYTES, GroupHeader, PART_BYTES, PartEntry};
+use crate::layout::block_ceiling;
+use crate::memory::AlignedSlice;
+use crate::position::LogPoint;
+use crate::segment::batches::{Check, Found, find};
+use crate::tail::TailChunk;
+
+/// A part that a group will hold.
+#[derive(Debug)]
+pub(crate) struct PlannedPart {
+    /// What the directory says of it.
+    pub(crate) entry: PartEntry,
+    /// Its batches, in the tail.
+    pub(crate) bytes: AlignedSlice,
+    /// The boundary after it.
+    pub(crate) end: LogPoint,
+}
+
+/// What a part says of its partition besides its batches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PartOrigin {
+    /// The partition.
+    pub(crate) partition: TopicPartition,
+    /// The newest leader epoch it has stamped.
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// Its high watermark.
+    pub(crate) high_watermark: Offset,
+}
+
+/// Takes consecutive batches of one chunk, from the boundary `from` on.
+///
+/// At most `bytes_max`, but at least one batch if `at_least_one`; nothing if that is not possible.
+pub(crate) fn plan_part(
+    origin: PartOrigin,
+    chunk: &TailChunk,
+    from: LogPoint,
+    bytes_max: usize,
+    at_least_one: bool,
+) -> Option<PlannedPart> {
+    let start = if from.position < chunk.first().position {
+        chunk.first()
+    } else {
+        from
+    };
+    let (mut end, mut checksum, mut batch_count) = (start, 0, 0);
+    for (at, batch) in chunk.batches_from(start.position.at) {
+        let after = at + u64::from(batch.length);
+        if after - start.position.at > bytes_max as u64 && !(at_least_one && batch_count == 0) {
+            break;
+        }
+        checksum = crc32c::crc32c_append(checksum, chunk.batch_sums(at));
+        batch_count += 1;
+        end.position.at = after;
+        end.offset = batch.end_offset;
+    }
+    (batch_count > 0).then(|| PlannedPart {
+        entry: PartEntry {
+            partition: origin.partition,
+            flags: 0,
+            leader_epoch: origin.leader_epoch,
+            length: (end.position.at - start.position.at) as u32,
+            base_offset: start.offset,
+            end_offset: end.offset,
+            position: start.position,
+            high_watermark: origin.high_watermark,
+            checksum,
+            batch_count,
+        },
+        bytes: chunk.slice(start.position.at, end.position.at),
+        end,
+    })
+}
+
+/// Bytes that a group with so many parts and bytes of batches takes in the file.
+pub(crate) fn group_bytes(parts: usize, body: usize) -> u64 {
+    block_ceiling((GROUP_HEADER_BYTES + parts * PART_BYTES + body) as u64)
+}
+
+/// A group's place in the chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupPlace {
+    pub(crate) flags: u16,
+    pub(crate) sequence: u64,
+    pub(crate) recovery_epoch: u64,
+    pub(crate) incarnation: u64,
+    pub(crate) position: u64,
+    pub(crate) durable_upto: u64,
+    pub(crate) previous_checksum: u32,
+}
+
+/// Writes a group into `buffer`, which has its padded length. Returns its checksum.
+///
+/// # Panics
+/// If the buffer has another length.
+pub(crate) fn encode_group(
+    store: Uuid,
+    place: GroupPlace,
+    parts: &[PlannedPart],
+    buffer: &mut [u8],
+) -> u32 {
+    let body: usize = parts.iter().map(|part| part.bytes.len()).sum();
+    let body_at = GROUP_HEADER_BYTES + parts.len() * PART_BYTES;
+    assert_eq!(buffer.len() as u64, group_bytes(parts.len(), body));
+    let (directory, mut rest) = buffer[GROUP_HEADER_BYTES..].split_at_mut(parts.len() * PART_BYTES);
+    for (part, entry) in parts.iter().zip(directory.chunks_exact_mut(PART_BYTES)) {
+        part.entry.encode(entry);
+        let (target, after) = rest.split_at_mut(part.bytes.len());
+        target.copy_from_slice(&part.bytes);
+        rest = after;
+    }
+    rest.fill(0);
+    let header = GroupHeader {
+        flags: place.flags,
+        length: (body_at + body) as u32,
+        sequence: place.sequence,
+        recovery_epoch: place.recovery_epoch,
+        incarnation: place.incarnation,
+        position: place.position,
+        durable_upto: place.durable_upto,
+        previous_checksum: place.previous_checksum,
+        part_count: parts.len() as u32,
+        directory_checksum: crc32c::crc32c(directory),
+    };
+    header.encode(store, buffer)
+}
+
+/// The directory of a group whose header is sound, or nothing if it is damaged.
+///
+/// `group` holds the group from its header on, as far as it could be read.
+pub(crate) fn decode_directory(header: &GroupHeader, group: &[u8]) -> Option<Vec<PartEntry>> {
+    let directory =
+        group.get(GROUP_HEADER_BYTES..GROUP_HEADER_BYTES + header.directory_length())?;
+    if crc32c::crc32c(directory) != header.directory_checksum {
+        return None;
+    }
+    let parts: Vec<PartEntry> = directory
+        .chunks_exact(PART_BYTES)
+        .map(PartEntry::decode)
+        .collect();
+    let body: u64 = parts.iter().map(|part| u64::from(part.length)).sum();
+    let length = (GROUP_HEADER_BYTES + directory.len()) as u64 + body;
+    (length == u64::from(header.length)).then_some(parts)
+}
+
+/// Why a part of a group cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PartFault {
+    /// It was written by a newer version, whose flags are these.
+    Unsupported(u32),
+    /// Its bytes are not what was written: the position within the part, and the reason.
+    Damaged(u64, String),
+}
+
+/// Verifies a part against its directory entry, batch by batch.
+///
+/// # Errors
+/// The first fault found.
+pub(crate) fn verify_part(entry: &PartEntry, bytes: &[u8]) -> Result<(), PartFault> {
+    // `PART_IN_SEGMENT` and whatever comes after it: the batches are not, or not only, here.
+    if entry.flags != 0 {
+        return Err(PartFault::Unsupported(entry.flags));
+    }
+    let (mut at, mut offset, mut checksum, mut batch_count) = (0, entry.base_offset, 0, 0);
+    let damaged = |at: usize, reason: String| Err(PartFault::Damaged(at as u64, reason));
+    while at < bytes.len() {
+        // The position within the segment decides what padding would be, and there is none within a part.
+        let place = entry.position.at + at as u64;
+        let batch = match find(entry.partition, place, &bytes[at..], Check::Whole) {
+            Found::Batch(batch) => batch,
+            Found::Padding(_) => return damaged(at, "zeros instead of a batch".into()),
+            Found::Incomplete(_) => return damaged(at, "the batch is longer than its part".into()),
+            Found::Damaged(reason) => return damaged(at, reason),
+        };
+        if batch.base_offset != offset {
+            return damaged(
+                at,
+                format!("offset {} instead of {offset}", batch.base_offset),
+            );
+        }
+        checksum = crc32c::crc32c_append(checksum, &bytes[at..at + 8]);
+        batch_count += 1;
+        offset = batch.end_offset;
+        at += batch.length as usize;
+    }
+    if (offset, checksum, batch_count) != (entry.end_offset, entry.checksum, entry.batch_count) {
+        return damaged(at, "the batches are not those of the directory".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! Batches as they lie in segments and journal parts, one after the other, with padding to blocks.
+//!
+//! Owns the rule of padding and the checks of a batch that comes from disk. Pure; used on the core that
+//! runs the store.
+
+use corelane_protocol::batch::{
+    BATCH_ALIGN, BatchHeader, PREFIX_LEN, Stamp, is_padding, verify_crc,
+};
+use corelane_protocol::{Offset, TopicPartition};
+
+use crate::layout::{BLOCK, block_ceiling, get_u32, get_u64};
+
+// Where the fields are that a walk needs. `protocol` owns the layout; a test holds these to it.
+const BASE_OFFSET_AT: usize = 32;
+const TOTAL_LENGTH_AT: usize = 56;
+const LAST_OFFSET_DELTA_AT: usize = 68;
+
+/// What a walk over verified batches needs of each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchPeek {
+    /// Bytes of the batch.
+    pub(crate) length: u32,
+    /// The offset of its first record.
+    pub(crate) base_offset: Offset,
+    /// The offset after its last record.
+    pub(crate) end_offset: Offset,
+}
+
+/// Reads a batch that was verified when it came into memory.
+pub(crate) fn peek(batch: &[u8]) -> BatchPeek {
+    let base_offset = Offset::new(get_u64(batch, BASE_OFFSET_AT));
+    BatchPeek {
+        length: get_u32(batch, TOTAL_LENGTH_AT),
+        base_offset,
+        end_offset: base_offset.advance(u64::from(get_u32(batch, LAST_OFFSET_DELTA_AT)) + 1),
+    }
+}
+
+/// What the bytes at a place of a segment are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A batch whose stamp and header are sound; its content is checked if that was asked for.
+    Batch(BatchPeek),
+    /// Zeros up to the next block, which begins at this position.
+    Padding(u64),
+    /// More bytes are needed to say: at least so many from the place on.
+    Incomplete(usize),
+    /// Neither: the reason.
+    Damaged(String),
+}
+
+/// How much of a batch is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// Its stamp and header: enough to step over it.
+    Stamp,
+    /// Its content too: needed before it is served.
+    Whole,
+}
+
+/// Looks at the place `at` of a segment's file, where `bytes` are the bytes from there on.
+pub(crate) fn find(partition: TopicPartition, at: u64, bytes: &[u8], check: Check) -> Found {
+    let Some(start) = bytes.get(..BATCH_ALIGN) else {
+        return Found::Incomplete(BATCH_ALIGN);
+    };
+    // A stamped batch never begins with 8 zero bytes, and that many are left in any block.
+    if is_padding(start) {
+        let to_block = (block_ceiling(at + 1) - at) as usize;
+        return match bytes.get(..to_block) {
+            None => Found::Incomplete(to_block),
+            Some(rest) if rest.iter().all(|byte| *byte == 0) => {
+                Found::Padding(at + to_block as u64)
+            }
+            Some(_) => Found::Damaged("neither a batch nor padding begins here".into()),
+        };
+    }
+    if bytes.len() < PREFIX_LEN {
+        return Found::Incomplete(PREFIX_LEN);
+    }
+    find_batch(partition, bytes, check).unwrap_or_else(Found::Damaged)
+}
+
+fn find_batch(partition: TopicPartition, bytes: &[u8], check: Check) -> Result<Found, String> {
+    let header = BatchHeader::parse(bytes).map_err(|error| error.to_string())?;
+    let stamp = Stamp::read(bytes).map_err(|error| error.to_string())?;
+    if stamp.topic_partition() != partition {
+        return Err(format!("the batch belongs to {}", stamp.topic_partition()));
+    }
+    if check == Check::Whole {
+        let length = header.total_length as usize;
+        let Some(batch) = bytes.get(..length) else {
+            return Ok(Found::Incomplete(length));
+        };
+        verify_crc(batch).map_err(|error| error.to_string())?;
+    }
+    Ok(Found::Batch(BatchPeek {
+        length: header.total_length,
+        base_offset: stamp.base_offset,
+        end_offset: stamp.base_offset.advance(header.offsets_taken()),
+    }))
+}
+
+const _: () = assert!(BLOCK.is_multiple_of(BATCH_ALIGN as u64));
