@@ -1,0 +1,266 @@
+//! Putting the journal's parts back into the tails of their partitions.
+//!
+//! Owns the rules by which a part connects with what is in the segments and with the part before it. Pure;
+//! used on the core that opens the store.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use corelane_protocol::TopicPartition;
+
+use crate::catalogue::CatalogueImage;
+use crate::journal::{FileId, JournalFiles, PartEntry};
+use crate::layout::block_ceiling;
+use crate::position::{LogPoint, LogPosition};
+use crate::segment::batches::{BatchPeek, peek};
+use crate::store::{Partition, Status};
+use crate::tail::ChunkPool;
+
+/// The partitions of a store that is being opened.
+pub(crate) struct Replay {
+    pub(crate) partitions: BTreeMap<TopicPartition, Partition>,
+    /// Bytes of batches that went into tails.
+    pub(crate) bytes_recovered: u64,
+    pool: ChunkPool,
+    mark_interval: u64,
+}
+
+/// A part, and where it was found.
+pub(crate) struct FoundPart<'a> {
+    pub(crate) entry: &'a PartEntry,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) file: FileId,
+    /// For messages: the file's path and the group's position in it.
+    pub(crate) path: &'a str,
+    pub(crate) group_position: u64,
+}
+
+impl Replay {
+    /// The partitions as the catalogue has them.
+    pub(crate) fn new(image: &CatalogueImage, pool: ChunkPool, mark_interval: u32) -> Self {
+        let partitions = image.partitions.iter().map(|(&id, found)| {
+            let mut partition =
+                Partition::new(id, found.config.clone(), found.flush, found.sealed.clone());
+            if let Some(reason) = &found.failed {
+                let reason: Rc<str> = reason.as_str().into();
+                partition.status = Status::Failed(Rc::clone(&reason));
+                partition.given_up = Some(reason);
+            }
+            (id, partition)
+        });
+        Self {
+            partitions: partitions.collect(),
+            bytes_recovered: 0,
+            pool,
+            mark_interval: u64::from(mark_interval),
+        }
+    }
+
+    /// Puts a verified part where it belongs. Parts of partitions that are gone are passed over.
+    pub(crate) fn apply(&mut self, part: &FoundPart<'_>) {
+        let Some(partition) = self.partitions.get_mut(&part.entry.partition) else {
+            return;
+        };
+        if partition.given_up.is_some() || part.entry.end_position() <= partition.flush.flushed {
+            return;
+        }
+        partition.pin(part.file, part.entry.end_position());
+        if partition.status != Status::Online {
+            return;
+        }
+        match replay_part(
+            partition,
+            part.entry,
+            part.bytes,
+            &mut self.pool,
+            self.mark_interval,
+        ) {
+            Ok(bytes) => {
+                self.bytes_recovered += bytes;
+                partition.leader_epoch = part.entry.leader_epoch;
+            }
+            Err(reason) => {
+                let reason = format!(
+                    "{} is damaged at byte {}: {reason}",
+                    part.path, part.group_position
+                );
+                fail(partition, reason);
+            }
+        }
+    }
+
+    /// Takes a partition out of service, because a part of it is damaged.
+    pub(crate) fn fail(&mut self, part: &FoundPart<'_>, reason: &str) {
+        let Some(partition) = self.partitions.get_mut(&part.entry.partition) else {
+            return;
+        };
+        if partition.given_up.is_some() || part.entry.end_position() <= partition.flush.flushed {
+            return;
+        }
+        partition.pin(part.file, part.entry.end_position());
+        fail(
+            partition,
+            format!(
+                "{} is damaged at byte {}: {reason}",
+                part.path, part.group_position
+            ),
+        );
+    }
+
+    /// The journal was read to its end: settles every partition's ends.
+    pub(crate) fn finish(&mut self) {
+        for partition in self.partitions.values_mut() {
+            if partition.status == Status::Online
+                && partition.flush.straddles
+                && partition.tail.is_empty()
+            {
+                let whole = partition.flush.whole;
+                fail(
+                    partition,
+                    format!(
+                        "the journal does not have the batch at offset {} ({}), which was acknowledged",
+                        whole.offset, whole.position
+                    ),
+                );
+            }
+            partition.journaled = partition.end;
+            partition.durable = partition.end;
+        }
+    }
+
+    /// Hands over the partitions and the pool, and pins what they need in the journal.
+    pub(crate) fn into_parts(self, files: &mut JournalFiles) -> (Vec<Partition>, ChunkPool) {
+        let partitions: Vec<Partition> = self.partitions.into_values().collect();
+        for pin in partitions.iter().flat_map(|partition| &partition.pins) {
+            files.pin(pin.file);
+        }
+        (partitions, self.pool)
+    }
+}
+
+/// Takes a partition out of service.
+pub(crate) fn fail(partition: &mut Partition, reason: String) {
+    if partition.status == Status::Online {
+        partition.status = Status::Failed(reason.into());
+    }
+}
+
+/// Appends the part's batches that are not in the segment files. Returns their bytes.
+fn replay_part(
+    partition: &mut Partition,
+    entry: &PartEntry,
+    bytes: &[u8],
+    pool: &mut ChunkPool,
+    mark_interval: u64,
+) -> Result<u64, String> {
+    let (mut at, mut recovered) = (0, 0);
+    while at < bytes.len() {
+        let batch = peek(&bytes[at..]);
+        let range = at..at + batch.length as usize;
+        let position = LogPosition {
+            at: entry.position.at + at as u64,
+            ..entry.position
+        };
+        let end = LogPosition {
+            at: position.at + u64::from(batch.length),
+            ..position
+        };
+        if end > partition.flush.flushed {
+            connect(partition, position, &batch)?;
+            append(
+                partition,
+                position,
+                batch,
+                &bytes[range.clone()],
+                pool,
+                mark_interval,
+            );
+            recovered += u64::from(batch.length);
+        }
+        at = range.end;
+    }
+    Ok(recovered)
+}
+
+/// Whether a batch at this position is the next one of the log.
+fn connect(
+    partition: &mut Partition,
+    position: LogPosition,
+    batch: &BatchPeek,
+) -> Result<(), String> {
+    let end = partition.end;
+    let place = if position.segment != end.position.segment {
+        // A roll: the new segment's name is the offset that follows.
+        let is_next = !(partition.tail.is_empty() && partition.flush.straddles);
+        is_next.then(|| LogPosition::start_of(end.offset))
+    } else if !partition.tail.is_empty() {
+        let padded = LogPosition {
+            at: block_ceiling(end.position.at),
+            ..end.position
+        };
+        Some(if position == padded {
+            padded
+        } else {
+            end.position
+        })
+    } else if partition.flush.straddles {
+        Some(end.position)
+    } else {
+        Some(partition.flush.flushed)
+    };
+    if place != Some(position) || batch.base_offset != end.offset {
+        return Err(format!(
+            "offset {} at {position} of the partition does not follow offset {} at {}",
+            batch.base_offset, end.offset, end.position
+        ));
+    }
+    if position.segment != end.position.segment {
+        partition.roll();
+    }
+    Ok(())
+}
+
+/// Appends a batch to the tail, at its recorded position.
+fn append(
+    partition: &mut Partition,
+    position: LogPosition,
+    batch: BatchPeek,
+    bytes: &[u8],
+    pool: &mut ChunkPool,
+    mark_interval: u64,
+) {
+    let len = bytes.len();
+    let follows = |end: LogPoint| end.position == position;
+    let is_contiguous = partition
+        .tail
+        .last()
+        .is_some_and(|chunk| follows(chunk.end()) && !chunk.is_closed());
+    let has_room = partition
+        .tail
+        .last()
+        .is_some_and(|chunk| chunk.has_room(len));
+    if is_contiguous && !has_room && !position.at.is_multiple_of(crate::layout::BLOCK) {
+        // The chunk that held both before may have been larger; the block that they share has one home.
+        let chunk = partition
+            .tail
+            .last_mut()
+            .expect("there is one that it follows");
+        let memory = pool.take_unbounded((chunk.capacity() + len).next_power_of_two());
+        let old = chunk.grow(memory);
+        pool.give_memory(old);
+    } else if !(is_contiguous && has_room) {
+        partition.tail.close_last();
+        let first = LogPoint {
+            position,
+            offset: batch.base_offset,
+        };
+        // A chunk that begins within a block needs room for what is before it.
+        let skipped = (position.at % crate::layout::BLOCK) as usize;
+        let memory = pool.take_unbounded(partition.tail.next_capacity(len + skipped));
+        partition.tail.push(first, memory);
+    }
+    let chunk = partition.tail.last_mut().expect("it was just made sure of");
+    chunk.reserve(len).copy_from_slice(bytes);
+    chunk.publish(len, batch.end_offset, mark_interval);
+    partition.end = chunk.end();
+}

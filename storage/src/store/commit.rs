@@ -1,0 +1,178 @@
+//! The commit task: writes groups to the journal, several at once, and acknowledges them in order.
+//!
+//! Owns the groups in flight and their buffers. What goes into a group is decided in `group`.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesOrdered;
+
+use super::Store;
+use super::group::GroupTicket;
+use crate::disk::{Disk, DiskFile, Durable, WriteData};
+use crate::journal::{encode_group, journal_path};
+use crate::layout::block_ceiling;
+use crate::memory::{AlignedBuf, AlignedSlice, Ledger, MemoryKind};
+
+/// Buffers in which groups are built, kept for reuse: the one used last, still in the cache, first.
+#[derive(Debug)]
+pub(super) struct GroupBuffers {
+    ledger: Rc<Ledger>,
+    bytes: usize,
+    free: Vec<AlignedBuf>,
+}
+
+impl GroupBuffers {
+    pub(super) fn new(ledger: Rc<Ledger>, group_bytes_max: usize) -> Self {
+        Self {
+            ledger,
+            bytes: block_ceiling(group_bytes_max as u64) as usize,
+            free: Vec::new(),
+        }
+    }
+
+    /// A buffer of `len` bytes with any contents. Their number is bounded by the groups in flight.
+    fn take(&mut self, len: usize) -> AlignedBuf {
+        let mut buffer = match self.free.pop() {
+            Some(buffer) if len <= buffer.capacity() => buffer,
+            kept => {
+                self.free.extend(kept);
+                let buffer = AlignedBuf::zeroed(len.max(self.bytes));
+                self.ledger
+                    .reserve_unbounded(MemoryKind::Journal, buffer.capacity());
+                buffer
+            }
+        };
+        buffer.set_len(len);
+        buffer
+    }
+
+    fn give(&mut self, buffer: AlignedBuf) {
+        if buffer.capacity() == self.bytes {
+            self.free.push(buffer);
+        } else {
+            self.ledger.release(MemoryKind::Journal, buffer.capacity());
+        }
+    }
+
+    /// Takes back a buffer that was written; if the disk still holds it, it is freed when it lets go.
+    fn give_written(&mut self, slice: AlignedSlice, capacity: usize) {
+        match slice.try_into_buf() {
+            Ok(buffer) => self.give(buffer),
+            Err(_) => self.ledger.release(MemoryKind::Journal, capacity),
+        }
+    }
+}
+
+impl Drop for GroupBuffers {
+    fn drop(&mut self) {
+        for buffer in self.free.drain(..) {
+            self.ledger.release(MemoryKind::Journal, buffer.capacity());
+        }
+    }
+}
+
+/// A group that is on its way, or has arrived.
+struct Written {
+    ticket: GroupTicket,
+    number: u32,
+    buffer: AlignedSlice,
+    capacity: usize,
+    result: io::Result<()>,
+}
+
+impl<D: Disk> Store<D> {
+    /// Writes groups until the store is closed or fenced.
+    pub(super) async fn run_commits(self: Rc<Self>) {
+        let mut writes = FuturesOrdered::new();
+        loop {
+            while let Some(write) = self.start_group() {
+                writes.push_back(write);
+            }
+            if writes.is_empty() {
+                if self.commits_have_ended() {
+                    self.wake.idle.notify();
+                    return;
+                }
+                self.wake.commit.notified().await;
+                continue;
+            }
+            let woken = pin!(self.wake.commit.notified());
+            if let Either::Left((Some(written), _)) = select(writes.next(), woken).await {
+                self.finish_group(written);
+            }
+        }
+    }
+
+    fn commits_have_ended(&self) -> bool {
+        let state = self.state.borrow();
+        state.fenced.is_some() || (state.is_closing && state.planner.is_idle())
+    }
+
+    /// Builds the next group, if one is due, and returns its write.
+    fn start_group(&self) -> Option<impl Future<Output = Written> + use<D>> {
+        let mut state = self.state.borrow_mut();
+        let mut group = state.plan_group()?;
+        let number = group.placement.file.number;
+        let mut buffer = self.buffers.borrow_mut().take(group.padded_length as usize);
+        let checksum = encode_group(self.uuid, group.place, &group.parts, &mut buffer);
+        state.group_encoded(&mut group.ticket, checksum);
+        if state.files.crowded().is_some() {
+            self.wake.spill.notify();
+        }
+        self.wake.journal.notify();
+        let file = self
+            .journal_files
+            .borrow()
+            .get(&number)
+            .expect("a file with a place is open")
+            .clone();
+        let (position, capacity) = (group.placement.at.position, buffer.capacity());
+        let buffer = buffer.freeze();
+        let ticket = group.ticket;
+        Some(async move {
+            let result = file
+                .write(position, WriteData::from(buffer.clone()), Durable::Data)
+                .await;
+            Written {
+                ticket,
+                number,
+                buffer,
+                capacity,
+                result,
+            }
+        })
+    }
+
+    /// Acknowledges a group, or fences the store.
+    fn finish_group(&self, written: Written) {
+        self.buffers
+            .borrow_mut()
+            .give_written(written.buffer, written.capacity);
+        let mut state = self.state.borrow_mut();
+        match written.result {
+            Ok(()) if state.fenced.is_none() => state.group_durable(written.ticket),
+            Ok(()) => {}
+            Err(error) => state.group_failed(
+                &journal_path(&self.dir, written.number),
+                &written.ticket,
+                &error,
+            ),
+        }
+        if state.has_progress() {
+            self.wake.progress.notify();
+        }
+        if !state.spill_queue.is_empty() {
+            self.wake.spill.notify();
+        }
+        let is_fenced = state.fenced.is_some();
+        drop(state);
+        if is_fenced {
+            self.wake_all();
+        }
+        self.wake.idle.notify();
+    }
+}

@@ -1,0 +1,181 @@
+//! What a store and each of its partitions can be told.
+
+use corelane_protocol::batch::BatchLimits;
+
+use crate::catalogue::CHECKPOINT_FILES_MAX;
+use crate::journal::{FIRST_GROUP, JournalLimits, PlannerLimits, group_bytes};
+use crate::layout::{BLOCK, block_ceiling};
+use crate::position::SEGMENT_DATA;
+
+/// Limits and thresholds of a store. Every size is in bytes.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// Bytes of a journal file, a multiple of 4096 and at least four times the largest group.
+    pub journal_file_bytes: u64,
+    /// The most journal files, from 2 to 128. A restart reads at most all of them.
+    pub journal_files_max: u32,
+    /// A commit group is filled up to this; a single larger batch is a group of its own.
+    pub group_bytes_max: usize,
+    /// While groups are in flight, the next one waits until so much is there.
+    pub group_bytes_min: usize,
+    /// The most groups being written at once.
+    pub groups_in_flight: usize,
+    /// From so many durable bytes on, a partition's tail is written to its segment.
+    pub spill_bytes: u64,
+    /// The most partitions that are written to their segments in one round, before the catalogue is.
+    pub spill_partitions_max: usize,
+    /// The most partitions whose segments are written at the same moment.
+    pub spills_in_flight: usize,
+    /// The largest single write to a segment.
+    pub spill_write_bytes: usize,
+    /// Steps in which a segment file takes its room on the device.
+    pub segment_allocation_bytes: u64,
+    /// One entry of a segment's index stands for so many bytes.
+    pub index_interval_bytes: u32,
+    /// The most segment files held open.
+    pub open_files_max: usize,
+    /// Bytes of one read from a segment, and how far ahead of a sequential reader is read.
+    pub read_window_bytes: usize,
+    /// Bytes of segment data that are kept in memory for readers.
+    pub read_cache_bytes: usize,
+    /// `close` leaves so much of the journal to be read by the next opening, rather than write a block to
+    /// each segment.
+    pub close_replay_bytes_max: u64,
+    /// A group that only seals the last one is written after so many ms without an append.
+    pub seal_after_ms: i64,
+    /// What a batch may be.
+    pub batch_limits: BatchLimits,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            journal_file_bytes: 64 << 20,
+            journal_files_max: 8,
+            group_bytes_max: 1 << 20,
+            group_bytes_min: 64 << 10,
+            groups_in_flight: 8,
+            spill_bytes: 4 << 20,
+            spill_partitions_max: 256,
+            spills_in_flight: 16,
+            spill_write_bytes: 1 << 20,
+            segment_allocation_bytes: 64 << 20,
+            index_interval_bytes: 64 << 10,
+            open_files_max: 512,
+            read_window_bytes: 1 << 20,
+            read_cache_bytes: 32 << 20,
+            close_replay_bytes_max: 8 << 20,
+            seal_after_ms: 100,
+            batch_limits: BatchLimits::default(),
+        }
+    }
+}
+
+impl StoreConfig {
+    /// Says what is impossible about these values, if anything is.
+    ///
+    /// # Errors
+    /// A sentence that names the value and its bounds.
+    pub fn check(&self) -> Result<(), String> {
+        let group = self.largest_group();
+        if !self.journal_file_bytes.is_multiple_of(BLOCK) {
+            return Err(format!(
+                "journal_file_bytes is {}, not a multiple of {BLOCK}",
+                self.journal_file_bytes
+            ));
+        }
+        if self.journal_file_bytes < FIRST_GROUP + 4 * group {
+            return Err(format!(
+                "journal_file_bytes is {}, less than four groups of {group} bytes, which batches of {} bytes need",
+                self.journal_file_bytes, self.batch_limits.batch_bytes_max
+            ));
+        }
+        if !(2..=CHECKPOINT_FILES_MAX as u32).contains(&self.journal_files_max) {
+            return Err(format!(
+                "journal_files_max is {}, not from 2 to {CHECKPOINT_FILES_MAX}",
+                self.journal_files_max
+            ));
+        }
+        let at_least_one = [
+            ("groups_in_flight", self.groups_in_flight),
+            ("spill_partitions_max", self.spill_partitions_max),
+            ("spills_in_flight", self.spills_in_flight),
+            ("open_files_max", self.open_files_max),
+            ("index_interval_bytes", self.index_interval_bytes as usize),
+        ];
+        if let Some((name, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{name} is 0"));
+        }
+        let at_least_a_block = [
+            ("spill_write_bytes", self.spill_write_bytes as u64),
+            ("segment_allocation_bytes", self.segment_allocation_bytes),
+            ("read_window_bytes", self.read_window_bytes as u64),
+        ];
+        if let Some((name, value)) = at_least_a_block.iter().find(|(_, value)| *value < BLOCK) {
+            return Err(format!("{name} is {value}, less than a block of {BLOCK}"));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn journal_limits(&self) -> JournalLimits {
+        JournalLimits {
+            file_bytes: self.journal_file_bytes,
+            files_max: self.journal_files_max as usize,
+            group_bytes_max: self.largest_group(),
+            group_bytes_target: block_ceiling(self.group_bytes_max as u64),
+        }
+    }
+
+    pub(crate) fn planner_limits(&self) -> PlannerLimits {
+        PlannerLimits {
+            group_bytes_min: self.group_bytes_min,
+            groups_in_flight: self.groups_in_flight,
+        }
+    }
+
+    /// Bytes of a group at most, padded.
+    fn largest_group(&self) -> u64 {
+        let single = group_bytes(1, self.batch_limits.batch_bytes_max as usize);
+        single.max(block_ceiling(self.group_bytes_max as u64))
+    }
+}
+
+/// A partition's own settings, from its topic's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Bytes of a segment, from which on a new one begins: Kafka's `segment.bytes`.
+    pub segment_bytes: u64,
+    /// Kafka's `flush.messages`: acknowledged from memory, and flushed after so many records.
+    pub flush_messages: Option<u64>,
+    /// Kafka's `flush.ms`: acknowledged from memory, and flushed after so many ms.
+    pub flush_ms: Option<u64>,
+    /// Bytes of a batch at most: Kafka's `max.message.bytes`.
+    pub batch_bytes_max: u32,
+}
+
+/// The largest segment: positions in an index have 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 1 << 30,
+            flush_messages: None,
+            flush_ms: None,
+            batch_bytes_max: BatchLimits::default().batch_bytes_max,
+        }
+    }
+}
+
+impl LogConfig {
+    /// Whether appends are acknowledged before they are flushed.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        self.flush_messages.is_some() || self.flush_ms.is_some()
+    }
+
+    /// Where a batch of `len` bytes that would begin at `at` starts a new segment instead.
+    pub(crate) fn rolls(&self, at: u64, len: u64) -> bool {
+        at > SEGMENT_DATA && at + len > self.segment_bytes.min(SEGMENT_BYTES_MAX)
+    }
+}

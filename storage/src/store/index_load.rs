@@ -1,0 +1,233 @@
+//! The indexes of segments, for readers: from memory, from the file beside the segment, or from a scan.
+//!
+//! Owns the indexes of sealed segments that are in memory, and their number.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use corelane_protocol::Offset;
+
+use super::read_window::Segment;
+use super::{ReadError, Store};
+use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
+use crate::index::{IndexIdentity, SparseIndex};
+use crate::memory::AlignedBuf;
+use crate::position::LogPoint;
+use crate::segment::batches::Check;
+use crate::segment::walk::{Step, Stop};
+use crate::segment::{HandleKey, index_path};
+
+/// Indexes of sealed segments kept in memory: some 130 KiB for a segment of 1 GiB.
+const INDEXES_MAX: usize = 64;
+/// A scan reads pieces of this size.
+const SCAN_BYTES: u64 = 1 << 20;
+/// An index file that is larger than this is no index.
+const INDEX_FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Indexes of sealed segments, the oldest in memory dropped first.
+#[derive(Debug, Default)]
+pub(super) struct IndexCache {
+    indexes: BTreeMap<HandleKey, Rc<SparseIndex>>,
+    order: VecDeque<HandleKey>,
+}
+
+impl IndexCache {
+    fn get(&self, key: HandleKey) -> Option<Rc<SparseIndex>> {
+        self.indexes.get(&key).map(Rc::clone)
+    }
+
+    fn insert(&mut self, key: HandleKey, index: Rc<SparseIndex>) {
+        if self.indexes.insert(key, index).is_none() {
+            self.order.push_back(key);
+        }
+        while self.order.len() > INDEXES_MAX {
+            let oldest = self.order.pop_front().expect("it is not empty");
+            self.indexes.remove(&oldest);
+        }
+    }
+
+    /// Forgets a partition.
+    pub(super) fn forget(&mut self, partition: super::PartitionHandle) {
+        self.order.retain(|key| key.partition != partition);
+        self.indexes.retain(|key, _| key.partition != partition);
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// A batch of the segment that does not begin after `offset`, the nearest that the index knows.
+    pub(super) async fn index_floor(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        offset: Offset,
+    ) -> Result<LogPoint, ReadError> {
+        let key = HandleKey {
+            partition: segment.handle,
+            base: segment.place.base,
+        };
+        if let Some(point) = self.floor_in_memory(key, segment, offset) {
+            return Ok(point);
+        }
+        let index = self.load_index(segment, file).await?;
+        let floor = index.floor(offset);
+        if segment.place.is_sealed {
+            self.indexes.borrow_mut().insert(key, Rc::new(index));
+        } else {
+            self.complete_index(segment, &index);
+        }
+        Ok(floor)
+    }
+
+    fn floor_in_memory(
+        &self,
+        key: HandleKey,
+        segment: &Segment,
+        offset: Offset,
+    ) -> Option<LogPoint> {
+        if segment.place.is_sealed
+            && let Some(index) = self.indexes.borrow().get(key)
+        {
+            return Some(index.floor(offset));
+        }
+        let state = self.state.borrow();
+        let partition = state.partitions.get(segment.handle)?;
+        let is_active = partition.flush.flushed.segment == segment.place.base;
+        if !(is_active && partition.flags.has_whole_index) {
+            return None;
+        }
+        Some(
+            partition
+                .index
+                .as_ref()
+                .map_or(LogPoint::start_of(segment.place.base), |index| {
+                    index.floor(offset)
+                }),
+        )
+    }
+
+    /// Puts what was found of an active segment before what is known of it since the store was opened.
+    fn complete_index(&self, segment: &Segment, earlier: &SparseIndex) {
+        let mut state = self.state.borrow_mut();
+        let interval = state.config.index_interval_bytes;
+        let Some(partition) = state.partitions.get_mut(segment.handle) else {
+            return;
+        };
+        if partition.flush.flushed.segment == segment.place.base && !partition.flags.has_whole_index
+        {
+            let base = segment.place.base;
+            let index = partition
+                .index
+                .get_or_insert_with(|| Box::new(SparseIndex::new(base, interval)));
+            index.prepend(earlier);
+            partition.flags.has_whole_index = true;
+        }
+    }
+
+    /// Reads the segment's index file as far as it is sound, and scans the segment for the rest.
+    async fn load_index(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+    ) -> Result<SparseIndex, ReadError> {
+        let identity = IndexIdentity {
+            base: segment.place.base,
+            incarnation: segment.place.incarnation,
+        };
+        let interval = self.state.borrow().config.index_interval_bytes;
+        let path = index_path(&self.dir, segment.partition, identity.base);
+        let bytes = self.read_index_file(&path).await;
+        let mut index = SparseIndex::decode(identity, interval, segment.place.flushed, &bytes);
+        if !self.is_credible(segment, file, &index).await? {
+            tracing::warn!(path, "the index does not fit its segment, and is made anew");
+            index = SparseIndex::new(identity.base, interval);
+        }
+        let known = index.entries().len();
+        self.scan(segment, file, &mut index).await?;
+        if segment.place.is_sealed && index.entries().len() > known {
+            self.write_index_file(&path, identity, &index).await;
+        }
+        Ok(index)
+    }
+
+    async fn read_index_file(&self, path: &str) -> Vec<u8> {
+        let read = async {
+            let file = self.disk.open(path, OpenOptions::EXISTING).await?;
+            let len =
+                file.len().await?.min(INDEX_FILE_BYTES_MAX) as usize / BLOCK_BYTES * BLOCK_BYTES;
+            if len == 0 {
+                return Ok(Vec::new());
+            }
+            let (read, buffer) = file.read(0, AlignedBuf::zeroed(len)).await;
+            read.map(|count| buffer[..count].to_vec())
+        };
+        // Derived: whatever is wrong with it, the segment itself tells.
+        let read: std::io::Result<Vec<u8>> = read.await;
+        read.unwrap_or_default()
+    }
+
+    /// Whether the last entry points to the batch that it names.
+    async fn is_credible(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        index: &SparseIndex,
+    ) -> Result<bool, ReadError> {
+        let last = index.last();
+        if last.offset == segment.place.base {
+            return Ok(true);
+        }
+        if last.offset >= segment.place.end_offset {
+            return Ok(false);
+        }
+        let bytes = self
+            .read_segment(segment, file, last.position.at, 2 * BLOCK_BYTES as u64)
+            .await?;
+        Ok(matches!(
+            segment.walk_from(&bytes, last).step(Check::Stamp),
+            Step::Batch(..)
+        ))
+    }
+
+    /// Notes the batches behind the last entry. Ends early at damage: whoever reads there meets it.
+    async fn scan(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        index: &mut SparseIndex,
+    ) -> Result<(), ReadError> {
+        let mut boundary = index.last();
+        let mut wanted = SCAN_BYTES;
+        loop {
+            let bytes = self
+                .read_segment(segment, file, boundary.position.at, wanted)
+                .await?;
+            let mut walk = segment.walk_from(&bytes, boundary);
+            let stop = loop {
+                match walk.step(Check::Stamp) {
+                    Step::Batch(at, batch) => index.note(batch.base_offset, at),
+                    Step::Stop(stop) => break stop,
+                }
+            };
+            match stop {
+                Stop::End | Stop::Damaged(_) => return Ok(()),
+                Stop::Incomplete(needed) => {
+                    boundary.position.at = walk.at;
+                    boundary.offset = walk.expected;
+                    wanted = SCAN_BYTES.max(needed as u64 + BLOCK_BYTES as u64);
+                }
+            }
+        }
+    }
+
+    async fn write_index_file(&self, path: &str, identity: IndexIdentity, index: &SparseIndex) {
+        let written = async {
+            let file = self.disk.open(path, OpenOptions::CREATE).await?;
+            file.truncate(0).await?;
+            file.write(0, WriteData::from(index.encode(identity)), Durable::No)
+                .await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(path, %error, "the index could not be written");
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! `Store`: the partitions of one store, and everything that is done to them.
+//!
+//! Owns the API that a core's lane calls, and the tasks that do the store's I/O. Every call that decides
+//! (`append`, `read`, `offsets`, `take_progress`) is synchronous; what waits for the disk is a future. One
+//! core at a time runs a store; nothing here is `Send`. Never reads a clock: time comes as an argument.
+
+mod append;
+mod close;
+mod commit;
+mod config;
+mod error;
+mod fetch;
+mod group;
+mod index_load;
+mod maintain;
+mod notify;
+mod open;
+mod partition;
+mod partitions;
+mod read;
+mod read_cache;
+mod read_window;
+mod record;
+mod reservation;
+mod segments;
+mod spill;
+mod spill_plan;
+mod state;
+mod topics;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use corelane_protocol::{LeaderEpoch, Offset, StoreId, Timestamp, TopicPartition};
+use futures_util::future::LocalBoxFuture;
+use uuid::Uuid;
+
+pub use config::{LogConfig, SEGMENT_BYTES_MAX, StoreConfig};
+pub use error::{AppendError, Corruption, PartitionError, ReadError, StoreError};
+pub use fetch::{DiskRead, Fetched, Read};
+pub use partition::PartitionHandle;
+
+pub(crate) use notify::{AsyncLock, Notify};
+pub(crate) use partition::{Partition, Status};
+
+use state::State;
+
+use crate::block_log::BlockLog;
+use crate::disk::Disk;
+use crate::memory::Ledger;
+use crate::segment::SegmentHandles;
+use commit::GroupBuffers;
+use index_load::IndexCache;
+use read_cache::ReadCache;
+
+/// One store, opened. See the module.
+pub struct Store<D: Disk> {
+    disk: D,
+    dir: String,
+    id: StoreId,
+    uuid: Uuid,
+    state: RefCell<State>,
+    catalogue: BlockLog<D>,
+    /// Whose turn it is to change the catalogue.
+    catalogue_turn: AsyncLock<()>,
+    /// Whose turn it is to create or delete partitions.
+    topics_turn: AsyncLock<()>,
+    /// The open journal files, by number.
+    journal_files: RefCell<BTreeMap<u32, D::File>>,
+    handles: RefCell<SegmentHandles<D::File>>,
+    read_cache: RefCell<ReadCache>,
+    indexes: RefCell<IndexCache>,
+    buffers: RefCell<GroupBuffers>,
+    wake: Wakes,
+}
+
+/// The events that the store's tasks and callers wait for.
+#[derive(Debug, Default)]
+struct Wakes {
+    /// A group may be due.
+    commit: Notify,
+    /// A segment may have to be written.
+    spill: Notify,
+    /// A journal file may have to be made ready.
+    journal: Notify,
+    /// There is progress to report.
+    progress: Notify,
+    /// A window was loaded from disk.
+    loaded: Notify,
+    /// A window is wanted ahead of a reader.
+    ahead: Notify,
+    /// Something that `close` or a deletion waits for may have ended.
+    idle: Notify,
+}
+
+/// Where an appended batch went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The offset of its first record.
+    pub base_offset: Offset,
+    /// The offset after its last record.
+    pub end_offset: Offset,
+}
+
+/// Something that happened since it was last asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// More of a partition is durable, or may be read.
+    Durable {
+        /// The partition.
+        partition: TopicPartition,
+        /// The same.
+        handle: PartitionHandle,
+        /// Everything before this offset is durable.
+        durable_end: Offset,
+        /// Everything before this offset may be read.
+        high_watermark: Offset,
+    },
+    /// A partition, or the whole store, takes no more appends; what was not durable stays unacknowledged.
+    Failed {
+        /// The partition, or the whole store.
+        partition: Option<TopicPartition>,
+        /// Why.
+        reason: Rc<str>,
+    },
+}
+
+/// The ends of a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// The first offset that is kept.
+    pub log_start: Offset,
+    /// The end of what may be read.
+    pub high_watermark: Offset,
+    /// The offset of the next record.
+    pub log_end: Offset,
+    /// The end of what is durable.
+    pub durable_end: Offset,
+}
+
+/// What a partition looks like to somebody who operates it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogDescription {
+    /// The ends of its log.
+    pub offsets: LogOffsets,
+    /// Bytes of its batches, on disk or in memory.
+    pub size_bytes: u64,
+    /// Whether it serves.
+    pub state: LogState,
+}
+
+/// Whether a partition serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogState {
+    /// It does.
+    Online,
+    /// It does not take appends; the reason.
+    Failed(Rc<str>),
+}
+
+/// How full a store is; senders should be slowed down as a value nears 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pressure {
+    /// The share of the journal that is in use.
+    pub journal: f32,
+    /// The share of the core's memory that is in use.
+    pub memory: f32,
+}
+
+/// What an opening found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the store had been closed.
+    pub was_clean: bool,
+    /// The partitions that it has.
+    pub partitions: usize,
+    /// Groups that were read from the journal.
+    pub groups_replayed: u64,
+    /// Bytes that were read from the journal.
+    pub bytes_replayed: u64,
+    /// Bytes of batches that went from the journal into tails.
+    pub bytes_recovered: u64,
+    /// The group that ended the log, if something was discarded: never acknowledged, torn by a crash.
+    pub discarded_from: Option<u64>,
+    /// The partitions that are out of service, and why.
+    pub failed: Vec<(TopicPartition, String)>,
+    /// Why the whole store takes no appends, if it does not.
+    pub fenced: Option<String>,
+    /// Damage that was found and costs nothing.
+    pub warnings: Vec<String>,
+}
+
+impl<D: Disk> Store<D> {
+    /// The loops that write what was appended. The caller runs them until they end, which they do after
+    /// `close`, or when the store is fenced.
+    pub fn tasks(self: &Rc<Self>) -> Vec<LocalBoxFuture<'static, ()>> {
+        vec![
+            Box::pin(Rc::clone(self).run_commits()),
+            Box::pin(Rc::clone(self).run_spills()),
+            Box::pin(Rc::clone(self).run_journal()),
+            Box::pin(Rc::clone(self).run_read_ahead()),
+        ]
+    }
+
+    /// The store's number in its data directory.
+    pub fn id(&self) -> StoreId {
+        self.id
+    }
+
+    /// The store's identity.
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
+    }
+
+    /// A name for a partition that is quicker to look up than its id.
+    pub fn partition_handle(&self, partition: TopicPartition) -> Option<PartitionHandle> {
+        let state = self.state.borrow();
+        let handle = state.partitions.handle(partition)?;
+        let is_deleting = state
+            .partitions
+            .get(handle)
+            .is_some_and(|partition| partition.flags.is_deleting);
+        (!is_deleting).then_some(handle)
+    }
+
+    /// The partitions of the store, in the order of their ids.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        self.state
+            .borrow()
+            .partitions
+            .iter()
+            .map(|(_, partition)| partition.id)
+            .collect()
+    }
+
+    /// Appends a batch to a partition, in memory; it is durable once `Progress` says so.
+    ///
+    /// # Errors
+    /// `AppendError`; nothing has changed then.
+    pub fn append(
+        &self,
+        partition: TopicPartition,
+        batch: &[u8],
+        leader_epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
+        let handle = self
+            .partition_handle(partition)
+            .ok_or(AppendError::UnknownPartition(partition))?;
+        self.append_by_handle(handle, batch, leader_epoch, now)
+    }
+
+    /// `append` by handle.
+    ///
+    /// # Errors
+    /// `AppendError`; nothing has changed then.
+    pub fn append_by_handle(
+        &self,
+        handle: PartitionHandle,
+        batch: &[u8],
+        leader_epoch: LeaderEpoch,
+        now: Timestamp,
+    ) -> Result<Appended, AppendError> {
+        let mut state = self.state.borrow_mut();
+        let result = state.append(handle, batch, leader_epoch, now);
+        if state.planner.is_due() {
+            self.wake.commit.notify();
+        }
+        if state.wants_memory || matches!(result, Err(AppendError::JournalFull)) {
+            self.wake.spill.notify();
+        }
+        if state.has_progress() {
+            self.wake.progress.notify();
+        }
+        result
+    }
+
+    /// Tells the store the time: for weak topics' `flush.ms`, for sealing an idle journal, and to try again
+    /// what a full disk or memory put off. To be called every 10 to 100 ms while anything happens.
+    pub fn tick(&self, now: Timestamp) {
+        let mut state = self.state.borrow_mut();
+        state.tick(now);
+        if state.planner.is_due() || state.seal.is_due {
+            self.wake.commit.notify();
+        }
+        if state.wants_memory || state.is_disk_full {
+            self.wake.spill.notify();
+            self.wake.journal.notify();
+        }
+    }
+
+    /// Resolves when `take_progress` has something.
+    pub async fn progressed(&self) {
+        self.wake
+            .progress
+            .until(|| self.state.borrow().has_progress())
+            .await;
+    }
+
+    /// Moves what happened since the last call into `out`.
+    pub fn take_progress(&self, out: &mut Vec<Progress>) {
+        self.state.borrow_mut().take_progress(out);
+    }
+
+    /// The ends of a partition's log.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn offsets(&self, partition: TopicPartition) -> Result<LogOffsets, PartitionError> {
+        self.describe(partition)
+            .map(|description| description.offsets)
+    }
+
+    /// What a partition looks like.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn describe(&self, partition: TopicPartition) -> Result<LogDescription, PartitionError> {
+        let handle = self
+            .partition_handle(partition)
+            .ok_or(PartitionError::Unknown(partition))?;
+        let state = self.state.borrow();
+        let found = state
+            .partitions
+            .get(handle)
+            .ok_or(PartitionError::Unknown(partition))?;
+        let refusal = found.refusal().or(state.fenced.as_ref());
+        Ok(LogDescription {
+            offsets: found.offsets(),
+            size_bytes: found.size_bytes(),
+            state: refusal.map_or(LogState::Online, |reason| {
+                LogState::Failed(Rc::clone(reason))
+            }),
+        })
+    }
+
+    /// How full the store is.
+    pub fn pressure(&self) -> Pressure {
+        let state = self.state.borrow();
+        Pressure {
+            journal: state.files.pressure(),
+            memory: state.ledger.pressure(),
+        }
+    }
+
+    /// The ledger that the store reserves its memory in.
+    pub fn ledger(&self) -> Rc<Ledger> {
+        Rc::clone(&self.state.borrow().ledger)
+    }
+
+    /// Stops every append, and says so to whoever waits.
+    fn fence(&self, reason: String) {
+        self.state.borrow_mut().fence(reason);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        self.wake.commit.notify();
+        self.wake.spill.notify();
+        self.wake.journal.notify();
+        self.wake.progress.notify();
+        self.wake.ahead.notify();
+        self.wake.idle.notify();
+    }
+}

@@ -1,0 +1,353 @@
+//! Making a store, and opening one.
+//!
+//! Owns the order in which an opening changes the disk: nothing before everything was read, then the
+//! journal's flush and the new recovery epoch, and only then appends.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use corelane_protocol::StoreId;
+use futures_util::future::try_join_all;
+use uuid::Uuid;
+
+use super::commit::GroupBuffers;
+use super::index_load::IndexCache;
+use super::maintain::{io_error, prewrite, write_header};
+use super::read_cache::ReadCache;
+use super::state::{Chain, State};
+use super::{AsyncLock, Corruption, RecoveryReport, Store, StoreConfig, StoreError, Wakes};
+use crate::block_log::{BlockLog, BlockLogError, BlockLogKind};
+use crate::catalogue::{CatalogueImage, CatalogueRecord, Checkpoint};
+use crate::disk::{BLOCK_BYTES, Disk, DiskFile, OpenOptions};
+use crate::journal::{
+    ChainPoint, FIRST_GROUP, JournalCheckpoint, JournalFile, JournalFiles, JournalHeader,
+    journal_number, journal_path,
+};
+use crate::memory::Ledger;
+use crate::recovery::{Recovered, Source, recover};
+use crate::segment::SegmentHandles;
+use crate::tail::ChunkPool;
+
+/// Journal files that a new store has.
+const FIRST_FILES: u32 = 2;
+
+impl<D: Disk> Store<D> {
+    /// Makes an empty store in a directory that does not exist yet, whose parent does. Durable on return; a
+    /// crash before leaves a directory without a catalogue, which a second call completes.
+    ///
+    /// # Errors
+    /// `Io` (`AlreadyExists` if there is a store), `Config`.
+    pub async fn create(
+        disk: &D,
+        dir: &str,
+        id: StoreId,
+        uuid: Uuid,
+        config: &StoreConfig,
+    ) -> Result<(), StoreError> {
+        check(disk, config)?;
+        tracing::debug!(%id, dir, "making a store");
+        match disk.create_dir(dir).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(io_error("making", dir))?,
+        }
+        let mut files = Vec::new();
+        for number in 0..FIRST_FILES {
+            let file = JournalFile {
+                number,
+                incarnation: u64::from(number) + 1,
+            };
+            create_journal_file(disk, dir, uuid, file, config.journal_file_bytes).await?;
+            files.push(file);
+        }
+        disk.sync_dir(dir)
+            .await
+            .map_err(io_error("flushing", dir))?;
+        let parent = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
+        disk.sync_dir(parent)
+            .await
+            .map_err(io_error("flushing", parent))?;
+        let checkpoint = Checkpoint {
+            recovery_epoch: 0,
+            epoch_first_sequence: 1,
+            next_incarnation: u64::from(FIRST_FILES) + 1,
+            durable_sequence: 0,
+            durable_checksum: 0,
+            journal: JournalCheckpoint {
+                files,
+                start: ChainPoint {
+                    position: FIRST_GROUP,
+                    sequence: 1,
+                    previous_checksum: 0,
+                },
+            },
+        };
+        let records: [Vec<u8>; 0] = [];
+        let path = catalogue_path(dir);
+        BlockLog::create(
+            disk.clone(),
+            &path,
+            BlockLogKind::Catalogue,
+            uuid,
+            &records,
+            &checkpoint.encode(),
+        )
+        .await
+        .map(drop)
+        .map_err(catalogue_error)
+    }
+
+    /// Opens a store and recovers what it acknowledged. The caller then runs `tasks`.
+    ///
+    /// Damage does not keep it from opening unless the catalogue is damaged: see the report.
+    ///
+    /// # Errors
+    /// `Io`, `Corrupt`, `Unsupported`, `Config`.
+    pub async fn open(
+        disk: D,
+        dir: String,
+        id: StoreId,
+        config: StoreConfig,
+        ledger: Rc<Ledger>,
+    ) -> Result<(Rc<Self>, RecoveryReport), StoreError> {
+        check(&disk, &config)?;
+        let path = catalogue_path(&dir);
+        let opened = BlockLog::open(disk.clone(), &path, BlockLogKind::Catalogue).await;
+        let (catalogue, contents) = opened.map_err(catalogue_error)?;
+        let image = replay_catalogue(&path, &contents.records)?;
+        let checkpoint =
+            Checkpoint::decode(&contents.checkpoint).map_err(|error| StoreError::Unsupported {
+                file: path.clone(),
+                reason: error.to_string(),
+            })?;
+        let uuid = contents.identity;
+        let source = Source {
+            disk: &disk,
+            dir: &dir,
+            store: uuid,
+            image: &image,
+            checkpoint: &checkpoint,
+        };
+        let pool = ChunkPool::new(Rc::clone(&ledger));
+        let mut recovered = recover(source, pool, config.index_interval_bytes).await?;
+        recovered.report.was_clean = contents.is_clean;
+        if recovered.report.fenced.is_none() {
+            // What was read may have been in a cache of the device only.
+            let flushes = recovered
+                .files
+                .iter()
+                .map(|(number, file)| flush_journal(&dir, *number, file));
+            try_join_all(flushes).await?;
+        }
+        let free = free_files(&disk, &dir, &checkpoint).await?;
+        let (state, files, report) =
+            build_state(recovered, &checkpoint, &image, free, config, ledger);
+        let store = Rc::new(Self::assemble(disk, dir, id, uuid, state, catalogue, files));
+        store.start(&image).await?;
+        Ok((store, report))
+    }
+
+    fn assemble(
+        disk: D,
+        dir: String,
+        id: StoreId,
+        uuid: Uuid,
+        state: State,
+        catalogue: BlockLog<D>,
+        journal_files: BTreeMap<u32, D::File>,
+    ) -> Self {
+        let config = &state.config;
+        Self {
+            disk,
+            dir,
+            id,
+            uuid,
+            catalogue,
+            catalogue_turn: AsyncLock::new(()),
+            topics_turn: AsyncLock::new(()),
+            journal_files: RefCell::new(journal_files),
+            handles: RefCell::new(SegmentHandles::new(config.open_files_max)),
+            read_cache: RefCell::new(ReadCache::new(config.read_cache_bytes)),
+            indexes: RefCell::new(IndexCache::default()),
+            buffers: RefCell::new(GroupBuffers::new(
+                Rc::clone(&state.ledger),
+                config.group_bytes_max,
+            )),
+            wake: Wakes::default(),
+            state: RefCell::new(state),
+        }
+    }
+
+    /// Makes the new recovery epoch durable, and finishes what a crash interrupted.
+    async fn start(&self, image: &CatalogueImage) -> Result<(), StoreError> {
+        if self.state.borrow().fenced.is_some() {
+            return Ok(());
+        }
+        self.record(&[]).await?;
+        if !image.deleted.is_empty()
+            && let Err(error) = self.remove_deleted(&image.deleted).await
+        {
+            // They stay in the catalogue as deleted, and the next opening tries again.
+            tracing::warn!(%error, "files of deleted topics could not be removed");
+        }
+        Ok(())
+    }
+}
+
+fn check<D: Disk>(disk: &D, config: &StoreConfig) -> Result<(), StoreError> {
+    config.check().map_err(StoreError::Config)?;
+    match disk.block_bytes() {
+        BLOCK_BYTES => Ok(()),
+        bytes => Err(StoreError::Config(format!(
+            "the device writes blocks of {bytes} bytes, not of {BLOCK_BYTES}"
+        ))),
+    }
+}
+
+/// The path of a store's catalogue.
+pub(super) fn catalogue_path(dir: &str) -> String {
+    format!("{dir}/catalogue")
+}
+
+async fn create_journal_file<D: Disk>(
+    disk: &D,
+    dir: &str,
+    store: Uuid,
+    file: JournalFile,
+    file_bytes: u64,
+) -> Result<(), StoreError> {
+    let path = journal_path(dir, file.number);
+    let opened = disk
+        .open(&path, OpenOptions::CREATE)
+        .await
+        .map_err(io_error("making", &path))?;
+    prewrite(&opened, file_bytes)
+        .await
+        .map_err(io_error("writing", &path))?;
+    let header = JournalHeader {
+        store,
+        incarnation: file.incarnation,
+        recovery_epoch: 0,
+        file_bytes,
+        number: file.number,
+    };
+    write_header(&opened, header)
+        .await
+        .map_err(io_error("writing", &path))
+}
+
+async fn flush_journal<F: DiskFile>(dir: &str, number: u32, file: &F) -> Result<(), StoreError> {
+    file.flush()
+        .await
+        .map_err(io_error("flushing", &journal_path(dir, number)))
+}
+
+fn replay_catalogue(path: &str, records: &[Vec<u8>]) -> Result<CatalogueImage, StoreError> {
+    let mut image = CatalogueImage::default();
+    for (index, record) in records.iter().enumerate() {
+        let record = CatalogueRecord::decode(record).map_err(|error| StoreError::Unsupported {
+            file: path.to_owned(),
+            reason: format!("record {index}: {error}"),
+        })?;
+        image.apply(record).map_err(|what| Corruption {
+            file: path.to_owned(),
+            position: 0,
+            reason: format!("record {index}: {what}"),
+        })?;
+    }
+    Ok(image)
+}
+
+/// The journal files that the checkpoint does not name: left by a crash, or not needed any more.
+async fn free_files<D: Disk>(
+    disk: &D,
+    dir: &str,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<u32>, StoreError> {
+    let entries = disk.list(dir).await.map_err(io_error("listing", dir))?;
+    let numbers = entries
+        .iter()
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| journal_number(&entry.name));
+    let is_free = |number: &u32| {
+        !checkpoint
+            .journal
+            .files
+            .iter()
+            .any(|file| file.number == *number)
+    };
+    Ok(numbers.filter(is_free).collect())
+}
+
+type Built<F> = (State, BTreeMap<u32, F>, RecoveryReport);
+
+fn build_state<F>(
+    recovered: Recovered<F>,
+    checkpoint: &Checkpoint,
+    image: &CatalogueImage,
+    free: Vec<u32>,
+    config: StoreConfig,
+    ledger: Rc<Ledger>,
+) -> Built<F> {
+    let end = recovered.end;
+    let limits = config.journal_limits();
+    let next_incarnation = checkpoint.next_incarnation;
+    let mut files = JournalFiles::recovered(
+        limits,
+        recovered.in_use,
+        recovered.armed,
+        free,
+        next_incarnation,
+        end,
+    );
+    let chain = Chain {
+        recovery_epoch: checkpoint.recovery_epoch + 1,
+        epoch_first_sequence: end.sequence,
+        durable_sequence: end.sequence - 1,
+        durable_checksum: end.previous_checksum,
+    };
+    let report = recovered.report;
+    let (partitions, pool) = recovered.replay.into_parts(&mut files);
+    let mut state = State::new(config, ledger, files, chain);
+    state.pool = pool;
+    state.removing.clone_from(&image.deleted);
+    if let Some(reason) = &report.fenced {
+        state.fence(reason.clone());
+    }
+    for partition in partitions {
+        let is_large = partition.unspilled_bytes() >= state.config.spill_bytes
+            && partition.refusal().is_none();
+        let handle = state.partitions.insert(partition);
+        if is_large {
+            state.queue_spill(handle);
+        }
+    }
+    let journal_files = recovered.files.into_iter().collect();
+    (state, journal_files, report)
+}
+
+fn catalogue_error(error: BlockLogError) -> StoreError {
+    let message = error.to_string();
+    match error {
+        BlockLogError::Io { file, source } => StoreError::io("opening", file, source),
+        BlockLogError::Corrupt {
+            file,
+            position,
+            what,
+        } => Corruption {
+            file,
+            position,
+            reason: what.to_owned(),
+        }
+        .into(),
+        BlockLogError::Version { file, .. } | BlockLogError::Kind { file, .. } => {
+            StoreError::Unsupported {
+                file,
+                reason: message,
+            }
+        }
+        BlockLogError::Poisoned { .. } | BlockLogError::TooLarge { .. } => {
+            StoreError::Fenced(message.into())
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! One partition's log: its ends, its tail in memory, its segments, and what it holds of the journal.
+//!
+//! Owns how far the log is published, in a group, durable and flushed, in this order. Never does I/O.
+//! Belongs to the core that runs the store.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+
+use super::{LogConfig, LogOffsets};
+use crate::catalogue::{FlushState, SealedSegment};
+use crate::index::SparseIndex;
+use crate::journal::FileId;
+use crate::layout::block_ceiling;
+use crate::position::{LogPoint, LogPosition, SEGMENT_DATA};
+use crate::tail::Tail;
+
+/// Names a partition of an open store faster than its `TopicPartition`. Never valid for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PartitionHandle {
+    index: u32,
+    generation: u32,
+}
+
+impl PartitionHandle {
+    pub(crate) fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.index as usize
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+/// Whether a partition serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    /// It takes appends and reads.
+    Online,
+    /// A write to its segment failed: it takes reads only, until the store is opened again.
+    Fenced(Rc<str>),
+    /// Its log is damaged: it takes nothing.
+    Failed(Rc<str>),
+}
+
+/// What a partition needs of a journal file: everything up to a place of its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pin {
+    pub(crate) file: FileId,
+    pub(crate) end: LogPosition,
+}
+
+/// A segment that takes no more, but is not sealed in the catalogue yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RolledSegment {
+    pub(crate) base: Offset,
+    pub(crate) end: LogPoint,
+}
+
+/// A partition of an open store.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: TopicPartition,
+    pub(crate) config: LogConfig,
+    pub(crate) status: Status,
+    /// Why the catalogue says that it never serves again, if it does.
+    pub(crate) given_up: Option<Rc<str>>,
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// After the last batch that was appended.
+    pub(crate) end: LogPoint,
+    /// After the last batch that is in a group.
+    pub(crate) journaled: LogPoint,
+    /// After the last batch that is known durable.
+    pub(crate) durable: LogPoint,
+    /// How far it is in its segment files, as the catalogue has it.
+    pub(crate) flush: FlushState,
+    pub(crate) tail: Tail,
+    pub(crate) sealed: Vec<SealedSegment>,
+    pub(crate) rolled: VecDeque<RolledSegment>,
+    /// Of the segment that is being flushed, from the first batch flushed since the store was opened.
+    pub(crate) index: Option<Box<SparseIndex>>,
+    pub(crate) pins: VecDeque<Pin>,
+    /// Batches that are in no group yet.
+    pub(crate) pending_batches: u32,
+    pub(crate) pending_bytes: usize,
+    /// Records since the last commit that was due, of a weak partition.
+    pub(crate) unflushed_records: u64,
+    /// When the oldest of them came.
+    pub(crate) unflushed_since: Option<Timestamp>,
+    pub(crate) flags: Flags,
+}
+
+/// Where the partition waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags {
+    /// In the commit planner's queue.
+    pub(crate) is_dirty: bool,
+    /// In the queue of those to be spilled.
+    pub(crate) is_spill_queued: bool,
+    /// To be spilled until it needs no file up to this one, by padding its last block if need be.
+    pub(crate) forced_upto: Option<FileId>,
+    /// A spill of it is running.
+    pub(crate) is_spilling: bool,
+    /// It is being deleted: it takes nothing and is not spilled any more.
+    pub(crate) is_deleting: bool,
+    /// `index` begins with the segment's first batch.
+    pub(crate) has_whole_index: bool,
+    /// In the queue of progress to be reported.
+    pub(crate) has_progress: bool,
+    /// In the queue of those with flushed chunks in memory.
+    pub(crate) is_cached: bool,
+    /// Its directory exists durably.
+    pub(crate) has_directory: bool,
+}
+
+impl Partition {
+    /// A partition as the catalogue has it, with nothing in memory.
+    pub(crate) fn new(
+        id: TopicPartition,
+        config: LogConfig,
+        flush: FlushState,
+        sealed: Vec<SealedSegment>,
+    ) -> Self {
+        Self {
+            id,
+            config,
+            status: Status::Online,
+            given_up: None,
+            leader_epoch: LeaderEpoch::new(0),
+            end: flush.whole,
+            journaled: flush.whole,
+            durable: flush.whole,
+            flush,
+            tail: Tail::default(),
+            sealed,
+            rolled: VecDeque::new(),
+            index: None,
+            pins: VecDeque::new(),
+            pending_batches: 0,
+            pending_bytes: 0,
+            unflushed_records: 0,
+            unflushed_since: None,
+            flags: Flags {
+                has_directory: flush.incarnation != 0,
+                has_whole_index: flush.flushed.at == SEGMENT_DATA,
+                ..Flags::default()
+            },
+        }
+    }
+
+    /// The first offset of the log.
+    pub(crate) fn log_start(&self) -> Offset {
+        self.sealed.first().map_or(
+            self.flush.flushed.segment.min(self.first_rolled()),
+            |segment| segment.base,
+        )
+    }
+
+    /// The end of what readers may see: what is durable, or of a weak partition all of it.
+    pub(crate) fn high_watermark(&self) -> LogPoint {
+        if self.config.is_weak() {
+            self.end
+        } else {
+            self.durable
+        }
+    }
+
+    /// The ends of the log.
+    pub(crate) fn offsets(&self) -> LogOffsets {
+        LogOffsets {
+            log_start: self.log_start(),
+            high_watermark: self.high_watermark().offset,
+            log_end: self.end.offset,
+            durable_end: self.durable.offset,
+        }
+    }
+
+    /// Where the next batch goes, before a roll is considered.
+    pub(crate) fn next_position(&self, len: usize) -> LogPosition {
+        let open = self.tail.last().is_some_and(|chunk| {
+            chunk.segment() == self.end.position.segment && chunk.has_room(len)
+        });
+        let at = if open {
+            self.end.position.at
+        } else {
+            block_ceiling(self.end.position.at)
+        };
+        LogPosition {
+            segment: self.end.position.segment,
+            at,
+        }
+    }
+
+    /// Ends the segment that is appended to, and begins the next one.
+    pub(crate) fn roll(&mut self) {
+        self.tail.close_last();
+        self.rolled.push_back(RolledSegment {
+            base: self.end.position.segment,
+            end: self.end,
+        });
+        self.end.position = LogPosition::start_of(self.end.offset);
+    }
+
+    /// Durable bytes that are in no segment file yet.
+    pub(crate) fn unspilled_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        let mut at = self.flush.flushed;
+        for rolled in &self.rolled {
+            if self.durable.position.segment <= rolled.base {
+                break;
+            }
+            bytes += rolled.end.position.at.saturating_sub(at.at);
+            at = LogPosition::start_of(rolled.end.offset);
+        }
+        bytes + self.durable.position.at.saturating_sub(at.at)
+    }
+
+    /// Notes that a file holds a part that ends at `end`. Returns whether it is the first in that file.
+    pub(crate) fn pin(&mut self, file: FileId, end: LogPosition) -> bool {
+        match self.pins.back_mut() {
+            Some(last) if last.file == file => {
+                last.end = last.end.max(end);
+                false
+            }
+            _ => {
+                self.pins.push_back(Pin { file, end });
+                true
+            }
+        }
+    }
+
+    /// Takes the next file of which nothing is needed any more.
+    pub(crate) fn pop_pin(&mut self) -> Option<FileId> {
+        let first = self.pins.front()?;
+        if first.end <= self.flush.flushed {
+            self.pins.pop_front().map(|pin| pin.file)
+        } else {
+            None
+        }
+    }
+
+    /// Bytes of the whole log.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        let sealed: u64 = self
+            .sealed
+            .iter()
+            .map(|segment| segment.data_end - SEGMENT_DATA)
+            .sum();
+        let rolled: u64 = self
+            .rolled
+            .iter()
+            .map(|segment| segment.end.position.at - SEGMENT_DATA)
+            .sum();
+        sealed + rolled + self.end.position.at - SEGMENT_DATA
+    }
+
+    /// Why it takes no appends, if it does not.
+    pub(crate) fn refusal(&self) -> Option<&Rc<str>> {
+        match &self.status {
+            Status::Online => None,
+            Status::Fenced(reason) | Status::Failed(reason) => Some(reason),
+        }
+    }
+
+    fn first_rolled(&self) -> Offset {
+        self.rolled
+            .front()
+            .map_or(self.end.position.segment, |segment| segment.base)
+    }
+}

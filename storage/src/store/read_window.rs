@@ -1,0 +1,255 @@
+//! Bringing a window of a segment into memory.
+//!
+//! Owns the way from an offset to verified bytes. Whatever comes from a file is checked (stamp, place,
+//! checksum, and that the offsets follow each other) before anybody sees it.
+
+use std::rc::Rc;
+
+use corelane_protocol::{Offset, TopicPartition};
+
+use super::partition::PartitionHandle;
+use super::read_cache::{Window, WindowKey};
+use super::reservation::Reservation;
+use super::segments::{SegmentError, SegmentPlace};
+use super::{Corruption, ReadError, Store};
+use crate::disk::{Disk, DiskFile};
+use crate::layout::{BLOCK, block_ceiling, block_floor};
+use crate::memory::{AlignedBuf, AlignedSlice, MemoryKind};
+use crate::position::LogPoint;
+use crate::segment::batches::{BatchPeek, Check};
+use crate::segment::walk::{Step, Stop, Walk};
+use crate::segment::{HandleKey, segment_path};
+
+/// Bytes of a segment's file, and where they are.
+pub(super) struct SegmentBytes {
+    pub(super) bytes: AlignedSlice,
+    pub(super) start: u64,
+    reserved: Reservation,
+}
+
+/// The segment that is being read.
+pub(super) struct Segment {
+    pub(super) handle: PartitionHandle,
+    pub(super) partition: TopicPartition,
+    pub(super) place: SegmentPlace,
+}
+
+/// Where a read ended up.
+pub(super) enum Loaded {
+    /// From disk.
+    Window(Rc<Window>),
+    /// What was wanted is not on disk any more, or not yet: `read` knows.
+    Elsewhere,
+}
+
+/// What a walk over some bytes found of what is wanted.
+enum Gathered {
+    /// Batches that can be served, and damage behind them if there is some.
+    Batches(Vec<(u64, BatchPeek)>, Option<String>),
+    /// Nothing yet: so many bytes are needed from this boundary on.
+    Further(LogPoint, usize),
+    /// Nothing, and it cannot be reached: the position and the reason.
+    Damaged(u64, String),
+}
+
+impl Segment {
+    fn walk<'a>(&self, bytes: &'a SegmentBytes, from: LogPoint) -> Walk<'a> {
+        Walk {
+            partition: self.partition,
+            bytes: &bytes.bytes,
+            start: bytes.start,
+            at: from.position.at,
+            expected: from.offset,
+            limit: self.place.flushed,
+            end_offset: self.place.end_offset,
+        }
+    }
+
+    /// The walk from a boundary over bytes that begin in its block.
+    pub(super) fn walk_from<'a>(&self, bytes: &'a SegmentBytes, from: LogPoint) -> Walk<'a> {
+        self.walk(bytes, from)
+    }
+
+    /// Steps over the batches before `wanted`, and gathers those from there on.
+    fn gather(&self, bytes: &SegmentBytes, near: LogPoint, wanted: Offset) -> Gathered {
+        let mut walk = self.walk(bytes, near);
+        let mut batches = Vec::new();
+        let mut boundary = near;
+        let stop = loop {
+            // What is stepped over is not served, so its content does not matter here.
+            let is_served = !batches.is_empty() || self.begins_with(bytes, boundary, wanted);
+            match walk.step(if is_served {
+                Check::Whole
+            } else {
+                Check::Stamp
+            }) {
+                Step::Stop(stop) => break stop,
+                Step::Batch(at, batch) => {
+                    boundary.position.at = walk.at;
+                    boundary.offset = walk.expected;
+                    if is_served {
+                        batches.push((at, batch));
+                    }
+                }
+            }
+        };
+        let is_found = !batches.is_empty();
+        boundary.position.at = walk.at;
+        match stop {
+            Stop::End | Stop::Incomplete(_) if is_found => Gathered::Batches(batches, None),
+            Stop::Damaged(reason) if is_found => Gathered::Batches(batches, Some(reason)),
+            Stop::Damaged(reason) => Gathered::Damaged(walk.at, reason),
+            Stop::End => Gathered::Damaged(walk.at, format!("offset {wanted} is missing")),
+            Stop::Incomplete(needed) => Gathered::Further(boundary, needed),
+        }
+    }
+
+    /// Whether the batch at a boundary holds `wanted`.
+    fn begins_with(&self, bytes: &SegmentBytes, boundary: LogPoint, wanted: Offset) -> bool {
+        match self.walk(bytes, boundary).step(Check::Stamp) {
+            Step::Batch(_, batch) => batch.end_offset > wanted,
+            Step::Stop(_) => false,
+        }
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Reads and verifies the window at an offset.
+    pub(super) async fn load(&self, (handle, from): WindowKey) -> Result<Loaded, ReadError> {
+        let segment = {
+            let state = self.state.borrow();
+            let Some(found) = state.partitions.get(handle) else {
+                return Ok(Loaded::Elsewhere);
+            };
+            found.expect_readable(from)?;
+            match found.segment_of(from) {
+                Some(place) => Segment {
+                    handle,
+                    partition: found.id,
+                    place,
+                },
+                None => return Ok(Loaded::Elsewhere),
+            }
+        };
+        let file = self.open_segment(&segment).await?;
+        let near = self.index_floor(&segment, &file, from).await?;
+        let window = self.load_window(&segment, &file, near, from).await?;
+        Ok(Loaded::Window(Rc::new(window)))
+    }
+
+    async fn load_window(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        near: LogPoint,
+        wanted: Offset,
+    ) -> Result<Window, ReadError> {
+        let window_bytes = self.state.borrow().config.read_window_bytes as u64;
+        let (mut near, mut len) = (near, window_bytes);
+        loop {
+            let bytes = self
+                .read_segment(segment, file, near.position.at, len)
+                .await?;
+            match segment.gather(&bytes, near, wanted) {
+                Gathered::Batches(batches, damage) => {
+                    let mut window = Window::new(bytes.bytes, bytes.start, bytes.reserved);
+                    let mut after = near.position.at;
+                    for (at, batch) in batches {
+                        after = at + u64::from(batch.length);
+                        window.push(at, batch);
+                    }
+                    window.damage = damage.map(|reason| self.corruption(segment, after, reason));
+                    return Ok(window);
+                }
+                Gathered::Further(boundary, needed) => {
+                    near = boundary;
+                    len = window_bytes.max(needed as u64 + BLOCK);
+                }
+                Gathered::Damaged(position, reason) => {
+                    return Err(self.corruption(segment, position, reason).into());
+                }
+            }
+        }
+    }
+
+    /// Reads bytes of a segment from the block of `at` on, as far as they are flushed.
+    pub(super) async fn read_segment(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        at: u64,
+        wanted: u64,
+    ) -> Result<SegmentBytes, ReadError> {
+        let start = block_floor(at);
+        let end = (start + block_ceiling(wanted)).min(segment.place.flushed);
+        let len = end.saturating_sub(start) as usize;
+        assert!(len > 0, "a walk ends where the segment does");
+        let reserved = self.reserve_window(len)?;
+        let (read, buffer) = file.read(start, AlignedBuf::zeroed(len)).await;
+        match read {
+            Ok(count) if count == len => Ok(SegmentBytes {
+                bytes: buffer.freeze(),
+                start,
+                reserved,
+            }),
+            Ok(count) => {
+                let position = start + count as u64;
+                Err(self
+                    .corruption(
+                        segment,
+                        position,
+                        "the file is shorter than what was flushed".into(),
+                    )
+                    .into())
+            }
+            Err(source) => Err(self.read_failed(segment, source)),
+        }
+    }
+
+    fn reserve_window(&self, len: usize) -> Result<Reservation, ReadError> {
+        let ledger = self.ledger();
+        loop {
+            match Reservation::new(&ledger, MemoryKind::ReadAhead, len) {
+                Ok(reservation) => return Ok(reservation),
+                Err(_) if self.read_cache.borrow_mut().drop_oldest() => {}
+                Err(_) => {
+                    self.state.borrow_mut().evict_to_soft();
+                    return Ok(Reservation::new(&ledger, MemoryKind::ReadAhead, len)?);
+                }
+            }
+        }
+    }
+
+    async fn open_segment(&self, segment: &Segment) -> Result<D::File, ReadError> {
+        let key = HandleKey {
+            partition: segment.handle,
+            base: segment.place.base,
+        };
+        match self
+            .segment_file(segment.partition, key, segment.place.incarnation)
+            .await
+        {
+            Ok(file) => Ok(file),
+            Err(SegmentError::Corrupt(corruption)) => Err(corruption.into()),
+            Err(SegmentError::Io(source)) => Err(self.read_failed(segment, source)),
+        }
+    }
+
+    fn read_failed(&self, segment: &Segment, source: std::io::Error) -> ReadError {
+        let file = segment_path(&self.dir, segment.partition, segment.place.base);
+        ReadError::Io {
+            file,
+            source: Rc::new(source),
+        }
+    }
+
+    fn corruption(&self, segment: &Segment, position: u64, reason: String) -> Corruption {
+        let file = segment_path(&self.dir, segment.partition, segment.place.base);
+        tracing::error!(file, position, reason, "damage found");
+        Corruption {
+            file,
+            position,
+            reason,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Changes of the catalogue: one at a time, each with the checkpoint of its moment.
+//!
+//! Owns the turn to change it, and its compaction.
+
+use std::io;
+
+use super::{Store, StoreError};
+use crate::block_log::BlockLogError;
+use crate::catalogue::CatalogueRecord;
+use crate::disk::Disk;
+
+/// The most bytes of records in one append: far below what a block log takes.
+const APPEND_BYTES_MAX: usize = 1 << 20;
+/// A catalogue below this size is never rewritten.
+const REWRITE_BYTES_MIN: u64 = 256 << 10;
+/// A catalogue is rewritten when it is so many times larger than what it says.
+const REWRITE_FACTOR: u64 = 4;
+/// About what a partition's records take, in bytes: generous.
+const PARTITION_RECORD_BYTES: u64 = 200;
+
+impl<D: Disk> Store<D> {
+    /// Makes records durable, with a checkpoint. All of them are, or (after an error) none may be relied on.
+    ///
+    /// # Errors
+    /// A full disk, after which it may be tried again; anything else fences the store.
+    pub(super) async fn record(&self, records: &[CatalogueRecord]) -> Result<(), StoreError> {
+        let _turn = self.catalogue_turn.lock().await;
+        let encoded: Vec<Vec<u8>> = records.iter().map(CatalogueRecord::encode).collect();
+        let mut rest = &encoded[..];
+        loop {
+            let count = fitting(rest);
+            self.append_to_catalogue(&rest[..count], false).await?;
+            rest = &rest[count..];
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the checkpoint of a closed store durable.
+    ///
+    /// # Errors
+    /// As `record`.
+    pub(super) async fn record_clean(&self) -> Result<(), StoreError> {
+        let _turn = self.catalogue_turn.lock().await;
+        self.append_to_catalogue(&[], true).await
+    }
+
+    /// Rewrites the catalogue if most of it is out of date. A failure leaves the old one, or fences.
+    pub(super) async fn compact_catalogue(&self) {
+        let len = self.catalogue.len_bytes().await;
+        let live = self.catalogue_bytes();
+        if len < REWRITE_BYTES_MIN || len < REWRITE_FACTOR * live {
+            return;
+        }
+        let _turn = self.catalogue_turn.lock().await;
+        let (records, checkpoint, effects) = {
+            let state = self.state.borrow();
+            let (checkpoint, effects) = state.checkpoint();
+            (state.catalogue_records(), checkpoint, effects)
+        };
+        let encoded: Vec<Vec<u8>> = records.iter().map(CatalogueRecord::encode).collect();
+        match self.catalogue.rewrite(&encoded, &checkpoint.encode()).await {
+            Ok(()) => self.state.borrow_mut().files.checkpointed(effects),
+            Err(error) if self.catalogue.is_poisoned().await => self.fence(error.to_string()),
+            Err(error) => tracing::warn!(%error, "the catalogue could not be rewritten"),
+        }
+    }
+
+    async fn append_to_catalogue(
+        &self,
+        records: &[Vec<u8>],
+        is_clean: bool,
+    ) -> Result<(), StoreError> {
+        if let Some(reason) = &self.state.borrow().fenced {
+            return Err(StoreError::Fenced(reason.clone()));
+        }
+        let (checkpoint, effects) = self.state.borrow().checkpoint();
+        let checkpoint = checkpoint.encode();
+        let appended = if is_clean {
+            self.catalogue.mark_clean(Some(&checkpoint)).await
+        } else {
+            self.catalogue.append(records, Some(&checkpoint)).await
+        };
+        match appended {
+            Ok(()) => {
+                self.state.borrow_mut().files.checkpointed(effects);
+                self.wake.commit.notify();
+                Ok(())
+            }
+            Err(error) => Err(self.catalogue_failed(error)),
+        }
+    }
+
+    fn catalogue_failed(&self, error: BlockLogError) -> StoreError {
+        let message = error.to_string();
+        match error {
+            BlockLogError::Io { file, source } if source.kind() == io::ErrorKind::StorageFull => {
+                self.state.borrow_mut().is_disk_full = true;
+                StoreError::io("writing", file, source)
+            }
+            _ => {
+                let reason = format!("writing the catalogue failed: {message}");
+                self.fence(reason.clone());
+                StoreError::Fenced(reason.into())
+            }
+        }
+    }
+
+    fn catalogue_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        let sealed: usize = state
+            .partitions
+            .iter()
+            .map(|(_, partition)| partition.sealed.len())
+            .sum();
+        (state.partitions.len() + sealed) as u64 * PARTITION_RECORD_BYTES
+    }
+}
+
+/// How many of the records go into one append.
+fn fitting(records: &[Vec<u8>]) -> usize {
+    let mut bytes = 0;
+    let fitting = records.iter().take_while(|record| {
+        bytes += record.len();
+        bytes <= APPEND_BYTES_MAX
+    });
+    fitting.count().max(records.len().min(1))
+}

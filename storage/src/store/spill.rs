@@ -1,0 +1,257 @@
+//! The spill task: writes durable blocks from tails to segment files, and then lets the journal go.
+//!
+//! Owns the order that makes this safe: write, flush the file, flush its directory if it is new, record in
+//! the catalogue, and only then count the blocks as flushed. Never writes a block a second time that the
+//! catalogue has counted.
+
+use std::io;
+use std::rc::Rc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::Store;
+use super::segments::SegmentError;
+use super::spill_plan::{SpillOutcome, SpillWork};
+use super::state::State;
+use crate::disk::{Disk, DiskFile, Durable, OpenOptions, WRITE_SEGMENTS_MAX, WriteData};
+use crate::layout::BLOCK;
+use crate::memory::{AlignedBuf, AlignedSlice};
+use crate::segment::{
+    HandleKey, SegmentHeader, index_path, partition_dir, segment_path, topic_dir,
+};
+
+/// Writes to one file in flight.
+const WRITES_IN_FLIGHT: usize = 4;
+
+impl<D: Disk> Store<D> {
+    /// Writes segments until the store is closed or fenced.
+    pub(super) async fn run_spills(self: Rc<Self>) {
+        loop {
+            if self.has_ended() {
+                return;
+            }
+            if !self.spill_round().await {
+                self.wake.spill.notified().await;
+            }
+        }
+    }
+
+    /// Writes what is due. Returns whether there was anything that may be followed by more at once.
+    pub(super) async fn spill_round(&self) -> bool {
+        let works = {
+            let mut state = self.state.borrow_mut();
+            state.plan_pressure();
+            let works = state.plan_spills();
+            if state.planner.is_due() {
+                self.wake.commit.notify();
+            }
+            works
+        };
+        if works.is_empty() {
+            return false;
+        }
+        let in_flight = self.state.borrow().config.spills_in_flight;
+        let outcomes = stream::iter(works.iter().map(|work| self.spill(work)));
+        let outcomes: Vec<SpillOutcome> = outcomes.buffered(in_flight).collect().await;
+        let (mut flushed, mut records) = (Vec::new(), Vec::new());
+        for (work, outcome) in works.iter().zip(outcomes) {
+            if matches!(outcome, SpillOutcome::Flushed) {
+                records.extend(State::spill_records(work));
+                flushed.push(work);
+            } else {
+                self.state.borrow_mut().spill_failed(work, outcome);
+            }
+        }
+        let is_recorded = flushed.is_empty() || self.record(&records).await.is_ok();
+        self.settle(&flushed, is_recorded);
+        self.compact_catalogue().await;
+        is_recorded && flushed.len() == works.len()
+    }
+
+    /// Counts what was flushed, or puts it back.
+    fn settle(&self, flushed: &[&SpillWork], is_recorded: bool) {
+        let mut state = self.state.borrow_mut();
+        for work in flushed {
+            if is_recorded {
+                state.spilled(work);
+            } else {
+                state.spill_failed(work, SpillOutcome::DiskFull);
+            }
+        }
+        if is_recorded && !flushed.is_empty() {
+            state.is_disk_full = false;
+        }
+        if state.ledger.is_above_soft() {
+            state.evict_to_soft();
+        }
+        let has_progress = state.has_progress();
+        drop(state);
+        for work in flushed.iter().filter(|work| work.sealed.is_some()) {
+            self.handles.borrow_mut().close(HandleKey {
+                partition: work.handle,
+                base: work.from.segment,
+            });
+        }
+        self.wake.journal.notify();
+        self.wake.idle.notify();
+        if has_progress {
+            self.wake.progress.notify();
+        }
+    }
+
+    async fn spill(&self, work: &SpillWork) -> SpillOutcome {
+        let path = segment_path(&self.dir, work.partition, work.from.segment);
+        match self.write_blocks(work, &path).await {
+            Ok(()) => SpillOutcome::Flushed,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => SpillOutcome::DiskFull,
+            Err(error) => SpillOutcome::Failed { file: path, error },
+        }
+    }
+
+    async fn write_blocks(&self, work: &SpillWork, path: &str) -> io::Result<()> {
+        let key = HandleKey {
+            partition: work.handle,
+            base: work.from.segment,
+        };
+        let file = if work.is_new_file {
+            let file = self.create_segment(work, path).await?;
+            self.handles.borrow_mut().insert(key, file.clone());
+            file
+        } else {
+            self.segment_file(work.partition, key, work.incarnation)
+                .await
+                .map_err(into_io)?
+        };
+        let end = work.from.at
+            + work
+                .slices
+                .iter()
+                .map(|slice| slice.len() as u64)
+                .sum::<u64>();
+        let room = {
+            let step = self.state.borrow().config.segment_allocation_bytes;
+            end.next_multiple_of(step)
+                .min(work.segment_bytes.next_multiple_of(BLOCK))
+                .max(end)
+        };
+        if file.len().await? < end {
+            file.allocate(room).await?;
+        }
+        let writes = self.writes(work);
+        let writes = stream::iter(writes).map(Ok).try_for_each_concurrent(
+            WRITES_IN_FLIGHT,
+            |(position, data)| {
+                let file = &file;
+                async move { file.write(position, data, Durable::No).await }
+            },
+        );
+        writes.await?;
+        if let Some(sealed) = &work.sealed {
+            file.truncate(sealed.file_bytes).await?;
+        }
+        flush(&file).await?;
+        if work.is_new_file {
+            self.disk
+                .sync_dir(&partition_dir(&self.dir, work.partition))
+                .await?;
+        }
+        self.write_index(work).await;
+        Ok(())
+    }
+
+    /// Makes a segment's file, or makes it anew if a crash left one that nothing refers to.
+    async fn create_segment(&self, work: &SpillWork, path: &str) -> io::Result<D::File> {
+        if !work.has_directory {
+            self.create_directories(work).await?;
+        }
+        let file = self.disk.open(path, OpenOptions::CREATE).await?;
+        if file.len().await? > 0 {
+            file.truncate(0).await?;
+        }
+        let mut block = AlignedBuf::zeroed(BLOCK as usize);
+        let header = SegmentHeader {
+            store: self.uuid,
+            partition: work.partition,
+            base_offset: work.from.segment,
+            incarnation: work.incarnation,
+        };
+        header.encode(&mut block);
+        file.write(0, WriteData::from(block), Durable::No).await?;
+        Ok(file)
+    }
+
+    async fn create_directories(&self, work: &SpillWork) -> io::Result<()> {
+        let topic = topic_dir(&self.dir, work.partition.topic);
+        create_dir(&self.disk, &topic).await?;
+        self.disk.sync_dir(&self.dir).await?;
+        create_dir(&self.disk, &partition_dir(&self.dir, work.partition)).await?;
+        self.disk.sync_dir(&topic).await
+    }
+
+    /// The blocks in writes of a good size, each with its position.
+    fn writes(&self, work: &SpillWork) -> Vec<(u64, WriteData)> {
+        let bytes_max =
+            self.state.borrow().config.spill_write_bytes / BLOCK as usize * BLOCK as usize;
+        let mut writes = Vec::new();
+        let (mut position, mut gathered, mut bytes) = (work.from.at, Vec::<AlignedSlice>::new(), 0);
+        for slice in &work.slices {
+            let mut from = 0;
+            while from < slice.len() {
+                let len = (slice.len() - from).min(bytes_max - bytes);
+                gathered.push(slice.slice(from..from + len));
+                from += len;
+                bytes += len;
+                if bytes == bytes_max || gathered.len() == WRITE_SEGMENTS_MAX {
+                    writes.push((position, WriteData::new(std::mem::take(&mut gathered))));
+                    position += bytes as u64;
+                    bytes = 0;
+                }
+            }
+        }
+        if !gathered.is_empty() {
+            writes.push((position, WriteData::new(gathered)));
+        }
+        writes
+    }
+
+    /// Writes the index of a complete segment. It is derived: a failure costs a scan later.
+    async fn write_index(&self, work: &SpillWork) {
+        let Some((identity, index)) = &work.index else {
+            return;
+        };
+        let path = index_path(&self.dir, work.partition, identity.base);
+        let written = async {
+            let file = self.disk.open(&path, OpenOptions::CREATE).await?;
+            file.truncate(0).await?;
+            file.write(0, WriteData::from(index.encode(*identity)), Durable::No)
+                .await
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(path, %error, "the index could not be written");
+        }
+    }
+}
+
+fn into_io(error: SegmentError) -> io::Error {
+    match error {
+        SegmentError::Io(error) => error,
+        SegmentError::Corrupt(corruption) => {
+            io::Error::new(io::ErrorKind::InvalidData, corruption.to_string())
+        }
+    }
+}
+
+async fn flush<F: DiskFile>(file: &F) -> io::Result<()> {
+    // Whatever a failed flush says, what was written is not known to be on the device.
+    file.flush().await.map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::other(error),
+        _ => error,
+    })
+}
+
+async fn create_dir<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
+    match disk.create_dir(path).await {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,284 @@
+//! What a store knows: everything that its decisions need, and nothing that does I/O.
+//!
+//! Owns the partitions, the planner, the journal's bookkeeping and the queues between them. The store's
+//! tasks ask it what to do, do it, and tell it what came of it. Belongs to the core that runs the store.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use corelane_protocol::{Timestamp, TopicPartition};
+
+use super::partition::{Partition, PartitionHandle, Status};
+use super::partitions::Partitions;
+use super::{Progress, StoreConfig};
+use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState};
+use crate::journal::{CheckpointEffects, CommitPlanner, FileId, JournalFiles};
+use crate::memory::{Chunk, Ledger, LedgerFull};
+use crate::tail::ChunkPool;
+
+/// The state of an open store.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) partitions: Partitions,
+    pub(crate) planner: CommitPlanner,
+    pub(crate) files: JournalFiles,
+    pub(crate) chain: Chain,
+    pub(crate) pool: ChunkPool,
+    /// Partitions to be written to their segments.
+    pub(crate) spill_queue: VecDeque<PartitionHandle>,
+    /// Partitions with flushed chunks still in memory, each once, in the order in which they were flushed.
+    pub(crate) cache: VecDeque<PartitionHandle>,
+    /// Weak partitions with records that wait for `flush.ms`.
+    pub(crate) waiting: Vec<PartitionHandle>,
+    pub(crate) seal: Seal,
+    /// The journal's oldest file, once the partitions that need it were told to spill.
+    pub(crate) forcing: Option<FileId>,
+    /// Segment files made since the store was opened.
+    pub(crate) segments_made: u64,
+    /// Deleted partitions whose files are still being removed.
+    pub(crate) removing: Vec<TopicPartition>,
+    /// Segments cannot be written because the device is full.
+    pub(crate) is_disk_full: bool,
+    /// An append found no memory since the last look.
+    pub(crate) wants_memory: bool,
+    pub(crate) is_closing: bool,
+    pub(crate) fenced: Option<Rc<str>>,
+    progress: VecDeque<PartitionHandle>,
+    failures: Vec<Progress>,
+    pub(crate) config: StoreConfig,
+    pub(crate) ledger: Rc<Ledger>,
+}
+
+/// What is known of the chain of groups.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Chain {
+    pub(crate) recovery_epoch: u64,
+    pub(crate) epoch_first_sequence: u64,
+    /// The newest group that is durable with all before it.
+    pub(crate) durable_sequence: u64,
+    pub(crate) durable_checksum: u32,
+}
+
+/// Whether the last group with data is known durable by a later one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seal {
+    /// A group was written that no later one covers.
+    pub(crate) is_wanted: bool,
+    /// It is time.
+    pub(crate) is_due: bool,
+    /// When the last batch came.
+    pub(crate) last_append: Option<Timestamp>,
+}
+
+impl State {
+    pub(crate) fn new(
+        config: StoreConfig,
+        ledger: Rc<Ledger>,
+        files: JournalFiles,
+        chain: Chain,
+    ) -> Self {
+        Self {
+            partitions: Partitions::default(),
+            planner: CommitPlanner::new(config.planner_limits()),
+            files,
+            chain,
+            pool: ChunkPool::new(Rc::clone(&ledger)),
+            spill_queue: VecDeque::new(),
+            cache: VecDeque::new(),
+            waiting: Vec::new(),
+            seal: Seal::default(),
+            forcing: None,
+            segments_made: 0,
+            removing: Vec::new(),
+            is_disk_full: false,
+            wants_memory: false,
+            is_closing: false,
+            fenced: None,
+            progress: VecDeque::new(),
+            failures: Vec::new(),
+            config,
+            ledger,
+        }
+    }
+
+    /// Stops every append for good: what the disk holds is not known any more.
+    pub(crate) fn fence(&mut self, reason: String) {
+        if self.fenced.is_none() {
+            tracing::error!(reason, "the store is fenced");
+            let reason: Rc<str> = reason.into();
+            self.fenced = Some(Rc::clone(&reason));
+            self.failures.push(Progress::Failed {
+                partition: None,
+                reason,
+            });
+        }
+    }
+
+    /// Stops the appends to a partition until the store is opened again.
+    pub(crate) fn fence_partition(&mut self, handle: PartitionHandle, reason: String) {
+        let Some(partition) = self.partitions.get_mut(handle) else {
+            return;
+        };
+        if partition.status == Status::Online {
+            tracing::error!(partition = %partition.id, reason, "the partition is fenced");
+            let reason: Rc<str> = reason.into();
+            partition.status = Status::Fenced(Rc::clone(&reason));
+            self.failures.push(Progress::Failed {
+                partition: Some(partition.id),
+                reason,
+            });
+        }
+    }
+
+    /// Notes that a partition's durable end or high watermark has moved.
+    pub(crate) fn note_progress(&mut self, handle: PartitionHandle) {
+        if let Some(partition) = self.partitions.get_mut(handle)
+            && !partition.flags.has_progress
+        {
+            partition.flags.has_progress = true;
+            self.progress.push_back(handle);
+        }
+    }
+
+    pub(crate) fn has_progress(&self) -> bool {
+        !self.progress.is_empty() || !self.failures.is_empty()
+    }
+
+    /// Moves what has changed since the last call into `out`.
+    pub(crate) fn take_progress(&mut self, out: &mut Vec<Progress>) {
+        out.append(&mut self.failures);
+        while let Some(handle) = self.progress.pop_front() {
+            let Some(partition) = self.partitions.get_mut(handle) else {
+                continue;
+            };
+            partition.flags.has_progress = false;
+            out.push(Progress::Durable {
+                partition: partition.id,
+                handle,
+                durable_end: partition.durable.offset,
+                high_watermark: partition.high_watermark().offset,
+            });
+        }
+    }
+
+    /// An empty chunk for a tail; gives up cached ones for it if need be.
+    pub(crate) fn take_chunk(&mut self, capacity: usize) -> Result<Chunk, LedgerFull> {
+        if self.ledger.is_above_soft() {
+            self.evict_to_soft();
+        }
+        loop {
+            match self.pool.take(capacity) {
+                Ok(chunk) => return Ok(chunk),
+                Err(full) => {
+                    if !self.evict_one() {
+                        self.pool.collect();
+                        self.pool.trim();
+                        return self.pool.take(capacity).map_err(|_| full);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives up cached chunks until the ledger is below its soft threshold.
+    pub(crate) fn evict_to_soft(&mut self) {
+        self.pool.collect();
+        while self.ledger.is_above_soft() && self.evict_one() {}
+        if self.ledger.is_above_soft() {
+            self.pool.trim();
+        }
+    }
+
+    /// Gives up the oldest cached chunk.
+    fn evict_one(&mut self) -> bool {
+        while let Some(handle) = self.cache.pop_front() {
+            let Some(partition) = self.partitions.get_mut(handle) else {
+                continue;
+            };
+            partition.flags.is_cached = false;
+            if let Some(chunk) = partition.tail.pop_flushed(partition.flush.flushed) {
+                self.note_cached(handle);
+                self.pool.give(chunk);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Notes that a partition has flushed chunks, if it has.
+    pub(crate) fn note_cached(&mut self, handle: PartitionHandle) {
+        if let Some(partition) = self.partitions.get_mut(handle)
+            && !partition.flags.is_cached
+            && partition.tail.has_flushed(partition.flush.flushed)
+        {
+            partition.flags.is_cached = true;
+            self.cache.push_back(handle);
+        }
+    }
+
+    /// Puts a partition into the queue of those to be spilled.
+    pub(crate) fn queue_spill(&mut self, handle: PartitionHandle) {
+        if let Some(partition) = self.partitions.get_mut(handle)
+            && !partition.flags.is_spill_queued
+        {
+            partition.flags.is_spill_queued = true;
+            self.spill_queue.push_back(handle);
+        }
+    }
+
+    /// The checkpoint as of now, and what follows once it is durable.
+    pub(crate) fn checkpoint(&self) -> (Checkpoint, CheckpointEffects) {
+        let (journal, effects) = self.files.checkpoint();
+        let checkpoint = Checkpoint {
+            recovery_epoch: self.chain.recovery_epoch,
+            epoch_first_sequence: self.chain.epoch_first_sequence,
+            next_incarnation: self.files.next_incarnation(),
+            durable_sequence: self.chain.durable_sequence,
+            durable_checksum: self.chain.durable_checksum,
+            journal,
+        };
+        (checkpoint, effects)
+    }
+
+    /// The fewest records that say what the catalogue says now.
+    pub(crate) fn catalogue_records(&self) -> Vec<CatalogueRecord> {
+        let mut records = Vec::new();
+        for (_, partition) in self.partitions.iter() {
+            records.extend(partition_records(partition));
+        }
+        for &partition in &self.removing {
+            records.push(CatalogueRecord::PartitionCreated {
+                partition,
+                config: super::LogConfig::default(),
+            });
+            records.push(CatalogueRecord::PartitionDeleted { partition });
+        }
+        records
+    }
+}
+
+fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
+    let id = partition.id;
+    let mut records = vec![CatalogueRecord::PartitionCreated {
+        partition: id,
+        config: partition.config.clone(),
+    }];
+    let sealed = partition.sealed.iter();
+    records.extend(sealed.map(|&segment| CatalogueRecord::SegmentSealed {
+        partition: id,
+        segment,
+    }));
+    if partition.flush != FlushState::empty(corelane_protocol::Offset::ZERO) {
+        records.push(CatalogueRecord::PartitionFlushed {
+            partition: id,
+            state: partition.flush,
+        });
+    }
+    if let Some(reason) = &partition.given_up {
+        records.push(CatalogueRecord::PartitionFailed {
+            partition: id,
+            reason: reason.to_string(),
+        });
+    }
+    records
+}
