@@ -214,7 +214,12 @@ impl Engine {
     }
 
     /// Callers have put records into a partition.
-    pub(crate) fn records_waiting(&mut self, slot: &Arc<Slot>, topic: &TopicMetadata) {
+    pub(crate) fn records_waiting(
+        &mut self,
+        now: Duration,
+        slot: &Arc<Slot>,
+        topic: &TopicMetadata,
+    ) {
         if self.slots.len() <= slot.id {
             self.slots.resize_with(slot.id + 1, || None);
         }
@@ -231,7 +236,7 @@ impl Engine {
             state.slots.push(slot.id);
         }
         slot.lock().looked_at();
-        self.enqueue(slot.id);
+        self.enqueue(slot.id, now);
     }
 
     /// A produce request failed without an answer: its connection is of no more use. Returns that
@@ -255,17 +260,17 @@ impl Engine {
     }
 
     /// Callers wait for buffer space (or no longer do): what lingers is sent.
-    pub(crate) fn set_pressed(&mut self, pressed: bool) {
+    pub(crate) fn set_pressed(&mut self, now: Duration, pressed: bool) {
         if pressed && !self.pressed {
             for id in 0..self.slots.len() {
-                self.enqueue(id);
+                self.enqueue(id, now);
             }
         }
         self.pressed = pressed;
     }
 
     /// Sends all there is without lingering; returns the completions of every batch not settled.
-    pub(crate) fn flush(&mut self) -> Vec<Completion> {
+    pub(crate) fn flush(&mut self, now: Duration) -> Vec<Completion> {
         let mut completions = Vec::new();
         for id in 0..self.slots.len() {
             let Some(state) = &self.slots[id] else {
@@ -273,20 +278,26 @@ impl Engine {
             };
             completions.extend(state.order.batches().map(|batch| batch.completion.clone()));
             state.slot.lock().force(&mut completions);
-            self.enqueue(id);
+            self.enqueue(id, now);
         }
         completions
     }
 
     /// A batch was turned into bytes.
-    pub(crate) fn encoded(&mut self, id: SlotId, number: BatchNumber, bytes: AlignedBytes) {
+    pub(crate) fn encoded(
+        &mut self,
+        now: Duration,
+        id: SlotId,
+        number: BatchNumber,
+        bytes: AlignedBytes,
+    ) {
         if let Some(state) = &mut self.slots[id] {
             // Gone if its deadline passed meanwhile.
             if let Some(batch) = state.order.waiting_mut(number) {
                 batch.bytes = Some(Arc::new(bytes));
             }
         }
-        self.enqueue(id);
+        self.enqueue(id, now);
     }
 
     /// A connection asked for is open.
@@ -354,7 +365,7 @@ impl Engine {
                 );
             }
             self.want_metadata(id, now);
-            self.enqueue(id);
+            self.enqueue(id, now);
         }
     }
 
@@ -434,7 +445,7 @@ impl Engine {
         if let Some(outcome) = settled {
             self.settle(id, outcome);
         }
-        self.requeue(id);
+        self.requeue(id, now);
     }
 
     /// A topic's partitions, asked for by `Refresh`.
@@ -453,7 +464,7 @@ impl Engine {
                     self.want_metadata(id, now + self.settings.backoff.max);
                 }
             }
-            self.requeue(id);
+            self.requeue(id, now);
         }
     }
 
@@ -520,8 +531,7 @@ impl Engine {
             };
             state.timer = None;
             self.expire(id, now);
-            self.enqueue(id);
-            self.set_timer(id, now);
+            self.enqueue(id, now);
         }
     }
 
@@ -529,9 +539,9 @@ impl Engine {
         let state = self.slots[id]
             .as_mut()
             .expect("only slots in use have timers");
-        let overdue = now.saturating_sub(self.settings.delivery_timeout);
-        let unsent = state.slot.lock().take_opened_until(overdue);
-        for open in unsent {
+        let overdue = now.checked_sub(self.settings.delivery_timeout);
+        let unsent = overdue.map(|until| state.slot.lock().take_opened_until(until));
+        for open in unsent.into_iter().flatten() {
             let deadline = open.opened_at + self.settings.delivery_timeout;
             let (batch, _) = Batch::from_open(open);
             state.order.push(batch, deadline);

@@ -47,7 +47,9 @@ impl Draft {
 
 impl Engine {
     /// Queues a partition at its link, if it is not there yet.
-    pub(super) fn enqueue(&mut self, id: SlotId) {
+    pub(super) fn enqueue(&mut self, id: SlotId, now: Duration) {
+        // Also if it cannot be queued now, or waits for its link: its deadlines count.
+        self.set_timer(id, now);
         let Some(Some(state)) = self.slots.get_mut(id) else {
             return;
         };
@@ -70,7 +72,7 @@ impl Engine {
     }
 
     /// Queues a partition whose route may have changed.
-    pub(super) fn requeue(&mut self, id: SlotId) {
+    pub(super) fn requeue(&mut self, id: SlotId, now: Duration) {
         if let Some(Some(state)) = self.slots.get_mut(id) {
             let address = state.route.as_ref().map(|route| &route.address);
             if state.queued
@@ -85,7 +87,7 @@ impl Engine {
                 state.queued = false;
             }
         }
-        self.enqueue(id);
+        self.enqueue(id, now);
     }
 
     /// Opens links that are needed, and fills requests while their windows have room.

@@ -94,7 +94,7 @@ impl Sender {
             biased;
             Some(reply) = self.replies.1.recv() => self.take_reply(self.shared.now(), reply),
             Some(event) = self.events.1.recv() => self.take_event(self.shared.now(), event),
-            Some(command) = self.commands.recv() => self.take_command(command),
+            Some(command) = self.commands.recv() => self.take_command(self.shared.now(), command),
             () = self.shared.wake.notified() => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
@@ -110,24 +110,24 @@ impl Sender {
         }
         for (topic, partition) in self.shared.take_ready() {
             let slot = &topic.slots[partition as usize];
-            self.engine.records_waiting(slot, &topic.metadata);
+            self.engine.records_waiting(now, slot, &topic.metadata);
         }
-        self.engine.set_pressed(self.shared.callers_wait());
+        self.engine.set_pressed(now, self.shared.callers_wait());
         while let Ok(command) = self.commands.try_recv() {
-            self.take_command(command);
+            self.take_command(now, command);
         }
     }
 
-    fn take_command(&mut self, command: Command) {
+    fn take_command(&mut self, now: Duration, command: Command) {
         match command {
             Command::Flush(answer) => {
                 // What was sent before the flush may have been announced just now.
                 for (topic, partition) in self.shared.take_ready() {
                     let slot = &topic.slots[partition as usize];
-                    self.engine.records_waiting(slot, &topic.metadata);
+                    self.engine.records_waiting(now, slot, &topic.metadata);
                 }
                 // The caller may have gone; its flush has happened all the same.
-                let _ = answer.send(self.engine.flush());
+                let _ = answer.send(self.engine.flush(now));
             }
         }
     }
@@ -145,7 +145,7 @@ impl Sender {
                 tracing::debug!(%address, %error, "cannot connect");
                 self.engine.connect_failed(now, &address, error);
             }
-            Event::Encoded(slot, number, bytes) => self.engine.encoded(slot, number, bytes),
+            Event::Encoded(slot, number, bytes) => self.engine.encoded(now, slot, number, bytes),
             Event::Metadata(name, result) => match result {
                 Ok(topic) => {
                     self.shared.update_topic(&topic);

@@ -1,0 +1,93 @@
+//! Topics, offsets and the cluster.
+
+use corelane_client::{ConfigSource, ErrorCode, NewTopic, OffsetSpec, PartitionState, Record};
+
+use crate::support::FakeBroker;
+
+#[tokio::test]
+async fn topics_are_created_listed_described_and_deleted() {
+    let broker = FakeBroker::start(2).await;
+    let client = broker.client().await;
+    let admin = client.admin();
+    let topic = NewTopic::new("b", 3).config("retention.ms", "1000");
+    admin.validate_topic(topic.clone()).await.unwrap();
+    assert!(admin.list_topics().await.unwrap().is_empty());
+    let id = admin.create_topic(topic.clone()).await.unwrap();
+    admin.create_topic(NewTopic::new("a", 1)).await.unwrap();
+    let error = admin.create_topic(topic).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::TopicExists));
+    assert!(error.to_string().contains("create topic b"), "{error}");
+
+    let names: Vec<(String, u32)> = admin
+        .list_topics()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|topic| (topic.name, topic.partitions))
+        .collect();
+    assert_eq!(names, [("a".to_owned(), 1), ("b".to_owned(), 3)]);
+
+    let described = admin.describe_topics(["b"]).await.unwrap();
+    assert_eq!((described[0].id, described[0].partitions.len()), (id, 3));
+    let config = &described[0].configs[0];
+    assert_eq!(
+        (&*config.key, &*config.value, config.source),
+        ("retention.ms", "1000", ConfigSource::Topic)
+    );
+    assert_eq!(described[0].partitions[1].core, 1);
+    assert_eq!(described[0].partitions[1].state, PartitionState::Online);
+    assert_eq!(admin.describe_all_topics().await.unwrap().len(), 2);
+
+    assert_eq!(admin.delete_topic("b").await.unwrap(), id);
+    let error = admin.delete_topic("b").await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+    let error = admin.describe_topics(["b"]).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+}
+
+#[tokio::test]
+async fn offsets_come_in_the_order_asked() {
+    let broker = FakeBroker::start(2).await;
+    broker.create_topic("t", 2);
+    let client = broker.client().await;
+    let producer = client.producer().build().await.unwrap();
+    for _ in 0..3 {
+        producer
+            .send(Record::to("t").value("x").partition(1))
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+    }
+    let asked = [
+        ("t", 1, OffsetSpec::Latest),
+        ("t", 0, OffsetSpec::Latest),
+        ("t", 1, OffsetSpec::Earliest),
+    ];
+    let listed = client.admin().list_offsets(asked).await.unwrap();
+    let offsets: Vec<(u32, u64)> = listed
+        .iter()
+        .map(|listing| (listing.partition, listing.offset))
+        .collect();
+    assert_eq!(offsets, [(1, 3), (0, 0), (1, 0)]);
+    let error = client
+        .admin()
+        .list_offsets([("t", 0, OffsetSpec::Timestamp(5))])
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::InvalidRequest));
+}
+
+#[tokio::test]
+async fn the_cluster_is_described_with_the_addresses_of_its_cores() {
+    let broker = FakeBroker::start(2).await;
+    let cluster = broker
+        .client()
+        .await
+        .admin()
+        .describe_cluster()
+        .await
+        .unwrap();
+    assert_eq!(cluster.brokers.len(), 1);
+    assert_eq!(cluster.brokers[0].cores.len(), 2);
+}

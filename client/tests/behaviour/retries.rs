@@ -1,0 +1,308 @@
+//! Refusals, lost connections and deadlines: nothing accepted is lost, and order is kept.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use corelane_client::{Error, ErrorCode, Producer, Record, RecordRef};
+
+use crate::support::{Action, FakeBroker};
+
+/// A small seeded generator for the faults of a test.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+async fn send_numbers(producer: &Producer, partitions: u32, count: usize) {
+    let values: Vec<String> = (0..count).map(|index| index.to_string()).collect();
+    for chunk in values.chunks(200) {
+        for partition in 0..partitions {
+            let records = chunk
+                .iter()
+                .map(|value| RecordRef::value(value.as_bytes()).partition(partition));
+            drop(producer.send_batch("t", records).await.unwrap());
+        }
+    }
+    producer.flush().await.unwrap();
+}
+
+/// The values with repeats left out: where each stands first.
+fn first_occurrences(values: &[String]) -> Vec<usize> {
+    let mut seen = BTreeSet::new();
+    let numbers = values.iter().map(|value| value.parse::<usize>().unwrap());
+    numbers.filter(|number| seen.insert(*number)).collect()
+}
+
+#[tokio::test]
+async fn refusals_in_the_middle_neither_lose_nor_repeat_nor_reorder() {
+    for seed in 0..10 {
+        let broker = FakeBroker::start(2).await;
+        broker.create_topic("t", 3);
+        let mut dice = Dice(seed);
+        broker.on_produce(move |_| match dice.roll(6) {
+            0 => Action::Refuse(ErrorCode::Overloaded),
+            1 => Action::AcceptAfter(Duration::from_millis(dice.roll(5))),
+            _ => Action::Accept,
+        });
+        let client = broker.client().await;
+        let producer = client
+            .producer()
+            .batch_bytes(600)
+            .request_bytes(1_500)
+            .build()
+            .await
+            .unwrap();
+        send_numbers(&producer, 3, 2_000).await;
+        let expected: Vec<String> = (0..2_000).map(|index| index.to_string()).collect();
+        for partition in 0..3 {
+            assert_eq!(
+                broker.values("t", partition),
+                expected,
+                "seed {seed}, partition {partition}"
+            );
+        }
+        assert!(
+            broker.counters().resumes > 0,
+            "seed {seed}: refusals were met"
+        );
+    }
+}
+
+#[tokio::test]
+async fn lost_connections_lose_nothing_and_keep_the_order() {
+    for seed in 0..10 {
+        let broker = FakeBroker::start(2).await;
+        broker.create_topic("t", 3);
+        let mut dice = Dice(seed);
+        broker.on_produce(move |_| match dice.roll(20) {
+            0 => Action::AcceptAndClose,
+            1 => Action::Close,
+            2 => Action::Refuse(ErrorCode::Overloaded),
+            3 => Action::AcceptAfter(Duration::from_millis(dice.roll(5))),
+            _ => Action::Accept,
+        });
+        let client = broker.client().await;
+        let producer = client
+            .producer()
+            .batch_bytes(600)
+            .request_bytes(1_500)
+            .build()
+            .await
+            .unwrap();
+        send_numbers(&producer, 3, 2_000).await;
+        for partition in 0..3 {
+            let values = broker.values("t", partition);
+            let firsts = first_occurrences(&values);
+            assert!(
+                firsts.iter().copied().eq(0..2_000),
+                "seed {seed}, partition {partition}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_comes_back_gets_everything() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    let client = broker.client().await;
+    let producer = client.producer().build().await.unwrap();
+    producer
+        .send(Record::to("t").value("before"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    broker.hang_up(true);
+    let delivery = producer
+        .send(Record::to("t").value("during"))
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    broker.hang_up(false);
+    assert_eq!(delivery.await.unwrap().offset, 1);
+    assert_eq!(broker.values("t", 0), ["before", "during"]);
+}
+
+#[tokio::test]
+async fn a_deadline_without_an_attempt_says_that_nothing_was_written() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    let client = broker.client().await;
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(200))
+        .build()
+        .await
+        .unwrap();
+    producer.partition_count("t").await.unwrap();
+    broker.hang_up(true);
+    let error = producer
+        .send(Record::to("t").value("x"))
+        .await
+        .unwrap()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::TimedOut { cause: Some(_), .. }),
+        "{error}"
+    );
+    assert!(!error.is_outcome_unknown());
+}
+
+#[tokio::test]
+async fn a_deadline_after_refusals_names_the_last_one() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    broker.on_produce(|_| Action::Refuse(ErrorCode::DiskFull));
+    let client = broker.client().await;
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(200))
+        .build()
+        .await
+        .unwrap();
+    let error = producer
+        .send(Record::to("t").value("x"))
+        .await
+        .unwrap()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    assert_eq!(error.code(), Some(ErrorCode::DiskFull));
+}
+
+#[tokio::test]
+async fn a_deadline_without_an_answer_is_unknown_and_not_failed() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    broker.on_produce(|seen| {
+        if seen.number == 0 {
+            Action::Ignore
+        } else {
+            Action::Accept
+        }
+    });
+    let client = broker.client().await;
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(200))
+        .build()
+        .await
+        .unwrap();
+    let error = producer
+        .send(Record::to("t").value("x"))
+        .await
+        .unwrap()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
+    assert!(error.is_outcome_unknown());
+    let receipt = producer
+        .send(Record::to("t").value("y"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    assert_eq!(receipt.offset, 0, "the producer goes on");
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_is_sent_again_on_a_new_connection() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    broker.on_produce(|seen| {
+        if seen.number == 0 {
+            Action::Ignore
+        } else {
+            Action::Accept
+        }
+    });
+    let client = broker
+        .builder()
+        .request_timeout(Duration::from_millis(700))
+        .connect()
+        .await
+        .unwrap();
+    let producer = client.producer().build().await.unwrap();
+    let receipt = producer
+        .send(Record::to("t").value("x"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    assert_eq!(receipt.offset, 0);
+    assert_eq!(broker.values("t", 0), ["x"]);
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_fails_that_batch_and_no_other() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    broker.on_produce(|seen| match seen.values[0].as_str() {
+        "bad" => Action::Refuse(ErrorCode::BatchTooLarge),
+        _ => Action::Accept,
+    });
+    let producer = broker.client().await.producer().build().await.unwrap();
+    for (value, accepted) in [("a", true), ("bad", false), ("b", true)] {
+        let result = producer
+            .send(Record::to("t").value(value))
+            .await
+            .unwrap()
+            .await;
+        assert_eq!(result.is_ok(), accepted, "{value}");
+    }
+    assert_eq!(broker.values("t", 0), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn records_for_a_topic_that_was_deleted_fail() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    let producer = broker.client().await.producer().build().await.unwrap();
+    producer
+        .send(Record::to("t").value("x"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    broker.state().topics.remove("t");
+    let error = producer
+        .send(Record::to("t").value("y"))
+        .await
+        .unwrap()
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+    let error = producer.send(Record::to("t").value("z")).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+}
+
+#[tokio::test]
+async fn records_follow_a_topic_that_was_made_again() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    let producer = broker.client().await.producer().build().await.unwrap();
+    producer
+        .send(Record::to("t").value("x"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    broker.create_topic("t", 1);
+    let receipt = producer
+        .send(Record::to("t").value("y"))
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    assert_eq!(receipt.offset, 0);
+    assert_eq!(broker.values("t", 0), ["y"]);
+}

@@ -1,0 +1,201 @@
+//! A broker in this process, for tests of the client: it speaks the whole protocol over TCP, keeps
+//! its logs in memory, and misbehaves on demand.
+
+mod handlers;
+mod state;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use corelane_client::{Client, ClientBuilder, Consumer, Records};
+use corelane_protocol::{FRAME_BYTES_MAX_DEFAULT, Request, RequestHeader};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+
+pub(crate) use self::state::{Action, Counters, Seen, State};
+
+/// The broker. Everything ends when it is dropped.
+pub(crate) struct FakeBroker {
+    shared: Arc<Shared>,
+    bootstrap: SocketAddr,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Told after every append, for long polls.
+    appended: Notify,
+    /// Told to close all connections.
+    hang_up: Notify,
+    ports: Vec<SocketAddr>,
+}
+
+impl Shared {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+impl FakeBroker {
+    /// A broker with so many cores, each with a port of its own beside the bootstrap port.
+    pub(crate) async fn start(cores: u16) -> Self {
+        let mut listeners = Vec::new();
+        for _ in 0..=cores {
+            listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        }
+        let addresses: Vec<SocketAddr> = listeners
+            .iter()
+            .map(|listener| listener.local_addr().unwrap())
+            .collect();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State::new(cores)),
+            appended: Notify::new(),
+            hang_up: Notify::new(),
+            ports: addresses[1..].to_vec(),
+        });
+        let mut tasks = Vec::new();
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let core = u16::try_from(index.saturating_sub(1)).unwrap();
+            tasks.push(tokio::spawn(accept(Arc::clone(&shared), listener, core)));
+        }
+        Self {
+            shared,
+            bootstrap: addresses[0],
+            tasks,
+        }
+    }
+
+    /// The bootstrap address.
+    pub(crate) fn address(&self) -> String {
+        self.bootstrap.to_string()
+    }
+
+    /// A client of this broker with short timeouts and waits.
+    pub(crate) fn builder(&self) -> ClientBuilder {
+        Client::builder()
+            .bootstrap([self.address()])
+            .request_timeout(Duration::from_secs(5))
+            .retry_backoff(Duration::from_millis(1), Duration::from_millis(20))
+            .seed(1)
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        self.builder().connect().await.unwrap()
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// Adds a topic; partition `i` is owned by core `i` modulo their number.
+    pub(crate) fn create_topic(&self, name: &str, partitions: u32) {
+        self.state().create_topic(name, partitions);
+    }
+
+    /// Decides what happens to each batch that arrives.
+    pub(crate) fn on_produce(&self, decide: impl FnMut(&Seen) -> Action + Send + 'static) {
+        self.state().on_produce = Some(Box::new(decide));
+    }
+
+    /// Closes every connection; with `down`, also every new one until told otherwise.
+    pub(crate) fn hang_up(&self, down: bool) {
+        self.state().down = down;
+        self.shared.hang_up.notify_waiters();
+    }
+
+    /// The values in a partition's log, in order.
+    pub(crate) fn values(&self, topic: &str, partition: u32) -> Vec<String> {
+        self.state().values(topic, partition)
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        self.state().counters.clone()
+    }
+}
+
+impl Drop for FakeBroker {
+    fn drop(&mut self) {
+        self.shared.hang_up.notify_waiters();
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+async fn accept(shared: Arc<Shared>, listener: TcpListener, core: u16) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let connection = {
+            let mut state = shared.state();
+            if state.down {
+                continue;
+            }
+            state.counters.connections += 1;
+            state.counters.connections
+        };
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = shared.hang_up.notified() => {}
+                () = serve(&shared, stream, core, connection) => {}
+            }
+        });
+    }
+}
+
+/// The writing half of a connection, shared by the answers that are under way.
+type Replies = Arc<tokio::sync::Mutex<OwnedWriteHalf>>;
+
+async fn serve(shared: &Arc<Shared>, stream: TcpStream, core: u16, connection: u64) {
+    stream.set_nodelay(true).unwrap();
+    let (mut reader, writer) = stream.into_split();
+    let replies: Replies = Arc::new(tokio::sync::Mutex::new(writer));
+    while let Some((header, body)) = read_frame(&mut reader).await {
+        let request = Request::decode(
+            header.api_key,
+            header.api_version,
+            &body[RequestHeader::LEN..],
+        );
+        let request = request.expect("the client sends well-formed requests");
+        let meta = shared.state().meta(&header);
+        let going_on = handlers::handle(shared, &replies, core, connection, meta, request).await;
+        if !going_on {
+            return;
+        }
+    }
+}
+
+async fn read_frame(reader: &mut OwnedReadHalf) -> Option<(RequestHeader, Vec<u8>)> {
+    let mut frame = vec![0; RequestHeader::LEN];
+    reader.read_exact(&mut frame).await.ok()?;
+    let header = RequestHeader::parse(&frame, FRAME_BYTES_MAX_DEFAULT)
+        .unwrap()
+        .unwrap();
+    frame.resize(header.frame_length(), 0);
+    reader
+        .read_exact(&mut frame[RequestHeader::LEN..])
+        .await
+        .ok()?;
+    Some((header, frame))
+}
+
+/// Reads until the consumer's end, as (partition, offset, value).
+pub(crate) async fn read_all(consumer: &mut Consumer) -> Vec<(u32, u64, String)> {
+    let mut read = Vec::new();
+    while let Some(records) = consumer.next().await.unwrap() {
+        read.extend(plain(&records));
+    }
+    read
+}
+
+/// Records as (partition, offset, value).
+pub(crate) fn plain(records: &Records) -> Vec<(u32, u64, String)> {
+    let plain = records.iter().map(|record| {
+        let value = String::from_utf8(record.value().unwrap().to_vec()).unwrap();
+        (record.partition(), record.offset(), value)
+    });
+    plain.collect()
+}

@@ -1,0 +1,207 @@
+//! What the broker in the tests keeps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use corelane_protocol::batch::{BatchLimits, DecompressLimit, RecordBatch, Stamp, validate};
+use corelane_protocol::response::{CoreAddress, Durability, Receipt};
+use corelane_protocol::{
+    AlignedBytes, ApiError, CoreId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, RequestHeader,
+    ResponseMeta, Timestamp, TopicId,
+};
+
+/// One batch as it arrived.
+pub(crate) struct Seen {
+    pub(crate) partition: u32,
+    /// How many batches arrived before, over all partitions.
+    pub(crate) number: u64,
+    pub(crate) values: Vec<String>,
+}
+
+/// What happens to a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Accept,
+    /// Append it, and answer its request only after this time.
+    AcceptAfter(Duration),
+    Refuse(ErrorCode),
+    /// Append it and close the connection without an answer.
+    AcceptAndClose,
+    /// Close the connection.
+    Close,
+    /// Neither append nor answer.
+    Ignore,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Counters {
+    pub(crate) connections: u64,
+    pub(crate) produces: u64,
+    pub(crate) batches: u64,
+    pub(crate) resumes: u64,
+    pub(crate) fetches: u64,
+    pub(crate) metadata: u64,
+    /// Bytes of produce requests not answered yet, and the most there were on one connection.
+    pub(crate) outstanding_bytes: BTreeMap<u64, usize>,
+    pub(crate) outstanding_bytes_max: usize,
+    /// The cores on whose ports produces arrived.
+    pub(crate) produce_cores: BTreeSet<u16>,
+}
+
+pub(crate) struct Partition {
+    pub(crate) owner: u16,
+    /// Base offset, end offset, stamped bytes.
+    pub(crate) log: Vec<(u64, u64, Vec<u8>)>,
+    pub(crate) start: u64,
+}
+
+impl Partition {
+    pub(crate) fn end(&self) -> u64 {
+        self.log.last().map_or(self.start, |(_, end, _)| *end)
+    }
+}
+
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) configs: Vec<(String, String)>,
+    pub(crate) partitions: Vec<Partition>,
+}
+
+type Decide = Box<dyn FnMut(&Seen) -> Action + Send>;
+
+pub(crate) struct State {
+    pub(crate) cores: u16,
+    pub(crate) topics: BTreeMap<String, Topic>,
+    pub(crate) on_produce: Option<Decide>,
+    pub(crate) down: bool,
+    /// Answer NotOwner instead of forwarding.
+    pub(crate) strict: bool,
+    pub(crate) credit_bytes: u32,
+    pub(crate) in_flight_bytes_max: u32,
+    pub(crate) batch_bytes_max: u32,
+    pub(crate) counters: Counters,
+    /// Connections on which a partition waits for a resume.
+    pub(crate) poisoned: BTreeSet<(u64, TopicId, u32)>,
+    next_topic: u8,
+}
+
+impl State {
+    pub(crate) fn new(cores: u16) -> Self {
+        Self {
+            cores,
+            topics: BTreeMap::new(),
+            on_produce: None,
+            down: false,
+            strict: false,
+            credit_bytes: u32::MAX,
+            in_flight_bytes_max: 8 << 20,
+            batch_bytes_max: 1 << 20,
+            counters: Counters::default(),
+            poisoned: BTreeSet::new(),
+            next_topic: 1,
+        }
+    }
+
+    pub(crate) fn create_topic(&mut self, name: &str, partitions: u32) -> TopicId {
+        let mut id = [0; 16];
+        id[0] = self.next_topic;
+        self.next_topic += 1;
+        let id = TopicId::from_bytes(id);
+        let partitions = (0..partitions).map(|index| Partition {
+            owner: (index % u32::from(self.cores)) as u16,
+            log: Vec::new(),
+            start: 0,
+        });
+        let topic = Topic {
+            id,
+            configs: Vec::new(),
+            partitions: partitions.collect(),
+        };
+        self.topics.insert(name.into(), topic);
+        id
+    }
+
+    pub(crate) fn meta(&self, header: &RequestHeader) -> ResponseMeta {
+        ResponseMeta {
+            api_version: header.api_version,
+            correlation_id: header.correlation_id,
+            throttle_ms: 0,
+            credit_bytes: self.credit_bytes,
+        }
+    }
+
+    pub(crate) fn partition(
+        &mut self,
+        topic: TopicId,
+        partition: PartitionIndex,
+    ) -> Result<(&str, &mut Partition), ApiError> {
+        let found = self.topics.iter_mut().find(|(_, known)| known.id == topic);
+        let (name, topic) = found.ok_or(ErrorCode::UnknownTopic)?;
+        let partition = topic.partitions.get_mut(partition.get() as usize);
+        Ok((name, partition.ok_or(ErrorCode::UnknownPartition)?))
+    }
+
+    pub(crate) fn log(&mut self, topic: &str, partition: u32) -> &mut Partition {
+        &mut self.topics.get_mut(topic).unwrap().partitions[partition as usize]
+    }
+
+    pub(crate) fn values(&self, topic: &str, partition: u32) -> Vec<String> {
+        let log = &self.topics[topic].partitions[partition as usize].log;
+        log.iter()
+            .flat_map(|(_, _, bytes)| values_of(&AlignedBytes::copy_of(bytes)))
+            .collect()
+    }
+
+    /// Appends a batch as a real broker would: checked, stamped, in order.
+    pub(crate) fn append(
+        &mut self,
+        topic: TopicId,
+        index: PartitionIndex,
+        batch: &[u8],
+    ) -> Result<Receipt, ApiError> {
+        let mut bytes = AlignedBytes::copy_of(batch);
+        let limits = BatchLimits {
+            batch_bytes_max: self.batch_bytes_max,
+            ..BatchLimits::default()
+        };
+        let header = validate(&bytes, &limits)?;
+        let (_, partition) = self.partition(topic, index)?;
+        let base = partition.end();
+        let append_time = Timestamp::new(1_000_000);
+        let stamp = Stamp {
+            topic,
+            partition: index,
+            leader_epoch: LeaderEpoch::new(1),
+            base_offset: Offset::new(base),
+            append_time,
+        };
+        stamp.write(&mut bytes);
+        partition
+            .log
+            .push((base, base + header.offsets_taken(), bytes.to_vec()));
+        Ok(Receipt {
+            base_offset: Offset::new(base),
+            append_time,
+            log_start_offset: Offset::new(partition.start),
+            durability: Durability::Durable,
+            replicas_flushed: 1,
+        })
+    }
+
+    pub(crate) fn core_address(&self, core: u16, port: u16) -> CoreAddress {
+        CoreAddress {
+            core: CoreId::new(core),
+            host: "127.0.0.1".into(),
+            port,
+        }
+    }
+}
+
+/// The values of a batch that a producer sent or a broker stamped.
+pub(crate) fn values_of(bytes: &AlignedBytes) -> Vec<String> {
+    let batch = RecordBatch::parse_unstamped(&bytes[..], &DecompressLimit::default()).unwrap();
+    let values = batch
+        .records()
+        .map(|record| String::from_utf8_lossy(record.value.unwrap_or(b"null")).into_owned());
+    values.collect()
+}
