@@ -202,6 +202,10 @@ impl Tail {
             if end <= spillable.end {
                 continue;
             }
+            if end <= chunk.first().position.at {
+                // Nothing of this chunk is durable, and what is before it is not all spillable yet.
+                break;
+            }
             if spillable.end - from.at >= bytes_max {
                 break;
             }

@@ -1,0 +1,31 @@
+//! What each store is told, from the broker's configuration.
+
+use corelane_protocol::batch::BatchLimits;
+use corelane_storage::store::StoreConfig;
+
+use super::BrokerConfig;
+
+impl BrokerConfig {
+    /// The configuration of each store.
+    pub fn store_config(&self) -> StoreConfig {
+        let (log, journal) = (&self.log, &self.journal);
+        let bytes = |value: u32| usize::try_from(value).expect("a 64-bit machine");
+        StoreConfig {
+            journal_file_bytes: journal.file_bytes,
+            journal_files_max: journal.files_max,
+            group_bytes_max: bytes(journal.group_bytes_max),
+            group_bytes_min: bytes(journal.group_bytes_min),
+            groups_in_flight: bytes(journal.groups_in_flight),
+            spill_bytes: u64::from(log.spill_bytes),
+            index_interval_bytes: log.index_interval_bytes,
+            open_files_max: bytes(log.open_files_max),
+            read_cache_bytes: usize::try_from(self.memory.read_cache_bytes)
+                .expect("a 64-bit machine"),
+            batch_limits: BatchLimits {
+                batch_bytes_max: self.limits.batch_bytes_max(),
+                ..BatchLimits::default()
+            },
+            ..StoreConfig::default()
+        }
+    }
+}

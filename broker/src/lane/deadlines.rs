@@ -1,0 +1,119 @@
+//! What happens because time passes.
+
+use corelane_storage::disk::Disk;
+
+use super::slab::Key;
+use super::{Lane, Now};
+
+/// How often waiting produces are checked for their deadlines, in µs: few ever reach them, so they
+/// are looked through now and then instead of being kept in order.
+const PRODUCE_CHECK_US: u64 = 100_000;
+
+/// When stores are told the time: for a while after each append, so that an idle core sleeps.
+#[derive(Debug)]
+pub(super) struct StoreClock {
+    period_us: u64,
+    /// How long after the last append.
+    while_us: u64,
+    /// The next time, if it is not for the first time after a pause.
+    next_us: Option<u64>,
+}
+
+impl Default for StoreClock {
+    fn default() -> Self {
+        Self {
+            period_us: 50_000,
+            while_us: 2_000_000,
+            next_us: None,
+        }
+    }
+}
+
+impl StoreClock {
+    /// Takes over the `flush.ms` of all topics that have one.
+    pub(super) fn follow(&mut self, flush_ms: impl Iterator<Item = u64>) {
+        let next_us = self.next_us;
+        *self = Self::default();
+        self.next_us = next_us;
+        for ms in flush_ms {
+            let us = ms.saturating_mul(1000);
+            self.period_us = self.period_us.min((us / 4).max(1000));
+            self.while_us = self.while_us.max(us.saturating_mul(2));
+        }
+    }
+
+    fn next(&self, last_append_us: Option<u64>) -> Option<u64> {
+        let last = last_append_us?;
+        Some(self.next_us.unwrap_or(last + self.period_us))
+    }
+
+    /// The stores are told that it is `time`; forgets the last append once it is long ago.
+    fn told(&mut self, time: u64, last_append_us: &mut Option<u64>) {
+        self.next_us = Some(time + self.period_us);
+        if last_append_us.is_some_and(|last| time > last.saturating_add(self.while_us)) {
+            *last_append_us = None;
+            self.next_us = None;
+        }
+    }
+}
+
+impl<D: Disk> Lane<D> {
+    /// When to call [`Lane::tick`], in monotonic microseconds.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let fetch = self.fetch_deadlines.first().map(|(deadline, _)| *deadline);
+        let stores = self.store_clock.next(self.last_append_us);
+        let shutdown = self.shutdown_deadline();
+        [fetch, self.produce_check_us, stores, shutdown]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Time has passed: to be called at or after [`Lane::next_deadline`].
+    pub fn tick(&mut self, now: Now) {
+        let time = now.monotonic_us;
+        while self
+            .fetch_deadlines
+            .first()
+            .is_some_and(|(deadline, _)| *deadline <= time)
+        {
+            let (_, key) = self.fetch_deadlines.pop_first().expect("just looked at");
+            self.unpark_fetch(key);
+        }
+        if self.produce_check_us.is_some_and(|check| check <= time) {
+            self.check_produces(now);
+        }
+        if self
+            .store_clock
+            .next(self.last_append_us)
+            .is_some_and(|next| next <= time)
+        {
+            self.store_clock.told(time, &mut self.last_append_us);
+            for store in &self.stores {
+                store.tick(now.wall);
+            }
+        }
+        self.check_shutdown_deadline(now);
+        self.finish_event(now);
+    }
+
+    /// Has produces checked later, if there are any.
+    pub(super) fn plan_produce_check(&mut self, now: Now) {
+        if self.produce_check_us.is_none() && !self.produces.is_empty() {
+            self.produce_check_us = Some(now.monotonic_us + PRODUCE_CHECK_US);
+        }
+    }
+
+    fn check_produces(&mut self, now: Now) {
+        let late = self
+            .produces
+            .iter()
+            .filter(|(_, wait)| wait.deadline_us <= now.monotonic_us);
+        let late: Vec<Key> = late.map(|(key, _)| key).collect();
+        for key in late {
+            self.time_out_produce(key);
+        }
+        self.produce_check_us = None;
+        self.plan_produce_check(now);
+    }
+}

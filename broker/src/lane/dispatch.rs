@@ -1,0 +1,54 @@
+//! Decodes a frame and calls the stage of its request.
+
+use corelane_protocol::frame::RequestHeader;
+use corelane_protocol::{ApiError, ErrorCode, Request};
+use corelane_storage::disk::Disk;
+
+use super::parked::{ClientRequest, Origin};
+use super::slab::Key;
+use super::{Lane, Now};
+
+impl<D: Disk> Lane<D> {
+    /// Takes up a request: from here on it is in flight until it is answered, once.
+    pub(super) fn dispatch(&mut self, now: Now, key: Key, header: &RequestHeader, frame: &[u8]) {
+        let client = ClientRequest {
+            connection: key,
+            api_key: header.api_key,
+            api_version: header.api_version,
+            correlation_id: header.correlation_id,
+            frame_bytes: frame.len() as u64,
+            no_forward: header.flags.no_forward(),
+        };
+        let connection = self
+            .connections
+            .get_mut(key)
+            .expect("frames come from open connections");
+        connection.requests += 1;
+        connection.in_flight_bytes += client.frame_bytes;
+        self.in_flight_bytes += client.frame_bytes;
+
+        let body = &frame[RequestHeader::LEN..];
+        let request = match Request::decode(header.api_key, header.api_version, body) {
+            Ok(request) => request,
+            Err(error) => return self.answer_error(client, &error.into()),
+        };
+        if self.shutdown.is_some() && !matches!(request, Request::Produce(_)) {
+            return self.answer_error(client, &shutting_down());
+        }
+        match request {
+            Request::Produce(request) => self.produce(now, Origin::Client(client), &request),
+            Request::Fetch(request) => self.fetch(now, client, request),
+            Request::ListOffsets(request) => self.list_offsets(client, &request),
+            Request::Metadata(request) => self.metadata(client, request),
+            Request::ApiVersions(request) => self.api_versions(client, &request),
+            Request::CreateTopics(request) => self.create_topics(client, request),
+            Request::DeleteTopics(request) => self.delete_topics(client, request),
+            Request::DescribeTopics(request) => self.describe_topics(client, request),
+        }
+    }
+}
+
+/// Why a broker that is about to stop takes no requests.
+pub(super) fn shutting_down() -> ApiError {
+    ErrorCode::ShuttingDown.into()
+}

@@ -1,0 +1,480 @@
+//! Fetch: reads batches, and waits for them if there are too few.
+//!
+//! The entries are read in order, from memory or from the disk, until the answer is full. A fetch
+//! that found too little parks until its partitions' high watermarks move or its time is over. A
+//! fetch is served by one core: the one that owns its first partition.
+
+use corelane_protocol::request::FetchRequest;
+use corelane_protocol::response::{FetchResponseHead, FetchedEntryHead, FetchedHead};
+use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset};
+use corelane_storage::disk::Disk;
+
+use super::mail::{ForwardedReply, ForwardedRequest};
+use super::parked::{ClientRequest, FetchState, FetchWait, ForwardKind, Origin};
+use super::partitions::Home;
+use super::produce::unknown_partition;
+use super::slab::Key;
+use super::storage_errors::{partition_error, read_error};
+use super::{Effect, Lane, Mail, Now, ReadToken, ReplyPart};
+use corelane_storage::store::{DiskRead, Fetched, Read, ReadError, Store};
+
+/// Disk reads that one core has out at a time.
+const READS_IN_FLIGHT_MAX: usize = 128;
+
+/// Bytes that a fetch through another core returns: they are copied, and wait in a mailbox.
+const FORWARDED_FETCH_BYTES_MAX: u32 = 256 * 1024;
+
+/// Bytes that a fetch returns while the core holds more replies than it should.
+const SCARCE_FETCH_BYTES_MAX: usize = 64 * 1024;
+
+/// A disk read that waits for others to finish.
+pub(super) struct QueuedRead {
+    fetch: Key,
+    store: usize,
+    read: DiskRead,
+}
+
+/// What serving a fetch came to.
+enum Served {
+    /// It is to be answered.
+    Done,
+    /// There is too little yet.
+    TooLittle,
+    /// The next entry is on the disk of this store; so many bytes of it were asked for.
+    Disk {
+        store: usize,
+        read: DiskRead,
+        bytes: usize,
+    },
+}
+
+impl<D: Disk> Lane<D> {
+    pub(super) fn fetch(&mut self, now: Now, client: ClientRequest, request: FetchRequest) {
+        let first = request
+            .entries
+            .first()
+            .map(|entry| self.partitions.find(entry.partition));
+        match first {
+            Some(Home::Remote(core)) if !client.no_forward => {
+                self.forward_fetch(client, core, request);
+            }
+            _ => self.fetch_here(now, Origin::Client(client), request),
+        }
+    }
+
+    /// Serves a fetch from the partitions of this core.
+    pub(super) fn fetch_here(&mut self, now: Now, origin: Origin, request: FetchRequest) {
+        let limits = &self.config.limits;
+        let wait_ms = request.max_wait_ms.min(limits.fetch_wait_ms_max);
+        let max_bytes = request.max_bytes.min(limits.fetch_bytes_max) as usize;
+        let mut homes = Vec::with_capacity(request.entries.len());
+        let mut heads = Vec::with_capacity(request.entries.len());
+        let mut hasty = wait_ms == 0 || request.entries.is_empty() || self.shutdown.is_some();
+        for entry in &request.entries {
+            let home = self.partitions.find(entry.partition);
+            let (local, error, owner) = match home {
+                Home::Local(key) => (Some(key), ErrorCode::Internal.into(), None),
+                Home::Remote(core) => {
+                    let owner = self.topology.address(core).clone();
+                    (None, ErrorCode::NotOwner.into(), Some(owner))
+                }
+                unknown => (None, unknown_partition(entry.partition, unknown), None),
+            };
+            hasty |= local.is_none();
+            homes.push(local);
+            // A local entry's head is written when it is read.
+            heads.push(FetchedEntryHead {
+                partition: entry.partition,
+                result: Err(error),
+                owner,
+            });
+        }
+        let key = self.fetches.insert(FetchWait {
+            origin,
+            entries: request.entries,
+            homes,
+            heads,
+            parts: Vec::new(),
+            min_bytes: (request.min_bytes as usize).min(max_bytes),
+            max_bytes,
+            deadline_us: now.monotonic_us + u64::from(wait_ms) * 1000,
+            cursor: 0,
+            bytes: 0,
+            hasty,
+            state: FetchState::Woken,
+        });
+        self.serve_fetch(now, key);
+    }
+
+    /// Serves a fetch that something woke, unless it is gone.
+    pub(super) fn serve_woken(&mut self, now: Now, key: Key) {
+        if self
+            .fetches
+            .get(key)
+            .is_some_and(|wait| wait.state == FetchState::Woken)
+        {
+            self.serve_fetch(now, key);
+        }
+    }
+
+    /// Reads on from the fetch's cursor, and answers it, parks it or sends it to the disk.
+    fn serve_fetch(&mut self, now: Now, key: Key) {
+        let Some(room) = self.reply_room(key) else {
+            return self.defer_fetch(key);
+        };
+        let wait = self.fetches.get_mut(key).expect("looked up by the caller");
+        wait.hasty |= now.monotonic_us >= wait.deadline_us;
+        let most = wait.max_bytes.min(room);
+        match self.read_entries(key, most) {
+            Served::Done => self.finish_fetch(key),
+            Served::TooLittle => self.park_fetch(key),
+            Served::Disk { store, read, bytes } => self.start_read(key, store, read, bytes),
+        }
+    }
+
+    /// How many bytes may be read for a fetch; `None` while its client should read first.
+    fn reply_room(&self, key: Key) -> Option<usize> {
+        let wait = self.fetches.get(key).expect("looked up by the caller");
+        let Origin::Client(client) = wait.origin else {
+            return Some(usize::MAX);
+        };
+        let Some(connection) = self.connections.get(client.connection) else {
+            return Some(0);
+        };
+        if !connection.may_reply(&self.config.limits) {
+            return None;
+        }
+        if self.reply_bytes < self.config.memory.per_core_bytes / 2 {
+            Some(usize::MAX)
+        } else if connection.unsent_bytes + connection.expected_bytes > 0 {
+            None
+        } else {
+            Some(SCARCE_FETCH_BYTES_MAX)
+        }
+    }
+
+    /// Reads the entries that are in memory, beginning at the cursor.
+    fn read_entries(&mut self, key: Key, most: usize) -> Served {
+        let wait = self.fetches.get_mut(key).expect("looked up by the caller");
+        while wait.cursor < wait.entries.len() {
+            let index = wait.cursor;
+            let Some(local) = wait.homes[index] else {
+                wait.cursor += 1;
+                continue;
+            };
+            let Some(partition) = self.partitions.local(local) else {
+                wait.keep_error(ErrorCode::UnknownTopic.into());
+                continue;
+            };
+            let entry = wait.entries[index];
+            let store = &self.stores[partition.store];
+            let bytes = most
+                .saturating_sub(wait.bytes)
+                .min(entry.max_bytes as usize);
+            let first = wait.bytes == 0;
+            if bytes == 0 && !first {
+                // The answer is full; the disk is not asked for nothing.
+                wait.keep(store, nothing_read(entry.offset));
+                continue;
+            }
+            match store.read(entry.partition, entry.offset, bytes, first) {
+                Ok(Read::Ready(fetched)) => wait.keep(store, fetched),
+                Ok(Read::Disk(read)) => {
+                    return Served::Disk {
+                        store: partition.store,
+                        read,
+                        bytes,
+                    };
+                }
+                Err(error) => wait.keep_error(read_error(&error)),
+            }
+        }
+        if wait.hasty || wait.bytes >= wait.min_bytes {
+            Served::Done
+        } else {
+            Served::TooLittle
+        }
+    }
+
+    /// Lets a fetch wait until its client has read replies.
+    fn defer_fetch(&mut self, key: Key) {
+        let wait = self.fetches.get_mut(key).expect("looked up by the caller");
+        let Origin::Client(client) = wait.origin else {
+            unreachable!("only a client's fetch is deferred");
+        };
+        wait.state = FetchState::Deferred;
+        let connection = self.connections.get_mut(client.connection);
+        let connection = connection.expect("a closed connection has no fetches");
+        connection.fetches.push(key);
+        connection.deferred.push(key);
+    }
+
+    /// A connection's replies have left: its deferred fetches are served.
+    pub(super) fn wake_deferred(&mut self, connection: Key, deferred: Vec<Key>) {
+        for key in deferred {
+            if let Some(wait) = self.fetches.get_mut(key) {
+                wait.state = FetchState::Woken;
+                self.forget_listed(connection, key);
+                self.woken.push(key);
+            }
+        }
+    }
+
+    /// Lets a fetch wait for records.
+    fn park_fetch(&mut self, key: Key) {
+        let wait = self.fetches.get_mut(key).expect("looked up by the caller");
+        wait.rewind();
+        wait.state = FetchState::Parked;
+        self.fetch_deadlines.insert((wait.deadline_us, key));
+        for local in wait.homes.iter().flatten() {
+            if let Some(partition) = self.partitions.local_mut(*local) {
+                partition.fetches.push(key);
+            }
+        }
+        if let Origin::Client(client) = wait.origin
+            && let Some(connection) = self.connections.get_mut(client.connection)
+        {
+            connection.fetches.push(key);
+        }
+    }
+
+    /// Takes a parked fetch off every list and has it served within this event.
+    pub(super) fn unpark_fetch(&mut self, key: Key) {
+        let Some(wait) = self.fetches.get_mut(key) else {
+            return;
+        };
+        if wait.state != FetchState::Parked {
+            return;
+        }
+        wait.state = FetchState::Woken;
+        self.fetch_deadlines.remove(&(wait.deadline_us, key));
+        for local in wait.homes.iter().flatten() {
+            if let Some(partition) = self.partitions.local_mut(*local) {
+                partition.fetches.retain(|listed| *listed != key);
+            }
+        }
+        if let Origin::Client(client) = wait.origin {
+            self.forget_listed(client.connection, key);
+        }
+        self.woken.push(key);
+    }
+
+    /// A partition has more to read: whoever waits at it looks again.
+    pub(super) fn wake_fetches(&mut self, local: Key) {
+        let Some(partition) = self.partitions.local_mut(local) else {
+            return;
+        };
+        for key in std::mem::take(&mut partition.fetches) {
+            self.unpark_fetch(key);
+        }
+    }
+
+    /// Has a parked fetch answered with what there is.
+    pub(super) fn hasten_fetch(&mut self, key: Key) {
+        if let Some(wait) = self.fetches.get_mut(key) {
+            wait.hasty = true;
+            self.unpark_fetch(key);
+        }
+    }
+
+    /// Drops a fetch whose connection is closed.
+    pub(super) fn drop_fetch(&mut self, key: Key) {
+        self.unpark_fetch(key);
+        self.fetches.remove(key);
+    }
+
+    fn forget_listed(&mut self, connection: Key, key: Key) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.fetches.retain(|listed| *listed != key);
+        }
+    }
+
+    fn start_read(&mut self, key: Key, store: usize, read: DiskRead, bytes: usize) {
+        let wait = self.fetches.get_mut(key).expect("looked up by the caller");
+        let expected_bytes = bytes as u64;
+        wait.state = FetchState::Reading { expected_bytes };
+        if let Origin::Client(client) = wait.origin
+            && let Some(connection) = self.connections.get_mut(client.connection)
+        {
+            connection.expected_bytes += expected_bytes;
+            self.reply_bytes += expected_bytes;
+            connection.fetches.push(key);
+        }
+        let fetch = key;
+        self.queued_reads
+            .push_back(QueuedRead { fetch, store, read });
+        self.start_queued_reads();
+    }
+
+    fn start_queued_reads(&mut self) {
+        while self.reads_in_flight < READS_IN_FLIGHT_MAX
+            && let Some(QueuedRead { fetch, store, read }) = self.queued_reads.pop_front()
+        {
+            if self.fetches.get(fetch).is_some() {
+                let token = ReadToken(fetch);
+                self.reads_in_flight += 1;
+                self.effects.push_back(Effect::Read { token, store, read });
+            }
+        }
+    }
+
+    /// A disk read has ended.
+    pub fn read_done(&mut self, now: Now, token: ReadToken, result: Result<Fetched, ReadError>) {
+        self.reads_in_flight -= 1;
+        self.start_queued_reads();
+        let key = token.0;
+        if let Some(wait) = self.fetches.get_mut(key) {
+            let FetchState::Reading { expected_bytes } = wait.state else {
+                unreachable!("a fetch has one read out, and waits for nothing else");
+            };
+            wait.state = FetchState::Woken;
+            let local = wait.homes[wait.cursor].expect("only local entries are read");
+            match (result, self.partitions.local(local)) {
+                (Ok(fetched), Some(partition)) => wait.keep(&self.stores[partition.store], fetched),
+                (Err(error), Some(_)) => wait.keep_error(read_error(&error)),
+                (_, None) => wait.keep_error(ErrorCode::UnknownTopic.into()),
+            }
+            // What came from the disk is not read again to wait for more.
+            wait.hasty = true;
+            if let Origin::Client(client) = wait.origin
+                && let Some(connection) = self.connections.get_mut(client.connection)
+            {
+                connection.expected_bytes -= expected_bytes;
+                self.reply_bytes -= expected_bytes;
+                self.forget_listed(client.connection, key);
+            }
+            self.serve_fetch(now, key);
+        }
+        self.finish_event(now);
+    }
+
+    fn finish_fetch(&mut self, key: Key) {
+        let wait = self.fetches.remove(key).expect("looked up by the caller");
+        match wait.origin {
+            Origin::Client(client) => {
+                let head = FetchResponseHead {
+                    entries: wait.heads,
+                };
+                self.answer_fetch(client, &head, wait.parts.into_iter().map(ReplyPart::Log));
+            }
+            Origin::Core { core, token, .. } => {
+                let mut bytes = Vec::with_capacity(wait.bytes);
+                for part in &wait.parts {
+                    bytes.extend_from_slice(part);
+                }
+                let heads = wait.heads.into_iter().map(|head| head.result).collect();
+                let reply = ForwardedReply::Fetch { heads, bytes };
+                self.post(core, Mail::ForwardReply { token, reply });
+            }
+        }
+    }
+
+    /// Sends a fetch to the core that owns its first partition; what others own is refused.
+    fn forward_fetch(&mut self, client: ClientRequest, to: CoreId, request: FetchRequest) {
+        let mut heads = Vec::with_capacity(request.entries.len());
+        let mut indexes = Vec::new();
+        let mut entries = Vec::new();
+        for (index, entry) in (0..).zip(&request.entries) {
+            let home = self.partitions.find(entry.partition);
+            let (error, owner) = match home {
+                Home::Remote(core) => (ErrorCode::NotOwner.into(), Some(core)),
+                Home::Local(_) => (ErrorCode::NotOwner.into(), Some(self.core)),
+                unknown => (unknown_partition(entry.partition, unknown), None),
+            };
+            if owner == Some(to) {
+                indexes.push(index);
+                entries.push(*entry);
+            }
+            heads.push(FetchedEntryHead {
+                partition: entry.partition,
+                result: Err(error),
+                owner: owner.map(|core| self.topology.address(core).clone()),
+            });
+        }
+        let whole = entries.len() == request.entries.len();
+        let forwarded = ForwardedRequest::Fetch {
+            // An answer with an error is not waited for.
+            max_wait_ms: if whole { request.max_wait_ms } else { 0 },
+            min_bytes: request.min_bytes,
+            max_bytes: request.max_bytes.min(FORWARDED_FETCH_BYTES_MAX),
+            entries,
+        };
+        let kind = ForwardKind::Fetch {
+            client,
+            heads,
+            entries: indexes,
+        };
+        if let Err((kind, error)) = self.forward(client.connection, to, forwarded, kind) {
+            let ForwardKind::Fetch {
+                mut heads, entries, ..
+            } = kind
+            else {
+                unreachable!("the kind comes back as it was given");
+            };
+            for index in entries {
+                heads[index as usize].result = Err(error.clone());
+            }
+            let head = FetchResponseHead { entries: heads };
+            self.answer_fetch(client, &head, []);
+        }
+    }
+
+    /// The owning core has answered these entries of a fetch.
+    pub(super) fn forwarded_fetch_done(
+        &mut self,
+        client: ClientRequest,
+        mut heads: Vec<FetchedEntryHead>,
+        entries: &[u32],
+        results: Vec<Result<FetchedHead, ApiError>>,
+        bytes: Vec<u8>,
+    ) {
+        debug_assert_eq!(entries.len(), results.len(), "one result for each entry");
+        for (index, result) in entries.iter().zip(results) {
+            heads[*index as usize].result = result;
+        }
+        let head = FetchResponseHead { entries: heads };
+        self.answer_fetch(client, &head, [ReplyPart::Bytes(bytes)]);
+    }
+}
+
+fn nothing_read(next_offset: Offset) -> Fetched {
+    Fetched {
+        parts: Vec::new(),
+        bytes: 0,
+        next_offset,
+    }
+}
+
+impl FetchWait {
+    /// Keeps what was read for the entry at the cursor, and goes on to the next.
+    fn keep<D: Disk>(&mut self, store: &Store<D>, fetched: Fetched) {
+        let entry = &self.entries[self.cursor];
+        match store.offsets(entry.partition) {
+            Ok(offsets) => {
+                self.heads[self.cursor].result = Ok(FetchedHead {
+                    high_watermark: offsets.high_watermark,
+                    log_start_offset: offsets.log_start,
+                    batch_bytes: u32::try_from(fetched.bytes).expect("bounded by fetch_bytes_max"),
+                });
+                self.bytes += fetched.bytes;
+                self.parts.extend(fetched.parts);
+                self.cursor += 1;
+            }
+            Err(error) => self.keep_error(partition_error(&error)),
+        }
+    }
+
+    /// Keeps why the entry at the cursor cannot be read, and goes on to the next.
+    fn keep_error(&mut self, error: ApiError) {
+        self.heads[self.cursor].result = Err(error);
+        self.hasty = true;
+        self.cursor += 1;
+    }
+
+    /// Forgets what was read, to begin again.
+    fn rewind(&mut self) {
+        self.cursor = 0;
+        self.bytes = 0;
+        self.parts.clear();
+    }
+}

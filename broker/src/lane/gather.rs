@@ -1,0 +1,80 @@
+//! Puts the parts of an answer together that several cores give.
+
+use corelane_protocol::response::{DescribedPartition, ListedOffset, Response};
+use corelane_protocol::{ApiError, TopicId};
+use corelane_storage::disk::Disk;
+
+use super::Lane;
+use super::parked::GatherKind;
+use super::slab::Key;
+
+impl<D: Disk> Lane<D> {
+    /// One core has listed these entries.
+    pub(super) fn gathered_offsets(
+        &mut self,
+        gather: Key,
+        entries: &[u32],
+        results: Vec<Result<ListedOffset, ApiError>>,
+    ) {
+        debug_assert_eq!(entries.len(), results.len(), "one result for each entry");
+        let wait = self
+            .gathers
+            .get_mut(gather)
+            .expect("it waits for this answer");
+        let GatherKind::ListOffsets(response) = &mut wait.kind else {
+            unreachable!("offsets answer a request for offsets");
+        };
+        for (index, result) in entries.iter().zip(results) {
+            response.entries[*index as usize].result = result;
+        }
+        self.gathered_one(gather);
+    }
+
+    /// One core has described its partitions.
+    pub(super) fn gathered_descriptions(
+        &mut self,
+        gather: Key,
+        partitions: Vec<(TopicId, DescribedPartition)>,
+    ) {
+        let wait = self
+            .gathers
+            .get_mut(gather)
+            .expect("it waits for this answer");
+        let GatherKind::Describe {
+            response,
+            positions,
+        } = &mut wait.kind
+        else {
+            unreachable!("descriptions answer a request for descriptions");
+        };
+        for (topic, partition) in partitions {
+            let index = partition.partition.get() as usize;
+            for position in positions.get(&topic).into_iter().flatten() {
+                if let Ok(description) = &mut response.topics[*position].result
+                    && let Some(place) = description.partitions.get_mut(index)
+                {
+                    *place = partition.clone();
+                }
+            }
+        }
+        self.gathered_one(gather);
+    }
+
+    fn gathered_one(&mut self, gather: Key) {
+        let wait = self
+            .gathers
+            .get_mut(gather)
+            .expect("looked up by the caller");
+        wait.remaining -= 1;
+        if wait.remaining > 0 {
+            return;
+        }
+        let wait = self.gathers.remove(gather).expect("just looked up");
+        let response = match wait.kind {
+            GatherKind::ListOffsets(response) => Response::ListOffsets(response),
+            GatherKind::Describe { response, .. } => Response::DescribeTopics(response),
+            GatherKind::Topics(_) => unreachable!("the controller answers in one piece"),
+        };
+        self.answer(wait.client, &response);
+    }
+}

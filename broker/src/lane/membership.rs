@@ -1,0 +1,96 @@
+//! Connections come, send, and go.
+
+use std::net::SocketAddr;
+
+use corelane_protocol::{ApiError, ErrorCode};
+use corelane_storage::disk::Disk;
+use corelane_storage::memory::MemoryKind;
+
+use super::connection::Connection;
+use super::dispatch::shutting_down;
+use super::{ConnectionId, Effect, Lane, Mail, Now};
+
+impl<D: Disk> Lane<D> {
+    /// A client has connected.
+    ///
+    /// # Errors
+    /// It cannot be served: the shell sends it [`super::refusal_frame`] and closes.
+    pub fn connection_opened(
+        &mut self,
+        _now: Now,
+        peer: SocketAddr,
+    ) -> Result<ConnectionId, ApiError> {
+        if self.shutdown.is_some() {
+            return Err(shutting_down());
+        }
+        let most = self.config.limits.connections_max as usize;
+        if self.connections.len() >= most {
+            return Err(ApiError::new(
+                ErrorCode::TooManyConnections,
+                format!("this core serves {most} connections already"),
+            ));
+        }
+        Ok(self.connections.insert(Connection::new(peer)).into())
+    }
+
+    /// So many bytes of a connection's replies have left.
+    pub fn sent(&mut self, now: Now, id: ConnectionId, bytes: usize) {
+        let key = id.key();
+        if let Some(connection) = self.connections.get_mut(key) {
+            let bytes = bytes as u64;
+            debug_assert!(
+                bytes <= connection.unsent_bytes,
+                "no more is sent than was handed over"
+            );
+            connection.unsent_bytes -= bytes;
+            self.reply_bytes -= bytes;
+            // What leaves first is not known to be of one kind or the other; in the end both are 0.
+            let released = bytes.min(connection.ledger_bytes);
+            connection.ledger_bytes -= released;
+            self.ledger.release(MemoryKind::Reply, released as usize);
+            if connection.may_reply(&self.config.limits) {
+                let deferred = std::mem::take(&mut connection.deferred);
+                self.wake_deferred(key, deferred);
+            }
+            self.list_if_stalled(key);
+            self.update_receiving(key);
+        }
+        self.finish_event(now);
+    }
+
+    /// A connection is closed, by whomever: what still waits for it is dropped.
+    pub fn connection_closed(&mut self, now: Now, id: ConnectionId) {
+        let Some(connection) = self.connections.remove(id.key()) else {
+            return;
+        };
+        self.in_flight_bytes -= connection.in_flight_bytes;
+        self.reply_bytes -= connection.unsent_bytes + connection.expected_bytes;
+        self.ledger
+            .release(MemoryKind::Receive, connection.input.capacity());
+        self.ledger
+            .release(MemoryKind::Reply, connection.ledger_bytes as usize);
+        for fetch in connection.fetches {
+            self.drop_fetch(fetch);
+        }
+        for to in connection.forwarded_to {
+            self.effects.push_back(Effect::Mail {
+                to,
+                mail: Mail::SourceClosed { source: id },
+            });
+        }
+        self.admit_core_waiting();
+        self.finish_event(now);
+    }
+
+    /// Bytes of a connection's replies that have not left, for tests and metrics.
+    pub fn unsent_bytes(&self, id: ConnectionId) -> u64 {
+        self.connections
+            .get(id.key())
+            .map_or(0, |connection| connection.unsent_bytes)
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+}

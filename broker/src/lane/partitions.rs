@@ -1,0 +1,167 @@
+//! Where each partition is, and what waits at those that this core owns.
+//!
+//! Owned by one core; follows the metadata image of that core.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
+
+use corelane_protocol::{CoreId, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition};
+
+use super::slab::{Key, Slab};
+use crate::metadata::EffectiveSettings;
+use corelane_storage::store::PartitionHandle;
+
+/// Where a partition is, as a request learns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Home {
+    /// This core owns it, under this key.
+    Local(Key),
+    /// That core owns it.
+    Remote(CoreId),
+    /// The topic does not exist.
+    UnknownTopic,
+    /// The topic has no such partition.
+    UnknownPartition,
+}
+
+/// The partitions of all topics, by id.
+pub(super) struct Partitions {
+    slots: BTreeMap<TopicId, u32>,
+    topics: Vec<Vec<Place>>,
+    free: Vec<u32>,
+    /// The topic that was looked up last: requests come in runs.
+    last: Cell<Option<(TopicId, u32)>>,
+    local: Slab<LocalPartition>,
+}
+
+/// The two homes that an existing partition can have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    Local(Key),
+    Remote(CoreId),
+}
+
+/// A partition that this core owns.
+pub(super) struct LocalPartition {
+    pub(super) id: TopicPartition,
+    /// Index of its store among the stores of this core.
+    pub(super) store: usize,
+    /// Its name in that store, once the store has it.
+    pub(super) handle: Option<PartitionHandle>,
+    pub(super) leader_epoch: LeaderEpoch,
+    pub(super) settings: EffectiveSettings,
+    pub(super) state: LocalState,
+    /// The first offset that is kept, as of the last progress.
+    pub(super) log_start: Offset,
+    /// Produces that wait to be flushed, in the order of their offsets.
+    pub(super) produces: VecDeque<WaitingProduce>,
+    /// Fetches that wait for records.
+    pub(super) fetches: Vec<Key>,
+}
+
+/// Whether a partition serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum LocalState {
+    /// Its store is making it.
+    Creating,
+    /// It serves.
+    Online,
+    /// It takes no appends; why.
+    Failed(String),
+}
+
+/// A batch that was appended and is not flushed.
+#[derive(Debug)]
+pub(super) struct WaitingProduce {
+    pub(super) base_offset: Offset,
+    /// The offset after its last record.
+    pub(super) end_offset: Offset,
+    pub(super) append_time: Timestamp,
+    /// The request, and its entry.
+    pub(super) produce: Key,
+    pub(super) entry: u32,
+}
+
+impl Partitions {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: BTreeMap::new(),
+            topics: Vec::new(),
+            free: Vec::new(),
+            last: Cell::new(None),
+            local: Slab::new(),
+        }
+    }
+
+    pub(super) fn find(&self, partition: TopicPartition) -> Home {
+        let slot = match self.last.get() {
+            Some((topic, slot)) if topic == partition.topic => slot,
+            _ => {
+                let Some(slot) = self.slots.get(&partition.topic) else {
+                    return Home::UnknownTopic;
+                };
+                self.last.set(Some((partition.topic, *slot)));
+                *slot
+            }
+        };
+        let places = &self.topics[slot as usize];
+        match places.get(partition.partition.get() as usize) {
+            Some(Place::Local(key)) => Home::Local(*key),
+            Some(Place::Remote(core)) => Home::Remote(*core),
+            None => Home::UnknownPartition,
+        }
+    }
+
+    /// The places of a topic's partitions, by partition number.
+    pub(super) fn places(&self, topic: TopicId) -> &[Place] {
+        self.slots
+            .get(&topic)
+            .map_or(&[], |slot| &self.topics[*slot as usize])
+    }
+
+    pub(super) fn local(&self, key: Key) -> Option<&LocalPartition> {
+        self.local.get(key)
+    }
+
+    pub(super) fn local_mut(&mut self, key: Key) -> Option<&mut LocalPartition> {
+        self.local.get_mut(key)
+    }
+
+    /// The keys of all partitions that this core owns and that `wanted` picks.
+    pub(super) fn local_keys(&self, wanted: impl Fn(&LocalPartition) -> bool) -> Vec<Key> {
+        let chosen = self.local.iter().filter(|(_, partition)| wanted(partition));
+        chosen.map(|(key, _)| key).collect()
+    }
+
+    pub(super) fn add_local(&mut self, partition: LocalPartition) -> Key {
+        self.local.insert(partition)
+    }
+
+    /// Adds a topic whose local partitions were added before.
+    pub(super) fn add_topic(&mut self, topic: TopicId, places: Vec<Place>) {
+        let slot = if let Some(slot) = self.free.pop() {
+            self.topics[slot as usize] = places;
+            slot
+        } else {
+            self.topics.push(places);
+            u32::try_from(self.topics.len() - 1).expect("fewer topics than 2^32")
+        };
+        let before = self.slots.insert(topic, slot);
+        debug_assert!(before.is_none(), "a topic is added once");
+    }
+
+    /// Removes a topic; its local partitions, for those who wait at them.
+    pub(super) fn remove_topic(&mut self, topic: TopicId) -> Vec<LocalPartition> {
+        self.last.set(None);
+        let Some(slot) = self.slots.remove(&topic) else {
+            return Vec::new();
+        };
+        let places = std::mem::take(&mut self.topics[slot as usize]);
+        self.free.push(slot);
+        let local = places.into_iter().filter_map(|place| match place {
+            Place::Local(key) => self.local.remove(key),
+            Place::Remote(_) => None,
+        });
+        local.collect()
+    }
+}

@@ -1,0 +1,144 @@
+//! Mail from other cores.
+
+use corelane_protocol::request::{
+    Acks, FetchRequest, ListOffsetsEntry, ProduceEntry, ProduceRequest,
+};
+use corelane_protocol::{CoreId, ErrorCode};
+use corelane_storage::disk::Disk;
+
+use super::mail::{ForwardedBatch, ForwardedReply, ForwardedRequest};
+use super::parked::Origin;
+use super::partitions::Home;
+use super::produce::unknown_partition;
+use super::{ConnectionId, Lane, Mail, Now, Topology};
+
+impl<D: Disk> Lane<D> {
+    /// Mail has come from another core.
+    pub fn mail(&mut self, now: Now, from: CoreId, mail: Mail) {
+        match mail {
+            Mail::Forward {
+                token,
+                source,
+                request,
+            } => self.forwarded(now, from, token, source, request),
+            Mail::ForwardReply { token, reply } => self.forward_replied(token, reply),
+            Mail::SourceClosed { source } => self.source_closed(from, source),
+            Mail::Command { token, command } => self.take_command(from, token, command),
+            Mail::CommandDone { token, reply } => self.command_done(token, reply),
+            Mail::MetadataRecords { position, records } => self.apply_records(position, &records),
+            Mail::MetadataApplied { position, failure } => self.core_applied(position, failure),
+            Mail::MetadataVisible { position } => {
+                self.show_topics(position);
+                self.post(Topology::CONTROLLER, Mail::MetadataShown { position });
+            }
+            Mail::MetadataShown { position } => self.core_shown(position),
+        }
+        self.finish_event(now);
+    }
+
+    fn forwarded(
+        &mut self,
+        now: Now,
+        core: CoreId,
+        token: u64,
+        source: ConnectionId,
+        request: ForwardedRequest,
+    ) {
+        let origin = Origin::Core {
+            core,
+            token,
+            source,
+        };
+        match request {
+            ForwardedRequest::Produce {
+                acks,
+                timeout_ms,
+                batches,
+            } => self.forwarded_produce(now, origin, acks, timeout_ms, &batches),
+            ForwardedRequest::Fetch {
+                max_wait_ms,
+                min_bytes,
+                max_bytes,
+                entries,
+            } => {
+                let request = FetchRequest {
+                    max_wait_ms,
+                    min_bytes,
+                    max_bytes,
+                    entries,
+                };
+                self.fetch_here(now, origin, request);
+            }
+            ForwardedRequest::ListOffsets { entries } => {
+                let results = entries
+                    .iter()
+                    .map(|entry| self.forwarded_offset(entry))
+                    .collect();
+                let reply = ForwardedReply::ListOffsets(results);
+                self.post(core, Mail::ForwardReply { token, reply });
+            }
+            ForwardedRequest::Describe { topics } => {
+                let reply = ForwardedReply::Describe(self.describe_local(&topics));
+                self.post(core, Mail::ForwardReply { token, reply });
+            }
+        }
+    }
+
+    fn forwarded_produce(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        acks: Acks,
+        timeout_ms: u32,
+        batches: &[ForwardedBatch],
+    ) {
+        let entries = batches.iter().map(|batch| ProduceEntry {
+            partition: batch.partition,
+            resume: batch.resume,
+            batch: &batch.batch,
+        });
+        let request = ProduceRequest {
+            acks,
+            timeout_ms,
+            entries: entries.collect(),
+        };
+        self.produce(now, origin, &request);
+    }
+
+    fn forwarded_offset(
+        &self,
+        entry: &ListOffsetsEntry,
+    ) -> Result<corelane_protocol::response::ListedOffset, corelane_protocol::ApiError> {
+        match self.partitions.find(entry.partition) {
+            Home::Local(key) => self.listed_offset(key, entry),
+            // Cores agree on who owns what.
+            Home::Remote(_) => Err(ErrorCode::NotOwner.into()),
+            unknown => Err(unknown_partition(entry.partition, unknown)),
+        }
+    }
+
+    /// A client of another core is gone: nobody waits for its fetches, and nothing follows on what
+    /// it was refused.
+    fn source_closed(&mut self, from: CoreId, closed: ConnectionId) {
+        self.foreign_refused.remove(&(from, closed));
+        for wait in self.produces.iter_mut() {
+            if let Origin::Core { core, source, .. } = &mut wait.origin
+                && (*core, *source) == (from, closed)
+            {
+                *source = ConnectionId::CLOSED;
+            }
+        }
+        let mut parked = Vec::new();
+        for (key, wait) in self.fetches.iter() {
+            if let Origin::Core { core, source, .. } = wait.origin
+                && (core, source) == (from, closed)
+            {
+                parked.push(key);
+            }
+        }
+        for key in parked {
+            // It is answered all the same: the other core counts its requests here.
+            self.hasten_fetch(key);
+        }
+    }
+}

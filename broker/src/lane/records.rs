@@ -1,0 +1,233 @@
+//! Applies metadata records on this core: the image, the partitions, and what the stores must do.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use corelane_protocol::{ApiError, ErrorCode, Offset, PartitionIndex, TopicId, TopicPartition};
+use corelane_storage::disk::Disk;
+
+use super::partitions::{LocalPartition, LocalState, Place};
+use super::slab::Key;
+use super::{Effect, Lane, Mail, Now, StoreTask, Topology};
+use crate::metadata::{EffectiveSettings, MetadataImage, MetadataRecord, Topic};
+use corelane_storage::store::{LogConfig, LogState};
+
+/// Records that are applied and that stores still follow.
+#[derive(Default)]
+pub(super) struct PendingRecords {
+    tasks: u64,
+    /// By task: the position of its records and the partitions that it makes.
+    running: BTreeMap<u64, (u64, Vec<Key>)>,
+    /// By position: tasks that are running, and what failed.
+    positions: BTreeMap<u64, (usize, Option<String>)>,
+}
+
+impl PendingRecords {
+    pub(super) fn is_empty(&self) -> bool {
+        self.running.is_empty()
+    }
+}
+
+/// The settings of a partition's log.
+pub(super) fn log_config(settings: &EffectiveSettings) -> LogConfig {
+    LogConfig {
+        segment_bytes: settings.segment_bytes,
+        flush_messages: settings.flush_messages,
+        flush_ms: settings.flush_ms,
+        batch_bytes_max: settings.max_message_bytes,
+    }
+}
+
+impl<D: Disk> Lane<D> {
+    /// Takes over the image that the log added up to at start.
+    pub(super) fn adopt_image(&mut self, image: MetadataImage) {
+        for topic in image.topics() {
+            let (places, made) = self.place_topic(topic);
+            self.partitions.add_topic(topic.id, places);
+            for key in made {
+                self.partition_made(key, Ok(()));
+            }
+        }
+        self.image = image;
+        self.plan_store_clock();
+    }
+
+    /// Applies the next records of the log; reports once the stores have followed.
+    pub(super) fn apply_records(&mut self, position: u64, records: &[MetadataRecord]) {
+        let mut created = Vec::new();
+        let mut tasks: Vec<(usize, StoreTask, Vec<Key>)> = Vec::new();
+        for record in records {
+            // The controller made the records from an equal image.
+            self.image
+                .apply(record)
+                .expect("a record of the log fits the image before it");
+            match record {
+                MetadataRecord::TopicCreated { id, .. } => created.push(*id),
+                MetadataRecord::TopicDeleted { id } => self.remove_topic(*id, &mut tasks),
+                MetadataRecord::PartitionsPlaced { .. } | MetadataRecord::FeatureLevel { .. } => {}
+            }
+        }
+        assert_eq!(
+            self.image.records_applied(),
+            position,
+            "no record is missing"
+        );
+        for id in created {
+            self.hidden.insert(id, position);
+            self.add_topic(id, &mut tasks);
+        }
+        self.plan_store_clock();
+        if tasks.is_empty() {
+            return self.report_applied(position, None);
+        }
+        self.pending_records
+            .positions
+            .insert(position, (tasks.len(), None));
+        for (store, task, makes) in tasks {
+            self.pending_records.tasks += 1;
+            let token = self.pending_records.tasks;
+            self.pending_records
+                .running
+                .insert(token, (position, makes));
+            self.effects
+                .push_back(Effect::StoreTask { token, store, task });
+        }
+    }
+
+    /// A store has done a task.
+    pub fn store_task_done(&mut self, now: Now, token: u64, result: Result<(), String>) {
+        let running = self.pending_records.running.remove(&token);
+        let (position, makes) = running.expect("a task is reported once");
+        for key in makes {
+            self.partition_made(key, result.clone());
+        }
+        let entry = self.pending_records.positions.get_mut(&position);
+        let (remaining, failure) = entry.expect("its tasks were counted");
+        *remaining -= 1;
+        if let Err(problem) = result {
+            failure.get_or_insert(problem);
+        }
+        if *remaining == 0 {
+            let failure = failure.take();
+            self.pending_records.positions.remove(&position);
+            self.report_applied(position, failure);
+        }
+        self.finish_event(now);
+    }
+
+    fn report_applied(&mut self, position: u64, failure: Option<String>) {
+        if self.core == Topology::CONTROLLER {
+            self.core_applied(position, failure);
+        } else {
+            self.post(
+                Topology::CONTROLLER,
+                Mail::MetadataApplied { position, failure },
+            );
+        }
+    }
+
+    /// Every core has applied these records: clients may know of the topics.
+    pub(super) fn show_topics(&mut self, position: u64) {
+        self.hidden.retain(|_, created| *created > position);
+    }
+
+    fn add_topic(&mut self, id: TopicId, tasks: &mut Vec<(usize, StoreTask, Vec<Key>)>) {
+        let topic = self.image.topic(id).expect("just created").clone();
+        let (places, made) = self.place_topic(&topic);
+        self.partitions.add_topic(id, places);
+        let mut stores: BTreeMap<usize, (Vec<(TopicPartition, LogConfig)>, Vec<Key>)> =
+            BTreeMap::new();
+        for key in made {
+            let partition = self.partitions.local(key).expect("just placed");
+            let (creates, keys) = stores.entry(partition.store).or_default();
+            creates.push((partition.id, log_config(&partition.settings)));
+            keys.push(key);
+        }
+        for (store, (creates, keys)) in stores {
+            tasks.push((store, StoreTask::CreatePartitions(creates), keys));
+        }
+    }
+
+    fn remove_topic(&mut self, id: TopicId, tasks: &mut Vec<(usize, StoreTask, Vec<Key>)>) {
+        self.hidden.remove(&id);
+        let mut stores = Vec::new();
+        for partition in self.partitions.remove_topic(id) {
+            if !stores.contains(&partition.store) {
+                stores.push(partition.store);
+            }
+            let error = ApiError::new(ErrorCode::UnknownTopic, "the topic was deleted");
+            for waiting in partition.produces {
+                self.settle_produce(waiting.produce, waiting.entry, Err(error.clone()));
+                self.finish_produce(waiting.produce);
+            }
+            for fetch in partition.fetches {
+                self.unpark_fetch(fetch);
+            }
+        }
+        for store in stores {
+            tasks.push((store, StoreTask::DeleteTopic(id), Vec::new()));
+        }
+    }
+
+    /// The places of a topic's partitions, and the keys of those that this core owns.
+    fn place_topic(&mut self, topic: &Topic) -> (Vec<Place>, Vec<Key>) {
+        let settings = topic.settings.effective(&self.config);
+        let mine: Vec<_> = self.topology.stores_of(self.core).collect();
+        let mut made = Vec::new();
+        let mut places = Vec::with_capacity(topic.partitions.len());
+        for (index, placement) in (0..).zip(&topic.partitions) {
+            let core = self.topology.core_of(placement.store);
+            let core = core.expect("partitions are placed in stores that exist");
+            if core != self.core {
+                places.push(Place::Remote(core));
+                continue;
+            }
+            let store = mine.iter().position(|store| *store == placement.store);
+            let key = self.partitions.add_local(LocalPartition {
+                id: TopicPartition::new(topic.id, PartitionIndex::new(index)),
+                store: store.expect("the store is one of this core's"),
+                handle: None,
+                leader_epoch: placement.leader_epoch,
+                settings,
+                state: LocalState::Creating,
+                log_start: Offset::ZERO,
+                produces: VecDeque::new(),
+                fetches: Vec::new(),
+            });
+            made.push(key);
+            places.push(Place::Local(key));
+        }
+        (places, made)
+    }
+
+    /// A partition's store has it, or could not make it.
+    fn partition_made(&mut self, key: Key, result: Result<(), String>) {
+        let Some(partition) = self.partitions.local_mut(key) else {
+            return;
+        };
+        let store = &self.stores[partition.store];
+        partition.state = match result {
+            Err(problem) => LocalState::Failed(problem),
+            Ok(()) => match store.describe(partition.id) {
+                Ok(description) => {
+                    partition.handle = store.partition_handle(partition.id);
+                    partition.log_start = description.offsets.log_start;
+                    match description.state {
+                        LogState::Online => LocalState::Online,
+                        LogState::Failed(reason) => LocalState::Failed(reason.to_string()),
+                    }
+                }
+                Err(error) => LocalState::Failed(error.to_string()),
+            },
+        };
+    }
+
+    /// How long and how often stores are told the time follows from the topics' `flush.ms`.
+    fn plan_store_clock(&mut self) {
+        let settings = self
+            .image
+            .topics()
+            .map(|topic| topic.settings.effective(&self.config));
+        self.store_clock
+            .follow(settings.filter_map(|settings| settings.flush_ms));
+    }
+}

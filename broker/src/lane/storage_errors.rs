@@ -1,0 +1,33 @@
+//! What a client is told when a store refuses.
+
+use corelane_protocol::{ApiError, ErrorCode};
+
+use corelane_storage::store::{AppendError, PartitionError, ReadError};
+
+pub(super) fn append_error(error: AppendError) -> ApiError {
+    let code = match error {
+        AppendError::Batch(error) => return error.into(),
+        AppendError::UnknownPartition(_) => ErrorCode::UnknownPartition,
+        AppendError::MemoryFull(_) | AppendError::JournalFull => ErrorCode::Overloaded,
+        AppendError::DiskFull => ErrorCode::DiskFull,
+        AppendError::PartitionFailed(_) | AppendError::StorageFailed(_) => ErrorCode::StorageFailed,
+        AppendError::Closing => ErrorCode::ShuttingDown,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+pub(super) fn read_error(error: &ReadError) -> ApiError {
+    let code = match error {
+        ReadError::UnknownPartition(_) => ErrorCode::UnknownPartition,
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt(_) => ErrorCode::CorruptData,
+        ReadError::PartitionFailed(_) | ReadError::Io { .. } => ErrorCode::StorageFailed,
+        ReadError::MemoryFull(_) => ErrorCode::Overloaded,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+pub(super) fn partition_error(error: &PartitionError) -> ApiError {
+    let PartitionError::Unknown(_) = error;
+    ApiError::new(ErrorCode::UnknownPartition, error.to_string())
+}

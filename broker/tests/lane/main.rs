@@ -1,0 +1,15 @@
+//! The deciding code of a broker, several cores of it, without a kernel: disks in memory, a
+//! deterministic executor, mail and sockets carried by hand.
+
+mod backpressure;
+mod client;
+mod failures;
+mod fetching;
+mod forwarding;
+mod framing;
+mod limits;
+mod producing;
+mod restart;
+mod shutdown;
+mod topics;
+mod world;
