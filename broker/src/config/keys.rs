@@ -216,7 +216,7 @@ pub(super) static KEYS: &[Key] = &[
         millis32(&mut c.server.shutdown_drain_ms, 0..=3_600_000)
     }),
     key("log.segment_bytes", |c| {
-        bytes64(&mut c.log.segment_bytes, MIB..=4 * GIB - 4 * KIB)
+        bytes64(&mut c.log.segment_bytes, 64 * KIB..=2 * GIB)
     }),
     key("log.max_message_bytes", |c| {
         bytes32(&mut c.log.max_message_bytes, KIB..=256 * MIB)
@@ -261,6 +261,9 @@ pub(super) static KEYS: &[Key] = &[
     }),
     key("memory.per_core_bytes", |c| {
         bytes64(&mut c.memory.per_core_bytes, 64 * MIB..=1024 * GIB)
+    }),
+    key("memory.read_cache_bytes", |c| {
+        bytes64(&mut c.memory.read_cache_bytes, MIB..=256 * GIB)
     }),
     key("limits.frame_bytes_max", |c| {
         let least = 2 * u64::from(FRAME_OVERHEAD_BYTES);

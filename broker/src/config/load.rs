@@ -334,20 +334,6 @@ fn check_sizes(
             " less 8 KiB",
         ),
         (
-            "log.max_message_bytes",
-            u64::from(log.max_message_bytes) + 8192,
-            "journal.file_bytes",
-            journal.file_bytes,
-            " less 8 KiB",
-        ),
-        (
-            "journal.group_bytes_max",
-            u64::from(journal.group_bytes_max) + 8192,
-            "journal.file_bytes",
-            journal.file_bytes,
-            " less 8 KiB",
-        ),
-        (
             "journal.group_bytes_min",
             u64::from(journal.group_bytes_min),
             "journal.group_bytes_max",
@@ -375,14 +361,22 @@ fn check_sizes(
             );
         }
     }
-    config.check_journals_fit(1).or_else(|problem| {
-        fail(
-            &[
-                "journal.files_max",
-                "journal.file_bytes",
-                "memory.per_core_bytes",
-            ],
-            problem,
-        )
+    let store = config.store_config().check();
+    store.or_else(|problem| {
+        let journal = [
+            "journal.file_bytes",
+            "journal.group_bytes_max",
+            "limits.frame_bytes_max",
+        ];
+        fail(&journal, format!("journal: {problem}"))
+    })?;
+    let journals = config.check_journals_fit(1);
+    journals.or_else(|problem| {
+        let memory = [
+            "journal.files_max",
+            "journal.file_bytes",
+            "memory.per_core_bytes",
+        ];
+        fail(&memory, problem)
     })
 }

@@ -10,10 +10,13 @@ mod error;
 mod keys;
 mod limits;
 mod load;
+mod store;
 mod value;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+
+use corelane_protocol::batch::BATCH_BYTES_MAX_DEFAULT;
 
 pub use error::{ConfigError, Origin};
 pub use limits::{
@@ -113,11 +116,11 @@ impl Default for LogDefaults {
     fn default() -> Self {
         Self {
             segment_bytes: 1024 * 1024 * 1024,
-            max_message_bytes: 8 * 1024 * 1024,
+            max_message_bytes: BATCH_BYTES_MAX_DEFAULT,
             flush_messages: 0,
             flush_ms: 0,
             index_interval_bytes: 64 * 1024,
-            spill_bytes: 1024 * 1024,
+            spill_bytes: 4 * 1024 * 1024,
             open_files_max: 512,
         }
     }
@@ -156,12 +159,15 @@ pub struct MemoryConfig {
     /// What tails, journals, receive buffers, read-ahead and unsent replies of one core may take
     /// together.
     pub per_core_bytes: u64,
+    /// What of that each store keeps of segments that were read, for readers that follow.
+    pub read_cache_bytes: u64,
 }
 
 impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
             per_core_bytes: 512 * 1024 * 1024,
+            read_cache_bytes: 32 * 1024 * 1024,
         }
     }
 }

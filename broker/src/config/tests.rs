@@ -83,7 +83,7 @@ fn unknown_keys_are_refused_with_their_line() {
 fn impossible_values_are_refused_with_their_line() {
     assert_eq!(
         refusal("[log]\nsegment_bytes = \"4 KiB\"\n"),
-        "corelane.toml:2: log.segment_bytes: `4 KiB` is out of range; choose between 1 MiB and 4194300 KiB"
+        "corelane.toml:2: log.segment_bytes: `4 KiB` is out of range; choose between 64 KiB and 2 GiB"
     );
     assert!(
         refusal("[log]\n# comment\n\nsegment_bytes = 1.5\n")

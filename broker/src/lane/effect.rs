@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use corelane_protocol::{CoreId, Timestamp};
+use corelane_protocol::{CoreId, Timestamp, TopicId, TopicPartition};
 use corelane_storage::memory::ChunkSlice;
 
 use super::mail::Mail;
 use super::slab::Key;
+use corelane_storage::store::{DiskRead, LogConfig};
 
 /// A connection of this core. The number of a closed one is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +19,12 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
+    /// No connection: the source of a request whose connection was closed.
+    pub(super) const CLOSED: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+
     pub(super) const fn key(self) -> Key {
         Key {
             index: self.index,
@@ -69,8 +76,22 @@ impl ReplyPart {
     }
 }
 
+/// Names a disk read in the report of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadToken(pub(super) Key);
+
+/// Something for a store to do that takes a while.
+#[derive(Debug, Clone)]
+pub enum StoreTask {
+    /// `Store::create_partitions`.
+    CreatePartitions(Vec<(TopicPartition, LogConfig)>),
+    /// `Store::delete_topic`.
+    DeleteTopic(TopicId),
+}
+
 /// Something for the shell to do. Effects are done in the order in which they are polled, each
-/// begun before the next; none is awaited before the lane is called again.
+/// begun before the next; none is awaited before the lane is called again. An effect for a connection
+/// that was reported closed since it was decided is ignored.
 #[derive(Debug)]
 pub enum Effect {
     /// Send these bytes, after everything sent to the connection before.
@@ -100,6 +121,25 @@ pub enum Effect {
         to: CoreId,
         /// The mail.
         mail: Mail,
+    },
+    /// Read from a store's disk with `Store::read_disk`, and report it with `read_done`.
+    Read {
+        /// Names the read in the report.
+        token: ReadToken,
+        /// The store, as an index into the stores that the lane was given.
+        store: usize,
+        /// What to read.
+        read: DiskRead,
+    },
+    /// Let a store do something, and report it with `store_task_done`. Tasks of one store are done
+    /// one after the other, in the order of these effects.
+    StoreTask {
+        /// Names the task in the report.
+        token: u64,
+        /// The store, as an index into the stores that the lane was given.
+        store: usize,
+        /// The task.
+        task: StoreTask,
     },
     /// Append records to the metadata log in one piece, durably, and report it with
     /// `metadata_appended`. Only on the controller's core.

@@ -15,9 +15,11 @@ use crate::metadata::Topic;
 
 impl<D: Disk> Lane<D> {
     pub(super) fn api_versions(&mut self, client: ClientRequest, request: &ApiVersionsRequest) {
+        let connection = self.connections.get(client.connection);
         tracing::debug!(
             core = %self.core,
             connection = %super::ConnectionId::from(client.connection),
+            peer = connection.map(|connection| tracing::field::display(connection.peer)),
             name = request.client_name,
             version = request.client_version,
             "client"

@@ -27,6 +27,13 @@ impl PendingRecords {
     }
 }
 
+/// Partitions that one store is to make.
+#[derive(Default)]
+struct Creations {
+    wanted: Vec<(TopicPartition, LogConfig)>,
+    keys: Vec<Key>,
+}
+
 /// The settings of a partition's log.
 pub(super) fn log_config(settings: &EffectiveSettings) -> LogConfig {
     LogConfig {
@@ -134,16 +141,17 @@ impl<D: Disk> Lane<D> {
         let topic = self.image.topic(id).expect("just created").clone();
         let (places, made) = self.place_topic(&topic);
         self.partitions.add_topic(id, places);
-        let mut stores: BTreeMap<usize, (Vec<(TopicPartition, LogConfig)>, Vec<Key>)> =
-            BTreeMap::new();
+        let mut stores: BTreeMap<usize, Creations> = BTreeMap::new();
         for key in made {
             let partition = self.partitions.local(key).expect("just placed");
-            let (creates, keys) = stores.entry(partition.store).or_default();
-            creates.push((partition.id, log_config(&partition.settings)));
-            keys.push(key);
+            let creations = stores.entry(partition.store).or_default();
+            let config = log_config(&partition.settings);
+            creations.wanted.push((partition.id, config));
+            creations.keys.push(key);
         }
-        for (store, (creates, keys)) in stores {
-            tasks.push((store, StoreTask::CreatePartitions(creates), keys));
+        for (store, creations) in stores {
+            let task = StoreTask::CreatePartitions(creations.wanted);
+            tasks.push((store, task, creations.keys));
         }
     }
 

@@ -98,6 +98,13 @@ impl<T> Slab<T> {
         Some(item)
     }
 
+    /// Every item, to be changed.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.places
+            .iter_mut()
+            .filter_map(|place| place.item.as_mut())
+    }
+
     /// Every item with its key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.places.iter().enumerate().filter_map(|(index, place)| {

@@ -3,6 +3,7 @@
 //! Names and meaning are Kafka's. Never decides what a setting does to a log; the store does.
 
 use corelane_protocol::{ApiError, ErrorCode};
+use corelane_storage::store::SEGMENT_BYTES_MAX;
 
 use crate::config::{
     BrokerConfig, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes, parse_bytes,
@@ -20,8 +21,6 @@ const KNOWN: &str = "segment.bytes, max.message.bytes, flush.messages, flush.ms,
 
 /// Least `segment.bytes`.
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
-/// Greatest `segment.bytes`: positions within a segment are 32-bit.
-const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024 - 4096;
 /// What a segment holds beside its batches: its header block and the padding of its last one.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
 /// Least `max.message.bytes`.
