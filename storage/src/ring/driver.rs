@@ -174,8 +174,11 @@ impl Driver {
         let inner = self.ring.inner.clone();
         let began = now();
         while inner.in_flight.get() > 0 && began.elapsed() < CLOSE_PATIENCE {
-            // Each round again: what was pushed meanwhile is cancelled too.
-            self.ring.cancel_all();
+            // Each round again: what was pushed meanwhile is cancelled too. Not while descriptors are being closed:
+            // a close that is cancelled leaves its descriptor open.
+            if inner.closes.get() == 0 {
+                self.ring.cancel_all();
+            }
             inner.turn(Wait::No);
             inner.turn(Wait::Block { gather: false });
             yield_now().await;

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -397,7 +397,6 @@ fn vectors(segments: &[AlignedSlice], mut skip: usize) -> Vec<libc::iovec> {
 }
 
 impl Drop for OpenFile {
-    /// Closes in the kernel's own threads: the last close of a file may free its blocks, which takes time.
     fn drop(&mut self) {
         let Some(descriptor) = self.descriptor.take() else {
             return;
@@ -410,11 +409,6 @@ impl Drop for OpenFile {
         {
             self.ring.inner.files.borrow_mut().free.push(place);
         }
-        let descriptor = descriptor.into_raw_fd();
-        let entry = opcode::Close::new(types::Fd(descriptor))
-            .build()
-            .flags(squeue::Flags::ASYNC);
-        // SAFETY: the descriptor is open, and given up here to the operation, which closes it.
-        unsafe { self.ring.submit_ignored(entry) };
+        self.ring.close_descriptor(descriptor);
     }
 }

@@ -42,7 +42,7 @@ mod sockets;
 pub use buffers::{BufferConfig, Piece};
 pub use files::{Directory, FileStatus, RingFile};
 pub use message::RingAddress;
-pub use multishot::{Acceptor, Receiver};
+pub use multishot::{Acceptor, ReceiveControl, Receiver};
 pub use probe::{Features, KernelVersion, LEAST_KERNEL, ProbeError, probe};
 pub use ring::{Ring, RingConfig, RingStats};
 pub use sockets::{SendBatch, SendPart, Socket};

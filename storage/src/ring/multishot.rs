@@ -112,6 +112,22 @@ impl Receiver {
         self.state.armed.set(Some(key));
     }
 
+    /// A handle to pause and resume with, for others than the task that receives.
+    #[must_use]
+    pub fn control(&self) -> ReceiveControl {
+        ReceiveControl {
+            state: self.state.clone(),
+        }
+    }
+}
+
+/// Pauses and resumes a `Receiver`. Does nothing once that is gone.
+#[derive(Clone)]
+pub struct ReceiveControl {
+    state: Rc<ReceiveState>,
+}
+
+impl ReceiveControl {
     /// Takes in no more bytes. What the kernel received before it hears of this, at most the pool, still comes.
     pub fn pause(&self) {
         self.state.paused.set(true);

@@ -1,7 +1,8 @@
 //! `Op`: a one-shot operation as a future that owns the operation's memory.
 //!
-//! Owns that memory until the kernel is done with it: a dropped future leaves it to the slot table. Never
-//! cancels: an operation whose future is dropped still happens. Belongs to the core of its ring.
+//! Owns that memory until the kernel is done with it: a dropped future leaves it to the slot table. An
+//! operation whose future is dropped still happens, unless it was made to be cancelled then. Belongs to the
+//! core of its ring.
 
 use std::future::Future;
 use std::io;
@@ -19,6 +20,7 @@ pub(super) struct Op<T: 'static> {
     /// Present until the future has resolved. It may move while the operation is in flight; what the kernel
     /// was told about does not (`Ring::submit`).
     memory: Option<T>,
+    is_cancelled_on_drop: bool,
 }
 
 impl<T> Op<T> {
@@ -27,7 +29,14 @@ impl<T> Op<T> {
             ring,
             key,
             memory: Some(memory),
+            is_cancelled_on_drop: false,
         }
+    }
+
+    /// Has the kernel end the operation early when its future is dropped.
+    pub(super) fn cancelled_on_drop(mut self) -> Self {
+        self.is_cancelled_on_drop = true;
+        self
     }
 }
 
@@ -69,6 +78,10 @@ impl<T> Drop for Op<T> {
                 Box::new(memory.take().expect("handed over once"))
             })
         };
+        let is_in_flight = memory.is_none();
         drop((waker, memory));
+        if is_in_flight && self.is_cancelled_on_drop {
+            self.ring.cancel(self.key);
+        }
     }
 }

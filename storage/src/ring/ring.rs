@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -21,7 +21,7 @@ use super::files::FileTable;
 use super::message::{RingAddress, SharedAddress};
 use super::op::Op;
 use super::probe::Features;
-use super::slots::{Harvest, IGNORED, MESSAGE, SlotKey, Slots, Stream};
+use super::slots::{CLOSE, Harvest, IGNORED, MESSAGE, SlotKey, Slots, Stream};
 
 /// How a ring is sized and when its driver waits. The defaults are measured ones.
 #[derive(Clone, Debug)]
@@ -105,6 +105,8 @@ pub(super) struct Inner {
     pub(super) queued: Cell<u32>,
     /// Operations that the kernel has not completed for good.
     pub(super) in_flight: Cell<u32>,
+    /// Descriptors that are being closed, part of `in_flight`.
+    pub(super) closes: Cell<u32>,
     /// The driver while it sleeps: whoever pushes wakes it.
     pub(super) parked: RefCell<Option<Waker>>,
     /// Set by whoever has more work to come: the driver does not wait in this round.
@@ -171,6 +173,7 @@ impl Ring {
             backlog: RefCell::default(),
             queued: Cell::new(0),
             in_flight: Cell::new(0),
+            closes: Cell::new(0),
             parked: RefCell::default(),
             attention: Cell::new(false),
             messages: Cell::new(0),
@@ -239,11 +242,13 @@ impl Ring {
     }
 
     /// Completes after `duration`, without glommio's timers: their first sleep may take 8 ms instead of 1.
+    /// Dropping it takes the timer back.
     pub async fn sleep(&self, duration: Duration) {
         let time = Box::new(types::Timespec::from(duration));
-        let entry = opcode::Timeout::new(&*time).build();
+        let entry = opcode::Timeout::new(&raw const *time).build();
         // SAFETY: the entry points to `time`, which the operation owns, in a box that does not move.
-        let (result, _) = unsafe { self.submit(entry, time) }.await;
+        let mut timer = unsafe { self.submit(entry, time) }.cancelled_on_drop();
+        let (result, _) = (&mut timer).await;
         debug_assert!(
             result.as_ref().is_err_and(|error| matches!(
                 error.raw_os_error(),
@@ -301,6 +306,17 @@ impl Ring {
     /// `entry` must refer to no memory, and its descriptor must be valid when the driver submits it.
     pub(super) unsafe fn submit_ignored(&self, entry: squeue::Entry) {
         self.push(entry.user_data(IGNORED));
+    }
+
+    /// Closes a descriptor in the kernel's own threads: the last close of a file may free its blocks, which
+    /// takes time.
+    pub(super) fn close_descriptor(&self, descriptor: OwnedFd) {
+        let entry = opcode::Close::new(types::Fd(descriptor.into_raw_fd()))
+            .build()
+            .flags(squeue::Flags::ASYNC);
+        self.inner.closes.set(self.inner.closes.get() + 1);
+        // The descriptor is open, and given up here to the operation, which closes it.
+        self.push(entry.user_data(CLOSE));
     }
 
     /// Asks the kernel to end an operation early. It completes as it would otherwise, perhaps with `ECANCELED`.
@@ -472,6 +488,7 @@ impl Inner {
                     continue;
                 }
                 IGNORED => {}
+                CLOSE => self.closes.set(self.closes.get() - 1),
                 user_data => slots.complete(user_data, entry.result(), entry.flags(), harvest),
             }
             if !io_uring::cqueue::more(entry.flags()) {

@@ -16,6 +16,9 @@ pub(super) const IGNORED: u64 = u64::MAX;
 /// The `user_data` of completions that another ring posted.
 pub(super) const MESSAGE: u64 = u64::MAX - 1;
 
+/// The `user_data` of operations that close a descriptor: a ring that ends does not cancel them.
+pub(super) const CLOSE: u64 = u64::MAX - 2;
+
 const NONE: u32 = u32::MAX;
 
 /// Names one use of one slot. The generation tells a late completion from that of a slot's next user.
@@ -109,7 +112,7 @@ impl Slots {
     fn insert(&mut self, state: State) -> SlotKey {
         if self.free == NONE {
             let index = u32::try_from(self.slots.len()).expect("operations fit memory");
-            assert!(index < NONE - 1, "the reserved numbers are never reached");
+            assert!(index < NONE - 2, "the reserved numbers are never reached");
             self.slots.push(Slot {
                 generation: 0,
                 state,

@@ -124,12 +124,13 @@ fn a_paused_receive_takes_in_nothing_until_it_is_resumed() {
     on_core(|ring| async move {
         let (mut client, server) = connection();
         let mut receiver = Receiver::new(&socket(&ring, server));
+        let control = receiver.control();
         client.write_all(b"first").expect("connected");
         let piece = receiver.next().await.expect("connected").expect("bytes");
         assert_eq!(&piece[..], b"first");
         drop(piece);
         for round in 0..50 {
-            receiver.pause();
+            control.pause();
             ring.sleep(Duration::from_millis(if round == 0 { 20 } else { 0 }))
                 .await;
             let before = ring.stats();
@@ -139,7 +140,7 @@ fn a_paused_receive_takes_in_nothing_until_it_is_resumed() {
                 let timeouts = 1;
                 assert_eq!(ring.stats().completed - before.completed, timeouts);
             }
-            receiver.resume();
+            control.resume();
             let mut received = Vec::new();
             while received.len() < 100 {
                 let piece = receiver.next().await.expect("connected").expect("bytes");
@@ -155,21 +156,16 @@ fn a_task_that_waits_for_bytes_is_woken_by_resume() {
     on_core(|ring| async move {
         let (mut client, server) = connection();
         let socket = socket(&ring, server);
-        let receiver = std::rc::Rc::new(std::cell::RefCell::new(Receiver::new(&socket)));
-        receiver.borrow().pause();
-        let waiting = spawn({
-            let receiver = receiver.clone();
-            std::future::poll_fn(move |cx| {
-                let mut receiver = receiver.borrow_mut();
-                let mut next = Box::pin(receiver.next());
-                next.as_mut()
-                    .poll(cx)
-                    .map(|piece| piece.expect("connected").expect("bytes").to_vec())
-            })
+        let mut receiver = Receiver::new(&socket);
+        let control = receiver.control();
+        control.pause();
+        let waiting = spawn(async move {
+            let piece = receiver.next().await.expect("connected").expect("bytes");
+            piece.to_vec()
         });
         client.write_all(b"late").expect("connected");
         ring.sleep(Duration::from_millis(5)).await;
-        receiver.borrow().resume();
+        control.resume();
         assert_eq!(waiting.await, b"late");
     });
 }
