@@ -1,0 +1,90 @@
+//! `TaskGroup`: the tasks of a core that end together.
+//!
+//! Owns the sign to end and the count of who has not. Tasks are never cancelled: glommio 0.9.0 leaks 62 to
+//! 70 bytes for each task that is, so they are detached and end by themselves. One per core.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// A clone is another handle on the same group.
+#[derive(Clone, Default)]
+pub(crate) struct TaskGroup {
+    state: Rc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    is_stopped: Cell<bool>,
+    /// The tasks that are to be polled once more when the group is stopped.
+    stoppable: RefCell<Vec<Waker>>,
+    running: Cell<usize>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl TaskGroup {
+    /// Starts a task that ends by itself.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let state = self.state.clone();
+        state.running.set(state.running.get() + 1);
+        glommio::spawn_local(async move {
+            future.await;
+            state.ended();
+        })
+        .detach();
+    }
+
+    /// Starts a task that runs for as long as the core: `stop` drops its future where it stands.
+    pub(crate) fn spawn_until_stopped(&self, future: impl Future<Output = ()> + 'static) {
+        let state = self.state.clone();
+        self.spawn(async move {
+            let mut future = pin!(future);
+            let mut is_listed = false;
+            poll_fn(|cx| {
+                if state.is_stopped.get() {
+                    return Poll::Ready(());
+                }
+                // A task of glommio's has one waker for life, so one entry is enough.
+                if !is_listed {
+                    is_listed = true;
+                    state.stoppable.borrow_mut().push(cx.waker().clone());
+                }
+                future.as_mut().poll(cx)
+            })
+            .await;
+        });
+    }
+
+    /// Ends the tasks that run until they are stopped.
+    pub(crate) fn stop(&self) {
+        self.state.is_stopped.set(true);
+        for waker in self.state.stoppable.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until every task has ended.
+    pub(crate) async fn ended(&self) {
+        poll_fn(|cx| {
+            if self.state.running.get() == 0 {
+                return Poll::Ready(());
+            }
+            *self.state.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl State {
+    fn ended(&self) {
+        self.running.set(self.running.get() - 1);
+        if self.running.get() == 0
+            && let Some(waker) = self.waiting.take()
+        {
+            waker.wake();
+        }
+    }
+}
