@@ -6,5 +6,7 @@
 
 pub mod config;
 pub mod controller;
+mod io;
 pub mod lane;
 pub mod metadata;
+pub mod runtime;

@@ -11,6 +11,5 @@ mod limits;
 mod producing;
 mod restart;
 mod shutdown;
-mod storm;
 mod topics;
 mod world;

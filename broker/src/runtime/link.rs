@@ -1,0 +1,158 @@
+//! How the starting thread and the cores keep in step.
+//!
+//! Owns the channel from each core to the starting thread, the one back, and the flags that a running broker
+//! is stopped by. Cores wait on a thread of glommio's, so that their rings go on turning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use corelane_storage::directory::DirectoryIdentity;
+use corelane_storage::ring::RingAddress;
+
+use super::{StartError, StopError};
+use crate::lane::Topology;
+use crate::metadata::MetadataImage;
+
+/// What a core tells the starting thread.
+pub(super) struct Report {
+    pub(super) core: usize,
+    pub(super) event: Event,
+}
+
+pub(super) enum Event {
+    /// Its ring turns.
+    Joined(RingAddress),
+    /// The directory and the metadata log are open. Core 0 only.
+    Loaded(Box<Loaded>),
+    /// Its stores are open and hold what the metadata says.
+    Recovered,
+    /// The new directory is marked as finished. Core 0 only.
+    Finished,
+    /// It accepts connections.
+    Ready,
+    /// It cannot start.
+    Failed(StartError),
+}
+
+/// What core 0 read.
+pub(super) struct Loaded {
+    pub(super) identity: DirectoryIdentity,
+    /// Its stores are to be made.
+    pub(super) is_new: bool,
+    pub(super) image: MetadataImage,
+}
+
+/// What the starting thread tells a core.
+pub(super) enum Order {
+    /// Every core's ring, by core number.
+    Addresses(Vec<RingAddress>),
+    /// Open the stores, or make them.
+    Recover(Arc<Recover>),
+    /// Mark the new directory as finished. Core 0 only.
+    Finish,
+    /// Accept connections.
+    Listen,
+}
+
+pub(super) struct Recover {
+    pub(super) topology: Arc<Topology>,
+    pub(super) is_new: bool,
+    pub(super) image: MetadataImage,
+}
+
+/// A core's end.
+pub(super) struct Link {
+    pub(super) core: usize,
+    pub(super) reports: Sender<Report>,
+    orders: Option<Receiver<Order>>,
+    pub(super) state: Arc<BrokerState>,
+}
+
+/// The start was given up: the starting thread is gone, or has let go of this core.
+pub(super) struct GivenUp;
+
+impl Link {
+    pub(super) fn new(
+        core: usize,
+        reports: Sender<Report>,
+        orders: Receiver<Order>,
+        state: Arc<BrokerState>,
+    ) -> Self {
+        Self {
+            core,
+            reports,
+            orders: Some(orders),
+            state,
+        }
+    }
+
+    pub(super) fn report(&self, event: Event) {
+        let core = self.core;
+        // Nobody listens only if another core's failure has ended the start.
+        let _ = self.reports.send(Report { core, event });
+    }
+
+    pub(super) async fn order(&mut self) -> Result<Order, GivenUp> {
+        let orders = self.orders.take().expect("given back below");
+        let (order, orders) = glommio::executor()
+            .spawn_blocking(move || (orders.recv(), orders))
+            .await;
+        self.orders = Some(orders);
+        order.map_err(|_| GivenUp)
+    }
+}
+
+const RUN: u8 = 0;
+const SHUT_DOWN: u8 = 1;
+const ABANDON: u8 = 2;
+
+/// What a running broker's cores and its owner share: flags, no data.
+pub(super) struct BrokerState {
+    wish: AtomicU8,
+    /// Cores that have answered what was in flight.
+    drained: AtomicUsize,
+    cores: usize,
+}
+
+impl BrokerState {
+    pub(super) fn new(cores: usize) -> Self {
+        Self {
+            wish: AtomicU8::new(RUN),
+            drained: AtomicUsize::new(0),
+            cores,
+        }
+    }
+
+    /// Asks for an orderly end.
+    pub(super) fn shut_down(&self) {
+        let _ = self
+            .wish
+            .compare_exchange(RUN, SHUT_DOWN, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Asks for an end as if the process had died.
+    pub(super) fn abandon(&self) {
+        self.wish.store(ABANDON, Ordering::Release);
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.wish.load(Ordering::Acquire) != RUN
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.wish.load(Ordering::Acquire) == ABANDON
+    }
+
+    /// One more core is drained; says whether it was the last.
+    pub(super) fn core_drained(&self) -> bool {
+        self.drained.fetch_add(1, Ordering::AcqRel) + 1 == self.cores
+    }
+
+    pub(super) fn all_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire) >= self.cores
+    }
+}
+
+/// What a core's thread returns.
+pub(super) type Ended = Vec<StopError>;

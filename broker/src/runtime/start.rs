@@ -1,0 +1,245 @@
+//! Starting a broker: what happens once, on the caller's thread, and keeps the cores in step.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use corelane_protocol::response::CoreAddress;
+use corelane_protocol::{BrokerId, CoreId};
+use corelane_storage::directory::DirectoryIdentity;
+use corelane_storage::ring::{RingAddress, probe};
+use glommio::{LocalExecutorBuilder, Placement};
+
+use super::clock::Clock;
+use super::guard::{AbortOnPanic, DirectoryLock};
+use super::life::{CoreParts, live};
+use super::link::{BrokerState, Ended, Event, Link, Loaded, Order, Recover, Report};
+use super::{Running, ShutdownHandle, StartError, cores, open_files};
+use crate::config::BrokerConfig;
+use crate::io::{bind, mailboxes};
+use crate::lane::Topology;
+
+/// glommio's preempt timer. Not shorter: with a short one glommio 0.9.0 sometimes sleeps although tasks are
+/// runnable (2 stalls in 10 runs at 1 ms, none in 115 at 100 ms). The ring's driver gives it its turns.
+const PREEMPT_TIMER: Duration = Duration::from_millis(100);
+
+/// What glommio keeps for its own direct I/O, which is never used: as little as it takes. It counts against
+/// the limit of locked memory.
+const GLOMMIO_IO_BYTES: usize = 64 * 1024;
+
+/// Starts a broker and returns once it accepts connections.
+///
+/// # Errors
+/// `StartError`, whose text says what to do. Nothing of the broker is left then.
+pub fn serve(config: BrokerConfig) -> Result<Running, StartError> {
+    let config = Arc::new(config);
+    let lock = DirectoryLock::acquire(&config.server.data_dir)?;
+    let features = probe()?;
+    for fallback in features.fallbacks() {
+        tracing::warn!("{fallback}");
+    }
+    tracing::debug!(open_files = open_files::raise_limit(), "limits");
+    let cpus = cores::assign(&config.server.cores, &cores::available())?;
+    let address = config.server.listen;
+    let listeners =
+        bind(address, cpus.len()).map_err(|source| StartError::Listen { address, source })?;
+    let bootstrap = listeners[0].bootstrap_address;
+    let own: Vec<SocketAddr> = listeners.iter().map(|core| core.own_address).collect();
+
+    let state = Arc::new(BrokerState::new(cpus.len()));
+    let (reports, incoming) = mpsc::channel();
+    let clock = Clock::start();
+    let mut start = Start {
+        orders: Vec::new(),
+        threads: Vec::new(),
+        reports: incoming,
+    };
+    let seats = mailboxes(cpus.len());
+    let cores = cpus.iter().zip(listeners).zip(seats).enumerate();
+    for (core, ((cpu, listeners), seat)) in cores {
+        let (orders, receiver) = mpsc::channel();
+        let parts = CoreParts {
+            config: config.clone(),
+            features: features.clone(),
+            listeners,
+            seat,
+            clock,
+            link: Link::new(core, reports.clone(), receiver, state.clone()),
+        };
+        let thread = spawn(core, *cpu, parts).map_err(|error| start.give_up(error))?;
+        start.orders.push(orders);
+        start.threads.push(thread);
+    }
+    drop(reports);
+    let addresses = start
+        .run(&config, bootstrap, &own)
+        .map_err(|error| start.give_up(error))?;
+    tracing::info!(%bootstrap, cores = own.len(), "the broker is ready");
+    Ok(Running {
+        bootstrap,
+        cores: own,
+        handle: ShutdownHandle::new(state, addresses),
+        threads: start.threads,
+        _lock: lock,
+    })
+}
+
+fn spawn(core: usize, cpu: usize, parts: CoreParts) -> Result<JoinHandle<Ended>, StartError> {
+    let failed = move |problem: String| StartError::Core { core, problem };
+    std::thread::Builder::new()
+        .name(format!("core-{core}"))
+        .spawn(move || {
+            let _guard = AbortOnPanic { core };
+            let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
+                .name("core")
+                .preempt_timer(PREEMPT_TIMER)
+                .io_memory(GLOMMIO_IO_BYTES)
+                .make();
+            match executor {
+                Ok(executor) => executor.run(live(parts)),
+                Err(error) => {
+                    let problem = format!("its executor: {error}");
+                    parts
+                        .link
+                        .report(Event::Failed(StartError::Core { core, problem }));
+                    Ended::new()
+                }
+            }
+        })
+        .map_err(|error| failed(format!("its thread: {error}")))
+}
+
+/// A start under way.
+struct Start {
+    orders: Vec<Sender<Order>>,
+    threads: Vec<JoinHandle<Ended>>,
+    reports: Receiver<Report>,
+}
+
+impl Start {
+    /// Takes the cores through their steps. Returns their rings' addresses.
+    fn run(
+        &mut self,
+        config: &BrokerConfig,
+        bootstrap: SocketAddr,
+        own: &[SocketAddr],
+    ) -> Result<Vec<RingAddress>, StartError> {
+        let addresses = self.collect_addresses()?;
+        self.order_all(|| Order::Addresses(addresses.clone()));
+        let loaded = self.await_loaded()?;
+        let topology = Arc::new(topology(config, bootstrap, own, &loaded.identity));
+        let recover = Arc::new(Recover {
+            topology,
+            is_new: loaded.is_new,
+            image: loaded.image,
+        });
+        self.order_all(|| Order::Recover(recover.clone()));
+        self.await_all(|event| matches!(event, Event::Recovered))?;
+        if recover.is_new {
+            self.order(0, Order::Finish);
+            self.await_one(|event| matches!(event, Event::Finished))?;
+        }
+        self.order_all(|| Order::Listen);
+        self.await_all(|event| matches!(event, Event::Ready))?;
+        Ok(addresses)
+    }
+
+    fn collect_addresses(&self) -> Result<Vec<RingAddress>, StartError> {
+        let mut addresses = vec![None; self.threads.len()];
+        for _ in 0..self.threads.len() {
+            let Report { core, event } = self.report()?;
+            let Event::Joined(address) = event else {
+                unreachable!("a core joins first");
+            };
+            addresses[core] = Some(address);
+        }
+        let addresses: Option<Vec<_>> = addresses.into_iter().collect();
+        Ok(addresses.expect("each core joins once"))
+    }
+
+    fn await_loaded(&self) -> Result<Loaded, StartError> {
+        let Event::Loaded(loaded) = self.report()?.event else {
+            unreachable!("the other cores wait for core 0");
+        };
+        Ok(*loaded)
+    }
+
+    fn await_all(&self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {
+        for _ in 0..self.threads.len() {
+            self.await_one(&is_expected)?;
+        }
+        Ok(())
+    }
+
+    fn await_one(&self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {
+        let report = self.report()?;
+        assert!(is_expected(&report.event), "cores are in step");
+        Ok(())
+    }
+
+    fn report(&self) -> Result<Report, StartError> {
+        let report = self
+            .reports
+            .recv()
+            .expect("a core reports until it is ready, or ends the process");
+        match report.event {
+            Event::Failed(error) => Err(error),
+            _ => Ok(report),
+        }
+    }
+
+    fn order(&self, core: usize, order: Order) {
+        // A core that has failed meanwhile has reported it.
+        let _ = self.orders[core].send(order);
+    }
+
+    fn order_all(&self, mut order: impl FnMut() -> Order) {
+        for core in 0..self.orders.len() {
+            self.order(core, order());
+        }
+    }
+
+    /// Lets go of all cores and waits until they have ended.
+    fn give_up(&mut self, error: StartError) -> StartError {
+        self.orders.clear();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        error
+    }
+}
+
+fn topology(
+    config: &BrokerConfig,
+    bootstrap: SocketAddr,
+    own: &[SocketAddr],
+    identity: &DirectoryIdentity,
+) -> Topology {
+    let host = config
+        .server
+        .advertised_host
+        .clone()
+        .unwrap_or_else(|| bootstrap.ip().to_string());
+    let cores: Vec<CoreAddress> = own
+        .iter()
+        .zip(0..)
+        .map(|(address, core)| CoreAddress {
+            core: CoreId::new(core),
+            host: host.clone(),
+            port: address.port(),
+        })
+        .collect();
+    let count = u16::try_from(cores.len()).expect("cores are numbered by u16");
+    Topology {
+        broker_id: BrokerId::new(config.server.broker_id),
+        cluster_id: identity.cluster,
+        host,
+        port: bootstrap.port(),
+        cores,
+        stores: (0..identity.stores)
+            .map(|store| CoreId::new(store % count))
+            .collect(),
+    }
+}

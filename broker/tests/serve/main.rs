@@ -1,0 +1,7 @@
+//! A whole broker on the running kernel, spoken to in raw frames over TCP.
+
+mod connections;
+mod forwarding;
+mod restart;
+mod start;
+mod support;
