@@ -21,6 +21,7 @@ use corelane_protocol::{
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use self::assembler::{Assembler, FrameBuffer};
 use self::write_queue::{Flush, WriteQueue};
@@ -61,6 +62,30 @@ impl Frame {
     /// The bytes of the whole frame, 8-aligned, from the length field on.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.buffer.bytes()
+    }
+
+    /// A frame as it would arrive with this response.
+    #[cfg(test)]
+    pub(crate) fn of(response: &Response<'_>) -> Self {
+        let mut out = Vec::new();
+        let meta = corelane_protocol::ResponseMeta {
+            api_version: response.api_key().version(),
+            ..corelane_protocol::ResponseMeta::default()
+        };
+        response.encode(&meta, &mut out);
+        let mut assembler = Assembler::default();
+        let mut rest = &out[..];
+        loop {
+            let space = assembler.space();
+            let count = space.len().min(rest.len());
+            space[..count].copy_from_slice(&rest[..count]);
+            assembler.filled(count);
+            rest = &rest[count..];
+            let next = assembler.next_frame(FRAME_BYTES_LIMIT);
+            if let Some((header, buffer)) = next.expect("a frame of ours") {
+                return Self { header, buffer };
+            }
+        }
     }
 
     fn body(&self) -> &[u8] {
@@ -178,7 +203,8 @@ impl Connection {
             shared: Arc::clone(&shared),
             greeting: ApiVersionsResponse::default(),
         };
-        tokio::spawn(run(Arc::clone(&shared)));
+        let span = tracing::debug_span!("connection", %address);
+        tokio::spawn(run(Arc::clone(&shared)).instrument(span));
         let greeting = tokio::time::timeout_at(deadline, greet(&shared, config))
             .await
             .map_err(|_| timed_out("the greeting"))?
@@ -354,8 +380,19 @@ impl PendingRequests {
     }
 }
 
+/// Ends the connection also when its task is dropped with the runtime.
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        let reason = self.0.lost("its runtime was shut down".into());
+        self.0.close(Some(reason));
+    }
+}
+
 /// The connection's task: reads, continues blocked writes, watches timeouts.
 async fn run(shared: Arc<Shared>) {
+    let _guard = CloseOnDrop(Arc::clone(&shared));
     let reason = tokio::select! {
         reason = read_frames(&shared) => Some(reason),
         reason = continue_writes(&shared) => Some(reason),

@@ -6,6 +6,8 @@
 
 mod builder;
 mod fetcher;
+#[cfg(test)]
+mod fetcher_tests;
 mod io;
 mod records;
 mod start;

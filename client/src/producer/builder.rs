@@ -6,6 +6,7 @@ use std::time::Duration;
 use corelane_protocol::batch::{BatchBuilderConfig, Compression};
 use corelane_protocol::request::Acks;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::builders::Builders;
 use super::engine::{Engine, EngineSettings};
@@ -187,7 +188,12 @@ impl ProducerBuilder {
         );
         let shared = Arc::new(shared);
         let (commands, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(Sender::new(Arc::clone(&shared), engine, self.acks, receiver).run());
+        let sender = Sender::new(Arc::clone(&shared), engine, self.acks, receiver);
+        tokio::spawn(
+            sender
+                .run()
+                .instrument(tracing::debug_span!("producer", seed)),
+        );
         Ok(Producer {
             handle: Arc::new(Handle { shared, commands }),
         })

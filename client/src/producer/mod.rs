@@ -2,13 +2,16 @@
 //!
 //! Owns: the public producer and its settings. Callers append to per-partition accumulators under
 //! short locks; one task for each producer (`sender`) carries out what the engine (`engine`,
-//! `plan`, `order`, `window`, `link`: sans-IO) decides.
+//! `answers`, `plan`, `order`, `window`, `link`: sans-IO) decides.
 
 mod accumulator;
+mod answers;
 mod builder;
 mod builders;
 mod delivery;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod link;
 mod order;
 mod partitioner;
@@ -73,9 +76,6 @@ impl fmt::Display for TrySendError<'_> {
 }
 
 impl std::error::Error for TrySendError<'_> {}
-
-/// Buffer space that a batch call asks for at a time, in bytes: one usual batch.
-const GRANT_BYTES: usize = 64 * 1024;
 
 impl Producer {
     /// Hands a record over. It waits while the buffer is full, and the first time a topic is used
@@ -180,8 +180,10 @@ impl Producer {
                     if let Err(error) = shared.check_fits(bytes) {
                         placement.refused(error);
                         records.advance();
-                    } else if !shared.try_reserve(&mut grant, GRANT_BYTES.max(bytes)) {
-                        shared.reserve(&mut grant, bytes).await?;
+                    } else {
+                        let wanted = bytes.saturating_mul(records.count_min());
+                        let wanted = wanted.clamp(bytes, shared.grant_bytes_max().max(bytes));
+                        shared.reserve(&mut grant, wanted).await?;
                     }
                 }
             }

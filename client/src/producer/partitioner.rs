@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use corelane_protocol::partition_for_key;
 
@@ -57,11 +58,12 @@ impl fmt::Debug for Partitioner {
     }
 }
 
-/// Where the next record without a key goes in one topic.
-#[derive(Debug, Clone)]
+/// Where the next record without a key goes in one topic. Callers share it without a lock: when two
+/// of them race, a partition is left a little early or late, which does no harm.
+#[derive(Debug)]
 pub(crate) struct Spread {
-    next: u32,
-    bytes: usize,
+    next: AtomicU32,
+    bytes: AtomicUsize,
     /// Bytes after which a sticky partition is left.
     sticky_bytes: usize,
 }
@@ -70,32 +72,30 @@ impl Spread {
     /// Begins at a partition derived from `seed`, so that many producers do not begin at the same.
     pub(crate) fn new(seed: u64, sticky_bytes: usize) -> Self {
         Self {
-            next: (seed >> 32) as u32,
-            bytes: 0,
+            next: AtomicU32::new((seed >> 32) as u32),
+            bytes: AtomicUsize::new(0),
             sticky_bytes,
         }
     }
 
-    fn sticky(&mut self, bytes: usize, partition_count: u32) -> u32 {
-        if self.bytes >= self.sticky_bytes {
-            self.next = self.next.wrapping_add(1);
-            self.bytes = 0;
+    fn sticky(&self, bytes: usize, partition_count: u32) -> u32 {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before >= self.sticky_bytes {
+            self.next.fetch_add(1, Ordering::Relaxed);
+            self.bytes.store(bytes, Ordering::Relaxed);
         }
-        self.bytes += bytes;
-        self.next % partition_count
+        self.next.load(Ordering::Relaxed) % partition_count
     }
 
-    fn round_robin(&mut self, partition_count: u32) -> u32 {
-        let chosen = self.next % partition_count;
-        self.next = (chosen + 1) % partition_count;
-        chosen
+    fn round_robin(&self, partition_count: u32) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed) % partition_count
     }
 }
 
 /// Chooses the partition of a record that takes `bytes` in its batch.
 pub(crate) fn choose(
     partitioner: &Partitioner,
-    spread: &mut Spread,
+    spread: &Spread,
     explicit: Option<u32>,
     input: &PartitionInput<'_>,
     bytes: usize,
@@ -131,19 +131,19 @@ mod tests {
         }
     }
 
-    fn chosen(partitioner: &Partitioner, spread: &mut Spread, key: Option<&[u8]>) -> u32 {
+    fn chosen(partitioner: &Partitioner, spread: &Spread, key: Option<&[u8]>) -> u32 {
         choose(partitioner, spread, None, &input(key), 10).unwrap()
     }
 
     #[test]
     fn an_explicit_partition_wins_and_must_exist() {
-        let mut spread = Spread::new(0, 100);
+        let spread = Spread::new(0, 100);
         let partitioner = Partitioner::custom(|_| 0);
         assert_eq!(
-            choose(&partitioner, &mut spread, Some(3), &input(None), 1).unwrap(),
+            choose(&partitioner, &spread, Some(3), &input(None), 1).unwrap(),
             3
         );
-        let error = choose(&partitioner, &mut spread, Some(4), &input(None), 1).unwrap_err();
+        let error = choose(&partitioner, &spread, Some(4), &input(None), 1).unwrap_err();
         assert!(error.to_string().contains("has 4 partitions"), "{error}");
     }
 
@@ -151,35 +151,35 @@ mod tests {
     fn a_key_goes_where_kafka_sends_it() {
         // murmur2("foobar") is -790332482 in Kafka's own test of its hash.
         let positive = (-790_332_482_i32 & 0x7fff_ffff) as u32;
-        let mut spread = Spread::new(0, 100);
+        let spread = Spread::new(0, 100);
         assert_eq!(
-            chosen(&Partitioner::KeyOrSticky, &mut spread, Some(b"foobar")),
+            chosen(&Partitioner::KeyOrSticky, &spread, Some(b"foobar")),
             positive % 4
         );
     }
 
     #[test]
     fn without_a_key_one_partition_is_filled_before_the_next() {
-        let mut spread = Spread::new(0, 30);
+        let spread = Spread::new(0, 30);
         let sequence: Vec<u32> = (0..9)
-            .map(|_| chosen(&Partitioner::KeyOrSticky, &mut spread, None))
+            .map(|_| chosen(&Partitioner::KeyOrSticky, &spread, None))
             .collect();
         assert_eq!(sequence, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
     }
 
     #[test]
     fn round_robin_visits_every_partition_in_turn() {
-        let mut spread = Spread::new(0, 30);
+        let spread = Spread::new(0, 30);
         let sequence: Vec<u32> = (0..5)
-            .map(|_| chosen(&Partitioner::RoundRobin, &mut spread, Some(b"k")))
+            .map(|_| chosen(&Partitioner::RoundRobin, &spread, Some(b"k")))
             .collect();
         assert_eq!(sequence, [0, 1, 2, 3, 0]);
     }
 
     #[test]
     fn a_custom_choice_outside_the_topic_is_an_error() {
-        let mut spread = Spread::new(0, 30);
+        let spread = Spread::new(0, 30);
         let partitioner = Partitioner::custom(|input| input.partition_count);
-        assert!(choose(&partitioner, &mut spread, None, &input(None), 1).is_err());
+        assert!(choose(&partitioner, &spread, None, &input(None), 1).is_err());
     }
 }

@@ -12,6 +12,7 @@ use super::accumulator::{Pull, SlotId};
 use super::engine::{Batch, Effect, Engine, RequestInFlight, SendEntry};
 use super::link::{Link, LinkId};
 use super::order::ConnectionNumber;
+use crate::cluster::Route;
 
 /// Batches with at most this many bytes of records are encoded at once where they are compressed;
 /// larger ones on a thread that may block. Uncompressed ones cost a checksum only.
@@ -46,48 +47,34 @@ impl Draft {
 }
 
 impl Engine {
-    /// Queues a partition at its link, if it is not there yet.
+    /// Queues a partition at its link, if it is not there yet, and sets its timer.
     pub(super) fn enqueue(&mut self, id: SlotId, now: Duration) {
         // Also if it cannot be queued now, or waits for its link: its deadlines count.
         self.set_timer(id, now);
         let Some(Some(state)) = self.slots.get_mut(id) else {
             return;
         };
-        let Some(route) = &state.route else {
-            return;
-        };
-        if state.queued {
-            return;
+        if let Some(index) = state.link.filter(|index| state.queued_at != Some(*index)) {
+            state.queued_at = Some(index);
+            self.links[index].queue.push_back(id);
         }
-        state.queued = true;
-        let index = self
-            .links
-            .iter()
-            .position(|link| link.address == route.address);
-        let index = index.unwrap_or_else(|| {
-            self.links.push(Link::new(Arc::clone(&route.address)));
-            self.links.len() - 1
-        });
-        self.links[index].queue.push_back(id);
     }
 
-    /// Queues a partition whose route may have changed.
-    pub(super) fn requeue(&mut self, id: SlotId, now: Duration) {
+    /// Sends what comes by this route, once what is in flight on another one is answered.
+    pub(super) fn set_route(&mut self, id: SlotId, route: Option<Route>) {
+        let link = route.as_ref().map(|route| self.link_to(&route.address));
         if let Some(Some(state)) = self.slots.get_mut(id) {
-            let address = state.route.as_ref().map(|route| &route.address);
-            if state.queued
-                && !self
-                    .links
-                    .iter()
-                    .any(|link| Some(&link.address) == address && link.queue.contains(&id))
-            {
-                for link in &mut self.links {
-                    link.queue.retain(|queued| *queued != id);
-                }
-                state.queued = false;
-            }
+            state.link = link;
+            state.route = route;
         }
-        self.enqueue(id, now);
+    }
+
+    fn link_to(&mut self, address: &Arc<str>) -> LinkId {
+        let known = self.links.iter().position(|link| link.address == *address);
+        known.unwrap_or_else(|| {
+            self.links.push(Link::new(Arc::clone(address)));
+            self.links.len() - 1
+        })
     }
 
     /// Opens links that are needed, and fills requests while their windows have room.
@@ -122,6 +109,13 @@ impl Engine {
             let Some(id) = self.links[index].queue.pop_front() else {
                 break;
             };
+            let is_leftover = match &self.slots[id] {
+                Some(state) => state.queued_at != Some(index),
+                None => true,
+            };
+            if is_leftover {
+                continue;
+            }
             match self.fill_from(id, index, now, &mut draft) {
                 More::Yes => {
                     self.links[index].queue.push_back(id);
@@ -129,7 +123,7 @@ impl Engine {
                 }
                 More::No => {
                     if let Some(state) = &mut self.slots[id] {
-                        state.queued = false;
+                        state.queued_at = None;
                     }
                     self.set_timer(id, now);
                 }
@@ -173,11 +167,7 @@ impl Engine {
             let Some(state) = &mut self.slots[id] else {
                 return More::No;
             };
-            let here = state
-                .route
-                .as_ref()
-                .is_some_and(|route| route.address == self.links[index].address);
-            if !here || !state.order.may_send(now, draft.connection) {
+            if state.link != Some(index) || !state.order.may_send(now, draft.connection) {
                 return More::No;
             }
             let Some(next) = state.order.peek(now, draft.connection) else {

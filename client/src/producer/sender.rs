@@ -293,7 +293,9 @@ impl Sender {
             resume: entry.resume,
             batch: &entry.bytes,
         });
-        let timeout_ms = u32::try_from(self.request_timeout.as_millis()).unwrap_or(u32::MAX);
+        // The broker gives up before the connection is given up, so that its answer still counts.
+        let timeout = self.request_timeout * 3 / 4;
+        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let produce = Request::Produce(ProduceRequest {
             acks: self.acks,
             timeout_ms,
@@ -322,6 +324,14 @@ impl Sender {
                 self.engine.connection_lost(now, number, &error);
             }
         }
+    }
+}
+
+impl Drop for Sender {
+    /// The task ended, or its runtime did: nobody is left who would send what callers put in.
+    fn drop(&mut self) {
+        self.shared.close();
+        self.shared.discard();
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) struct Topic {
     pub(crate) metadata: Arc<TopicMetadata>,
     /// By partition index.
     pub(crate) slots: Vec<Arc<Slot>>,
-    spread: Mutex<Spread>,
+    spread: Arc<Spread>,
 }
 
 /// The topics in use, and whether records are still taken.
@@ -127,6 +127,15 @@ impl Shared {
         self.wake.notify_one();
     }
 
+    /// Throws away what callers put in and was not taken; their deliveries learn of it.
+    pub(crate) fn discard(&self) {
+        for topic in self.table().topics.values() {
+            for slot in &topic.slots {
+                drop(slot.lock().take_opened_until(Duration::MAX));
+            }
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.table().closed
     }
@@ -155,19 +164,13 @@ impl Shared {
             )));
             table.slot_count += 1;
         }
-        let spread = known.map(|topic| {
-            topic
-                .spread
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        });
+        let spread = known.map(|topic| Arc::clone(&topic.spread));
+        let spread =
+            spread.unwrap_or_else(|| Arc::new(Spread::new(self.seed, self.builders.batch_bytes())));
         let topic = Topic {
             metadata: Arc::clone(metadata),
             slots,
-            spread: Mutex::new(
-                spread.unwrap_or_else(|| Spread::new(self.seed, self.builders.batch_bytes())),
-            ),
+            spread,
         };
         table
             .topics
@@ -228,6 +231,12 @@ impl Shared {
         Ok(())
     }
 
+    /// The buffer space that a batch call asks for at a time, in bytes: as much as a usual batch, so
+    /// that it neither waits for each record nor keeps others from theirs.
+    pub(crate) fn grant_bytes_max(&self) -> usize {
+        self.builders.batch_bytes().min(self.buffer_bytes_max)
+    }
+
     /// The refusal of a record that the whole buffer could not hold, if it could not.
     pub(crate) fn check_fits(&self, bytes: usize) -> Result<()> {
         if bytes <= self.buffer_bytes_max {
@@ -276,7 +285,6 @@ impl Shared {
             return Ok(Some(Stopped::NeedsTopic));
         };
         let now = self.now();
-        let mut spread = topic.spread.lock().unwrap_or_else(PoisonError::into_inner);
         // The partition of the last record stays locked: runs to one partition are common.
         let mut held: Option<(u32, std::sync::MutexGuard<'_, Accumulator>)> = None;
         while let Some(record) = records.peek() {
@@ -292,7 +300,7 @@ impl Shared {
             };
             let chosen = partitioner::choose(
                 &self.partitioner,
-                &mut spread,
+                &topic.spread,
                 record.partition,
                 &input,
                 bytes,
@@ -359,6 +367,14 @@ impl<'r, I: Iterator<Item = RecordRef<'r>>> Lookahead<'r, I> {
 
     pub(crate) fn peek(&self) -> Option<RecordRef<'r>> {
         self.next
+    }
+
+    /// How many records there are at least, the next one included.
+    pub(crate) fn count_min(&self) -> usize {
+        self.rest
+            .size_hint()
+            .0
+            .saturating_add(usize::from(self.next.is_some()))
     }
 
     pub(crate) fn advance(&mut self) {
