@@ -11,5 +11,6 @@ mod limits;
 mod producing;
 mod restart;
 mod shutdown;
+mod storm;
 mod topics;
 mod world;
