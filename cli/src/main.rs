@@ -1,1 +1,19 @@
-fn main() {}
+//! The one binary: parses the command line, runs a command, and turns its outcome into an exit
+//! code: 0 done, 1 failed, 2 used wrongly.
+
+mod command;
+mod failure;
+mod input;
+mod output;
+mod runtime;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match command::run(command::CommandLine::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,295 @@
+//! `corelane consume`: prints records, as fast as they come and as soon as they come.
+
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::str::FromStr;
+
+use clap::Args;
+use corelane_client::{Client, Consumer, Error, OffsetSpec, Records, Start};
+use futures_util::FutureExt;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::command::{BrokerArguments, Format};
+use crate::failure::Failure;
+use crate::output::print_format::{PrintFormat, PrintedRecord};
+use crate::runtime::{block_on, check_partition, connect, topic_failure};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+FORMAT is printed for each record, with nothing appended:
+  %t topic   %p partition   %o offset   %k key   %v value   %T time in ms since 1970
+  \\n newline   \\t tab   %% percent sign   \\\\ backslash
+`--print json` (or `--format json`) prints an object per line; bytes that are no UTF-8 appear there
+as {\"base64\": \"…\"}. Records of one partition come in order; partitions have no order among them.
+
+Examples:
+  corelane consume orders --until-end
+  corelane consume orders --from -10 --partition 0 --print '%o %k: %v\\n'
+  corelane consume orders --from end --print json | jq .value")]
+pub(crate) struct Arguments {
+    /// The topic's name
+    topic: String,
+
+    /// Where to begin: start, end, an offset, or -N for the last N records (of each partition)
+    #[arg(
+        long,
+        value_name = "start|end|OFFSET|-N",
+        default_value = "start",
+        allow_hyphen_values = true
+    )]
+    from: From,
+
+    /// Read this partition only
+    #[arg(long, value_name = "N")]
+    partition: Option<u32>,
+
+    /// Stop at what is the end now, instead of waiting for more
+    #[arg(long)]
+    until_end: bool,
+
+    /// Stop after so many records
+    #[arg(long, value_name = "N")]
+    max: Option<u64>,
+
+    /// How each record is printed: a FORMAT, or json [default: the value and a newline]
+    #[arg(long, value_name = "FORMAT|json")]
+    print: Option<PrintFormat>,
+
+    #[command(flatten)]
+    broker: BrokerArguments,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Start,
+    End,
+    Offset(u64),
+    Last(u64),
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |digits: &str| {
+            let number = digits.parse().map_err(|_| {
+                "give start, end, an offset such as 17, or -10 for the last 10 records".to_owned()
+            });
+            if digits.starts_with('+') {
+                Err("write the offset without +".to_owned())
+            } else {
+                number
+            }
+        };
+        match text.strip_prefix('-') {
+            _ if text == "start" => Ok(Self::Start),
+            _ if text == "end" => Ok(Self::End),
+            Some(digits) => number(digits).map(Self::Last),
+            None => number(text).map(Self::Offset),
+        }
+    }
+}
+
+pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
+    if arguments.max == Some(0) {
+        return Ok(());
+    }
+    block_on(consume(arguments))
+}
+
+async fn consume(arguments: Arguments) -> Result<(), Failure> {
+    let client = connect(&arguments.broker).await?;
+    let count = check_partition(&client, &arguments.topic, arguments.partition).await?;
+    let partitions: Vec<_> = match arguments.partition {
+        Some(partition) => vec![partition],
+        None => (0..count).collect(),
+    };
+    let starts = starts(&client, &arguments, &partitions).await?;
+    let mut builder = client.consumer().until_end(arguments.until_end);
+    for (partition, start) in partitions.iter().zip(starts) {
+        builder = builder.assign([(&*arguments.topic, *partition)], start);
+    }
+    let built = builder.build().await;
+    let mut consumer = built.map_err(|error| topic_failure(&arguments.topic, &error))?;
+
+    let progress = progress_bar(&consumer, arguments.until_end).await;
+    let form = match (arguments.print, arguments.broker.format) {
+        (Some(form), _) => form,
+        (None, Format::Json) => PrintFormat::Json,
+        (None, Format::Table) => PrintFormat::values_by_line(),
+    };
+    let mut printer = Printer {
+        form,
+        output: BufWriter::with_capacity(256 * 1024, io::stdout().lock()),
+        left: arguments.max.unwrap_or(u64::MAX),
+        progress,
+    };
+    let outcome = print_all(&mut consumer, &mut printer, partitions.len()).await;
+    printer.progress.finish_and_clear();
+    outcome
+}
+
+/// Where each partition begins. An offset that one partition does not have is an error where that
+/// partition was asked for; where all were, its nearest end is meant.
+async fn starts(
+    client: &Client,
+    arguments: &Arguments,
+    partitions: &[u32],
+) -> Result<Vec<Start>, Failure> {
+    let offset = match arguments.from {
+        From::Start => return Ok(vec![Start::Earliest; partitions.len()]),
+        From::End => return Ok(vec![Start::Latest; partitions.len()]),
+        From::Last(count) => return Ok(vec![Start::Last(count); partitions.len()]),
+        From::Offset(offset) => offset,
+    };
+    let topic = &*arguments.topic;
+    let ask = async |spec| {
+        let asked = partitions.iter().map(|partition| (topic, *partition, spec));
+        let listed = client.admin().list_offsets(asked).await;
+        listed.map_err(|error| topic_failure(topic, &error))
+    };
+    let (earliest, latest) = (
+        ask(OffsetSpec::Earliest).await?,
+        ask(OffsetSpec::Latest).await?,
+    );
+    let bounds = earliest
+        .iter()
+        .zip(&latest)
+        .map(|(first, next)| (first.offset, next.offset));
+    let starts = bounds.map(|(first, next)| {
+        if arguments.partition.is_some() && !(first..=next).contains(&offset) {
+            return Err(Failure::with_advice(
+                format_args!(
+                    "partition {} of topic '{topic}' has no offset {offset}",
+                    partitions[0]
+                ),
+                format_args!("its first offset is {first}, and its next record will have {next}"),
+            ));
+        }
+        Ok(Start::Offset(offset.clamp(first, next)))
+    });
+    starts.collect()
+}
+
+/// Prints until the end, the limit, or for ever. A partition that fails is reported, and the others
+/// go on.
+async fn print_all(
+    consumer: &mut Consumer,
+    printer: &mut Printer<'_>,
+    partitions: usize,
+) -> Result<(), Failure> {
+    let mut failed = 0;
+    while failed < partitions && printer.left > 0 {
+        let next = match consumer.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                printer.flush()?;
+                consumer.next().await
+            }
+        };
+        match next {
+            Ok(Some(records)) => printer.print(&records)?,
+            Ok(None) => break,
+            Err(error) => {
+                failed += 1;
+                printer.report(&error);
+            }
+        }
+    }
+    printer.flush()?;
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::Reported)
+    }
+}
+
+struct Printer<'a> {
+    form: PrintFormat,
+    output: BufWriter<StdoutLock<'a>>,
+    /// Records that may still be printed.
+    left: u64,
+    progress: ProgressBar,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, records: &Records) -> Result<(), Failure> {
+        let mut headers = Vec::new();
+        let mut printed = 0;
+        for record in records
+            .iter()
+            .take(usize::try_from(self.left).unwrap_or(usize::MAX))
+        {
+            headers.clear();
+            headers.extend(record.headers());
+            let record = PrintedRecord {
+                topic: record.topic(),
+                partition: record.partition(),
+                offset: record.offset(),
+                timestamp_ms: record.timestamp_ms(),
+                key: record.key(),
+                value: record.value(),
+                headers: &headers,
+            };
+            let written = self.form.write(&mut self.output, record);
+            written.map_err(|error| Failure::writing(&error))?;
+            printed += 1;
+        }
+        self.left -= printed;
+        self.progress.inc(printed);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        self.output
+            .flush()
+            .map_err(|error| Failure::writing(&error))
+    }
+
+    fn report(&self, error: &Error) {
+        self.progress.suspend(|| eprintln!("error: {error}"));
+    }
+}
+
+/// A bar of the records read, where a person watches a long read into a file or a pipe.
+async fn progress_bar(consumer: &Consumer, until_end: bool) -> ProgressBar {
+    if io::stdout().is_terminal() || !io::stderr().is_terminal() || !until_end {
+        return ProgressBar::hidden();
+    }
+    // Only the bar needs the ends here, so a failure to ask for them leaves a bar without length.
+    let ends = consumer.end_offsets().await.unwrap_or_default();
+    let total: u64 = ends
+        .iter()
+        .map(|(topic, partition, end)| {
+            end.saturating_sub(consumer.position(topic, *partition).unwrap_or(*end))
+        })
+        .sum();
+    let template = "{bar:32.cyan} {human_pos} of {human_len} records, {per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).expect("the template is valid");
+    ProgressBar::new(total).with_style(style)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_read() {
+        assert_eq!("start".parse(), Ok(From::Start));
+        assert_eq!("end".parse(), Ok(From::End));
+        assert_eq!("0".parse(), Ok(From::Offset(0)));
+        assert_eq!("17".parse(), Ok(From::Offset(17)));
+        assert_eq!("-10".parse(), Ok(From::Last(10)));
+        for wrong in [
+            "",
+            "-",
+            "--1",
+            "+1",
+            "1.5",
+            "yesterday",
+            "18446744073709551616",
+        ] {
+            assert!(wrong.parse::<From>().is_err(), "{wrong}");
+        }
+    }
+}

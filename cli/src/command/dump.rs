@@ -1,0 +1,40 @@
+//! `corelane dump`: prints a file of a data directory in words.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::PathBuf;
+
+use clap::Args;
+use corelane_storage::dump::{DumpError, dump};
+
+use crate::failure::Failure;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Any file of a data directory can be given; what it is, its first bytes say. The file is only read,
+and may belong to a running broker. Where it is damaged, everything before the damage is printed and
+the error names the position. docs/data_dir.md draws every byte.")]
+pub(crate) struct Arguments {
+    /// The file
+    file: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let name = arguments.file.display();
+    let file = File::open(&arguments.file)
+        .and_then(|file| {
+            if file.metadata()?.is_dir() {
+                Err(io::ErrorKind::IsADirectory.into())
+            } else {
+                Ok(file)
+            }
+        })
+        .map_err(|error| Failure::new(format_args!("cannot read {name}: {error}")))?;
+    let mut output = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
+    let dumped = dump(&mut BufReader::new(file), &mut output);
+    output.flush().map_err(|error| Failure::writing(&error))?;
+    dumped.map_err(|error| match error {
+        DumpError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
+        error => Failure::new(format_args!("{name}: {error}")),
+    })
+}

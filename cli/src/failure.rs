@@ -1,0 +1,66 @@
+//! How a command fails: what happened, why, and what to do, in words for a person.
+
+use std::fmt::Display;
+use std::io;
+use std::process::ExitCode;
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It was tried and did not work.
+    Failed {
+        /// What did not work, and why.
+        message: String,
+        /// What to do about it, where that is known and the message does not say so.
+        advice: Option<String>,
+    },
+    /// The command line asks for something impossible that only the command itself could notice.
+    Usage(String),
+    /// Everything has been said already; only the exit code is left.
+    Reported,
+    /// Whoever read our output has gone: end quietly.
+    BrokenPipe,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Display) -> Self {
+        Self::Failed {
+            message: message.to_string(),
+            advice: None,
+        }
+    }
+
+    pub(crate) fn with_advice(message: impl Display, advice: impl Display) -> Self {
+        Self::Failed {
+            message: message.to_string(),
+            advice: Some(advice.to_string()),
+        }
+    }
+
+    /// A failure to write to standard output.
+    pub(crate) fn writing(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::new(format_args!("cannot write to standard output: {error}"))
+    }
+
+    /// Prints it and gives the exit code.
+    pub(crate) fn report(self) -> ExitCode {
+        match self {
+            Self::Failed { message, advice } => {
+                eprintln!("error: {message}");
+                if let Some(advice) = advice {
+                    eprintln!("  help: {advice}");
+                }
+                ExitCode::from(1)
+            }
+            Self::Usage(message) => {
+                eprintln!("error: {message}\n\nFor more information, try '--help'.");
+                ExitCode::from(2)
+            }
+            Self::Reported => ExitCode::from(1),
+            Self::BrokenPipe => ExitCode::SUCCESS,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What comes in: lines to produce, and small texts of the command line.
+
+pub(crate) mod escapes;
+pub(crate) mod lines;

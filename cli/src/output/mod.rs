@@ -1,0 +1,14 @@
+//! What goes out: tables for people, JSON for programs, records in a form of the user's choice.
+
+pub(crate) mod json;
+pub(crate) mod print_format;
+pub(crate) mod table;
+pub(crate) mod units;
+
+use std::fmt::Arguments;
+use std::io::{self, Write};
+
+/// Prints one line on standard output.
+pub(crate) fn line(text: Arguments<'_>) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
