@@ -1,0 +1,306 @@
+//! Files truncated, bit-flipped and removed, one at a time, under a stopped broker. Whatever is
+//! damaged, every acknowledged line is either read back as it was sent, or the partition, or the
+//! broker as a whole, refuses with an error that names the file and the position. What the damage
+//! does not touch keeps serving.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::broker_process::{BrokerProcess, Launcher};
+use super::history::{History, Place};
+use super::input::Line;
+use super::random::Random;
+use super::reading::read_to_end;
+use super::stream::Stream;
+use super::{PARTITIONS, Topic, create_topic};
+
+/// Bits flipped in each file, one in each case.
+const FLIPS_PER_FILE: u32 = 4;
+
+/// How far a damaged file may reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// Nowhere: what it holds can be made again from other files.
+    Nowhere,
+    /// One partition; all others are served.
+    Partition,
+    /// The partitions of a store, or the start of the broker.
+    Store,
+    /// The start of the broker.
+    Broker,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    FlipBit { position: u64, bit: u8 },
+    Truncate { length: u64 },
+    Remove,
+}
+
+/// What became of a damaged data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Every line was read back: the damage hit nothing that counts.
+    AllServed,
+    /// So many partitions refused to be read, with an error that names the file.
+    PartitionsRefused(u32),
+    /// The broker refused to start, with an error that names the file.
+    StartRefused,
+}
+
+/// What a stopped broker left behind, and what it had acknowledged.
+struct Image {
+    data_dir: PathBuf,
+    lines: Arc<Vec<Line>>,
+    receipts: Vec<(u64, Place)>,
+}
+
+/// Runs all cases.
+///
+/// # Errors
+/// All cases in which damage was served, or hid, or reached further than it may.
+pub(crate) fn run(
+    launcher: &Launcher,
+    scratch: &Path,
+    lines: Vec<Line>,
+    mut random: Random,
+) -> Result<(), String> {
+    let lines = Arc::new(lines);
+    let (mut cases, mut failures) = (0, 0);
+    let (mut refused_partitions, mut refused_starts) = (0, 0);
+    for state in ["stopped", "killed"] {
+        let original = Launcher {
+            data_dir: scratch.join(state),
+            ..launcher.clone()
+        };
+        let image = produce(&original, Arc::clone(&lines), state == "stopped")?;
+        for (file, reach) in files(&image.data_dir)? {
+            for damage in damages(&image.data_dir.join(&file), &mut random)? {
+                let case = Launcher {
+                    data_dir: scratch.join("case"),
+                    ..launcher.clone()
+                };
+                copy_directory(&image.data_dir, &case.data_dir)?;
+                apply(&case.data_dir.join(&file), damage)?;
+                let outcome = observe(&case, &image, &file);
+                fs::remove_dir_all(&case.data_dir).map_err(|error| error.to_string())?;
+                let outcome = outcome.and_then(|outcome| judge(outcome, reach));
+                cases += 1;
+                println!("{state}, {}, {damage:?}: {outcome:?}", file.display());
+                match outcome {
+                    Ok(Outcome::AllServed) => {}
+                    Ok(Outcome::PartitionsRefused(_)) => refused_partitions += 1,
+                    Ok(Outcome::StartRefused) => refused_starts += 1,
+                    Err(_) => failures += 1,
+                }
+            }
+        }
+    }
+    println!(
+        "{cases} cases: {refused_partitions} refused partitions, {refused_starts} refused starts, {failures} failures"
+    );
+    match (failures, refused_partitions) {
+        (0, 0) => Err("no damage was ever noticed, so these cases show nothing".to_owned()),
+        (0, _) => Ok(()),
+        _ => Err(format!(
+            "{failures} of {cases} cases of damage were served, hidden or unclear"
+        )),
+    }
+}
+
+/// Fills a data directory with all lines, and stops the broker.
+fn produce(launcher: &Launcher, lines: Arc<Vec<Line>>, cleanly: bool) -> Result<Image, String> {
+    let broker = launcher.start()?;
+    let topic = create_topic(&launcher.corelane, broker.address())?;
+    let stream = Stream::start(&topic, Arc::clone(&lines), &History::new())?;
+    stream.allow(lines.len());
+    let receipts = stream.finish()?;
+    if cleanly {
+        broker.stop()?;
+    } else {
+        broker.kill();
+    }
+    Ok(Image {
+        data_dir: launcher.data_dir.clone(),
+        lines,
+        receipts,
+    })
+}
+
+/// Every file of the data directory that matters, relative to it, and how far it reaches. Of the
+/// partitions' files, those of partition 0 stand for all.
+fn files(data_dir: &Path) -> Result<Vec<(PathBuf, Reach)>, String> {
+    let mut files = Vec::new();
+    let mut directories = vec![PathBuf::new()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(data_dir.join(&directory)).map_err(|error| error.to_string())?;
+        for entry in entries {
+            let entry = entry.map_err(|error| error.to_string())?;
+            let path = directory.join(entry.file_name());
+            if entry.path().is_dir() {
+                directories.push(path);
+            } else if let Some(reach) = reach(&path) {
+                files.push((path, reach));
+            }
+        }
+    }
+    files.sort_by(|left, right| left.0.cmp(&right.0));
+    Ok(files)
+}
+
+fn reach(file: &Path) -> Option<Reach> {
+    let name = file.file_name()?.to_str()?;
+    let parent = file.parent()?.file_name().and_then(|name| name.to_str());
+    match (
+        name,
+        file.extension().and_then(|extension| extension.to_str()),
+    ) {
+        ("LOCK", _) => None,
+        (_, Some("log")) if parent == Some("0") => Some(Reach::Partition),
+        (_, Some("index")) if parent == Some("0") => Some(Reach::Nowhere),
+        (_, Some("log" | "index")) => None,
+        ("catalogue", _) => Some(Reach::Store),
+        _ if name.starts_with("journal-") => Some(Reach::Store),
+        _ => Some(Reach::Broker),
+    }
+}
+
+fn damages(file: &Path, random: &mut Random) -> Result<Vec<Damage>, String> {
+    let content = fs::read(file).map_err(|error| error.to_string())?;
+    // A flip among the zeros of a pre-written file would mostly show that zeros are not read.
+    let used: Vec<_> = (0..content.len()).filter(|&at| content[at] != 0).collect();
+    let mut damages = vec![Damage::Remove];
+    if used.is_empty() {
+        return Ok(damages);
+    }
+    damages.push(Damage::Truncate {
+        length: used[used.len() / 2] as u64,
+    });
+    for _ in 0..FLIPS_PER_FILE {
+        let position = used[random.within(0..used.len() as u64) as usize] as u64;
+        let bit = u8::try_from(random.within(0..8)).expect("a bit's number is small");
+        damages.push(Damage::FlipBit { position, bit });
+    }
+    Ok(damages)
+}
+
+fn apply(file: &Path, damage: Damage) -> Result<(), String> {
+    let change = || match damage {
+        Damage::Remove => fs::remove_file(file),
+        Damage::Truncate { length } => OpenOptions::new().write(true).open(file)?.set_len(length),
+        Damage::FlipBit { position, bit } => {
+            let file = OpenOptions::new().read(true).write(true).open(file)?;
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, position)?;
+            file.write_all_at(&[byte[0] ^ (1 << bit)], position)
+        }
+    };
+    change().map_err(|error| format!("cannot damage {}: {error}", file.display()))
+}
+
+/// Starts a broker on the damaged directory and reads every partition.
+fn observe(launcher: &Launcher, image: &Image, damaged: &Path) -> Result<Outcome, String> {
+    let broker = match launcher.start() {
+        Ok(broker) => broker,
+        Err(refusal) => return names(&refusal, damaged).map(|()| Outcome::StartRefused),
+    };
+    let mut refused = 0;
+    for partition in 0..PARTITIONS {
+        if !is_served(&broker, launcher, image, damaged, partition)? {
+            refused += 1;
+        }
+    }
+    broker.stop()?;
+    Ok(if refused == 0 {
+        Outcome::AllServed
+    } else {
+        Outcome::PartitionsRefused(refused)
+    })
+}
+
+/// Whether a partition gives back everything acknowledged in it. When it does not, it must say why,
+/// and what it gave before it stopped must be right.
+fn is_served(
+    broker: &BrokerProcess,
+    launcher: &Launcher,
+    image: &Image,
+    damaged: &Path,
+    partition: u32,
+) -> Result<bool, String> {
+    let history = History::new();
+    for (number, line) in (0..).zip(image.lines.iter()) {
+        history.sent(number, line);
+    }
+    for &(number, place) in image
+        .receipts
+        .iter()
+        .filter(|(_, at)| at.partition == partition)
+    {
+        history.acknowledged(number, place, true);
+    }
+    let topic = Topic {
+        corelane: launcher.corelane.clone(),
+        broker: broker.address().to_owned(),
+        name: "drill".to_owned(),
+    };
+    let read = read_to_end(&topic, partition..partition + 1, &history);
+    let verdict = history.finish();
+    match read {
+        Ok(_) if verdict.holds() => Ok(true),
+        Ok(_) => Err(format!(
+            "partition {partition} hides or serves damage: {verdict}"
+        )),
+        Err(refusal) => {
+            names(&refusal, damaged)?;
+            // It stopped before its end, so what lies behind that was not looked for.
+            let found = verdict.violations_by_kind.keys();
+            match found.copied().find(|kind| *kind != "not verified") {
+                None => Ok(false),
+                Some(_) => Err(format!("partition {partition} serves damage: {verdict}")),
+            }
+        }
+    }
+}
+
+/// An error must name the damaged file.
+fn names(error: &str, damaged: &Path) -> Result<(), String> {
+    let name = damaged
+        .file_name()
+        .map(|name| name.to_string_lossy())
+        .unwrap_or_default();
+    if error.contains(&*name) {
+        return Ok(());
+    }
+    Err(format!("the error does not name {name}: {error}"))
+}
+
+/// Whether the damage reached no further than it may.
+fn judge(outcome: Outcome, reach: Reach) -> Result<Outcome, String> {
+    let allowed = match outcome {
+        Outcome::AllServed => true,
+        Outcome::PartitionsRefused(1) => reach != Reach::Nowhere,
+        Outcome::PartitionsRefused(_) | Outcome::StartRefused => {
+            matches!(reach, Reach::Store | Reach::Broker)
+        }
+    };
+    if allowed {
+        Ok(outcome)
+    } else {
+        Err(format!("{outcome:?} is not allowed for {reach:?}"))
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) -> Result<(), String> {
+    let status = std::process::Command::new("cp")
+        .args(["--recursive", "--sparse=always"])
+        .args([from, to])
+        .status()
+        .map_err(|error| format!("cannot run cp: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cannot copy {}", from.display()))
+    }
+}
