@@ -17,16 +17,28 @@ const EDGES: [(&str, &[&str]); 8] = [
 ];
 
 /// What a crate's tests and examples may import besides.
-const TEST_EDGES: [(&str, &[&str]); 2] =
-    [("cli", &["checker"]), ("bench", &["broker", "client", "protocol", "storage"])];
+const TEST_EDGES: [(&str, &[&str]); 2] = [
+    ("cli", &["checker"]),
+    ("bench", &["broker", "client", "protocol", "storage"]),
+];
 
 fn metadata() -> serde_json::Value {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--manifest-path"])
+        .args([
+            "metadata",
+            "--format-version",
+            "1",
+            "--no-deps",
+            "--manifest-path",
+        ])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
 }
 
@@ -36,7 +48,9 @@ fn short(name: &str) -> Option<&str> {
 
 fn allowed(edges: &[(&str, &[&str])], name: &str) -> BTreeSet<String> {
     let of_crate = edges.iter().filter(|(from, _)| *from == name);
-    of_crate.flat_map(|(_, to)| to.iter().map(|to| (*to).to_owned())).collect()
+    of_crate
+        .flat_map(|(_, to)| to.iter().map(|to| (*to).to_owned()))
+        .collect()
 }
 
 #[test]
@@ -45,11 +59,16 @@ fn crates_import_only_what_the_map_allows() {
     let packages = metadata["packages"].as_array().expect("packages");
     let mut seen = BTreeMap::new();
     for package in packages {
-        let name = package["name"].as_str().and_then(short).expect("crates are named corelane-*");
+        let name = package["name"]
+            .as_str()
+            .and_then(short)
+            .expect("crates are named corelane-*");
         let run_time = allowed(&EDGES, name);
         let test_time: BTreeSet<_> = &run_time | &allowed(&TEST_EDGES, name);
         for dependency in package["dependencies"].as_array().expect("dependencies") {
-            let Some(target) = dependency["name"].as_str().and_then(short) else { continue };
+            let Some(target) = dependency["name"].as_str().and_then(short) else {
+                continue;
+            };
             let is_test = dependency["kind"].as_str() == Some("dev");
             // A crate's own tests may switch on its own features.
             if is_test && target == name {
@@ -61,18 +80,34 @@ fn crates_import_only_what_the_map_allows() {
         seen.insert(name, ());
     }
     for (name, _) in EDGES {
-        assert!(seen.contains_key(name), "the map names {name}, which is not in the workspace");
+        assert!(
+            seen.contains_key(name),
+            "the map names {name}, which is not in the workspace"
+        );
     }
-    assert_eq!(seen.len(), EDGES.len(), "a crate is missing from the map: {:?}", seen.keys());
+    assert_eq!(
+        seen.len(),
+        EDGES.len(),
+        "a crate is missing from the map: {:?}",
+        seen.keys()
+    );
 }
 
 #[test]
 fn protocol_and_checker_forbid_unsafe_code_and_io_runtimes() {
     let metadata = metadata();
     for package in metadata["packages"].as_array().expect("packages") {
-        let name = package["name"].as_str().and_then(short).expect("crates are named corelane-*");
-        let names = package["dependencies"].as_array().expect("dependencies").iter();
-        let names: Vec<_> = names.filter_map(|dependency| dependency["name"].as_str()).collect();
+        let name = package["name"]
+            .as_str()
+            .and_then(short)
+            .expect("crates are named corelane-*");
+        let names = package["dependencies"]
+            .as_array()
+            .expect("dependencies")
+            .iter();
+        let names: Vec<_> = names
+            .filter_map(|dependency| dependency["name"].as_str())
+            .collect();
         let banned: &[&str] = match name {
             "protocol" | "checker" => &["tokio", "glommio", "io-uring", "libc"],
             "client" => &["glommio", "io-uring", "libc"],

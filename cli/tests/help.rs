@@ -1,0 +1,96 @@
+//! Help is complete, and wrong use is told apart from failure.
+
+mod support;
+
+use support::corelane;
+
+#[test]
+fn every_command_explains_itself() {
+    let commands: [&[&str]; 10] = [
+        &[],
+        &["serve"],
+        &["topic"],
+        &["topic", "create"],
+        &["topic", "list"],
+        &["topic", "describe"],
+        &["topic", "delete"],
+        &["produce"],
+        &["consume"],
+        &["dump"],
+    ];
+    for command in commands {
+        let help = corelane(&[command, &["--help"]].concat());
+        help.assert_code(0);
+        assert!(help.stdout.contains("Usage: corelane"), "{}", help.stdout);
+        let widest = help.stdout.lines().map(|line| line.chars().count()).max();
+        assert!(
+            widest <= Some(100),
+            "{command:?} is {widest:?} wide:\n{}",
+            help.stdout
+        );
+        assert_eq!(help.stderr, "");
+    }
+    let client_commands: [&[&str]; 6] = [
+        &["topic", "create"],
+        &["topic", "list"],
+        &["topic", "describe"],
+        &["topic", "delete"],
+        &["produce"],
+        &["consume"],
+    ];
+    for command in client_commands {
+        let help = corelane(&[command, &["--help"]].concat());
+        for part in [
+            "--broker",
+            "CORELANE_BROKER",
+            "127.0.0.1:9500",
+            "--format",
+            "table",
+            "json",
+        ] {
+            assert!(
+                help.stdout.contains(part),
+                "{command:?} does not explain {part}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let version = corelane(&["--version"]);
+    version.assert_code(0);
+    assert_eq!(
+        version.stdout,
+        format!("corelane {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
+
+#[test]
+fn wrong_use_is_exit_code_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &["topic", "nonsense"],
+        &["topic", "create"],
+        &["produce"],
+        &["produce", "t", "--key-separator", ""],
+        &["produce", "t", "--header", "nonsense"],
+        &["consume", "t", "--max", "many"],
+        &["consume", "t", "--print", "%"],
+        &["topic", "list", "--format", "xml"],
+        &["dump"],
+    ] {
+        let outcome = corelane(arguments);
+        outcome.assert_code(2);
+        assert!(
+            outcome.stderr.contains("--help"),
+            "{arguments:?}: {}",
+            outcome.stderr
+        );
+        assert_eq!(outcome.stdout, "", "{arguments:?}");
+    }
+    let nothing = corelane(&[]);
+    nothing
+        .assert_code(2)
+        .assert_error_says(&["serve", "produce", "consume"]);
+}

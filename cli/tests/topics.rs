@@ -1,0 +1,169 @@
+//! Topics are made, shown and deleted, for people and for programs.
+
+mod support;
+
+use serde_json::Value;
+use support::{TestBroker, corelane};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_topic_lives_from_create_to_delete() {
+    let broker = TestBroker::start();
+    assert_eq!(
+        json(&broker.succeed(&["topic", "list", "--format", "json"])),
+        Value::Array(vec![])
+    );
+
+    let created = broker.succeed(&["topic", "create", "orders", "--partitions", "3"]);
+    assert!(
+        created.contains("created topic orders with 3 partitions"),
+        "{created}"
+    );
+    let created = json(&broker.succeed(&[
+        "topic",
+        "create",
+        "audit",
+        "--partitions",
+        "1",
+        "--config",
+        "segment.bytes=1048576",
+        "--config",
+        "max.message.bytes=65536",
+        "--format",
+        "json",
+    ]));
+    assert_eq!(
+        (&created["name"], &created["partitions"]),
+        (&"audit".into(), &1.into())
+    );
+
+    let listed = json(&broker.succeed(&["topic", "list", "--format", "json"]));
+    let names: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|topic| &topic["name"])
+        .collect();
+    assert_eq!(names, ["audit", "orders"]);
+    assert_eq!(listed[0]["id"], created["id"]);
+    assert_eq!(listed[1]["partitions"], 3);
+
+    let described = json(&broker.succeed(&["topic", "describe", "audit", "--format", "json"]));
+    assert_eq!(described["id"], created["id"]);
+    let partition = &described["partitions"][0];
+    assert_eq!(partition["partition"], 0);
+    assert_eq!(partition["state"], "online");
+    assert_eq!(partition["high_watermark"], 0);
+    assert_eq!(partition["error"], Value::Null);
+    let setting = |key: &str| {
+        let configs = described["configs"].as_array().unwrap();
+        configs
+            .iter()
+            .find(|config| config["key"] == key)
+            .cloned()
+            .unwrap_or(Value::Null)
+    };
+    assert_eq!(setting("segment.bytes")["value"], "1048576");
+    assert_eq!(setting("segment.bytes")["source"], "topic");
+    assert_eq!(setting("flush.ms")["source"], "default");
+
+    let deleted = broker.succeed(&["topic", "delete", "audit"]);
+    assert!(deleted.contains("deleted topic audit"), "{deleted}");
+    let gone = broker.run(&["topic", "describe", "audit"]);
+    gone.assert_code(1)
+        .assert_error_says(&["no topic 'audit'", "corelane topic create audit"]);
+    broker.run(&["topic", "delete", "audit"]).assert_code(1);
+}
+
+#[test]
+fn tables_are_for_people() {
+    let broker = TestBroker::start();
+    let empty = broker.run(&["topic", "list"]);
+    empty
+        .assert_code(0)
+        .assert_error_says(&["no topics", "corelane topic create"]);
+    assert_eq!(empty.stdout, "");
+
+    broker.create("orders", 2);
+    broker
+        .feed(&["produce", "orders", "--partition", "1"], "a\nb\nc\n")
+        .assert_code(0);
+    let listed = broker.succeed(&["topic", "list"]);
+    let mut lines = listed.lines();
+    assert_eq!(
+        lines.next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["TOPIC", "PARTITIONS", "ID"]
+    );
+    assert!(lines.next().unwrap().starts_with("orders"), "{listed}");
+    assert_eq!(lines.next(), None);
+
+    let described = broker.succeed(&["topic", "describe", "orders"]);
+    for part in [
+        "records     3",
+        "HIGH WATERMARK",
+        "online",
+        "segment.bytes",
+        "SET BY",
+    ] {
+        assert!(described.contains(part), "{part} is not in\n{described}");
+    }
+    assert!(
+        described.lines().all(|line| line == line.trim_end()),
+        "{described}"
+    );
+}
+
+#[test]
+fn what_cannot_be_made_is_refused_with_the_reason() {
+    let broker = TestBroker::start();
+    broker.create("orders", 1);
+    let create = |arguments: &[&str]| broker.run(&[&["topic", "create"], arguments].concat());
+    create(&["orders", "--partitions", "1"])
+        .assert_code(1)
+        .assert_error_says(&["exists already"]);
+    create(&["a/b", "--partitions", "1"])
+        .assert_code(1)
+        .assert_error_says(&["'/'"]);
+    create(&["x", "--partitions", "0"])
+        .assert_code(2)
+        .assert_error_says(&["--partitions"]);
+    create(&["x"])
+        .assert_code(2)
+        .assert_error_says(&["--partitions"]);
+    create(&["x", "--partitions", "1", "--config", "nonsense"]).assert_code(2);
+    create(&["x", "--partitions", "1", "--config", "segment.bites=1"])
+        .assert_code(1)
+        .assert_error_says(&["segment.bites", "segment.bytes"]);
+    create(&["x", "--partitions", "1", "--config", "segment.bytes=many"])
+        .assert_code(1)
+        .assert_error_says(&["segment.bytes", "many"]);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_said_to_be_missing() {
+    // Port 1 is reserved and not listened on.
+    let outcome = corelane(&["topic", "list", "--broker", "127.0.0.1:1"]);
+    outcome
+        .assert_code(1)
+        .assert_error_says(&["127.0.0.1:1", "corelane serve", "--broker"]);
+    corelane(&["topic", "list", "--broker", "nonsense"]).assert_code(2);
+}
+
+#[test]
+fn topics_survive_a_kill() {
+    let mut broker = TestBroker::start();
+    broker.create("kept", 4);
+    broker.create("dropped", 2);
+    broker.succeed(&["topic", "delete", "dropped"]);
+    let before = broker.succeed(&["topic", "describe", "kept", "--format", "json"]);
+    broker.kill();
+    broker.restart();
+    let listed = json(&broker.succeed(&["topic", "list", "--format", "json"]));
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    let after = broker.succeed(&["topic", "describe", "kept", "--format", "json"]);
+    assert_eq!(json(&before)["id"], json(&after)["id"]);
+    assert_eq!(json(&before)["partitions"], json(&after)["partitions"]);
+}
