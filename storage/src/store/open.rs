@@ -1,7 +1,7 @@
 //! Making a store, and opening one.
 //!
 //! Owns the order in which an opening changes the disk: nothing before everything was read, then the
-//! journal's flush and the new recovery epoch, and only then appends.
+//! journal's flush, the end of a discarded group, the new recovery epoch, and only then appends.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,12 +19,12 @@ use super::state::{Chain, State};
 use super::{AsyncLock, Corruption, RecoveryReport, Store, StoreConfig, StoreError, Wakes};
 use crate::block_log::{BlockLog, BlockLogError, BlockLogKind};
 use crate::catalogue::{CatalogueImage, CatalogueRecord, Checkpoint};
-use crate::disk::{BLOCK_BYTES, Disk, DiskFile, OpenOptions};
+use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use crate::journal::{
     ChainPoint, FIRST_GROUP, JournalCheckpoint, JournalFile, JournalFiles, JournalHeader,
     journal_number, journal_path,
 };
-use crate::memory::Ledger;
+use crate::memory::{AlignedBuf, Ledger};
 use crate::recovery::{Recovered, Source, recover};
 use crate::segment::SegmentHandles;
 use crate::tail::ChunkPool;
@@ -139,6 +139,9 @@ impl<D: Disk> Store<D> {
                 .map(|(number, file)| flush_journal(&dir, *number, file));
             try_join_all(flushes).await?;
         }
+        if recovered.report.discarded_from.is_some() {
+            bury_discarded(&dir, &recovered).await?;
+        }
         let free = free_files(&disk, &dir, &checkpoint).await?;
         let (state, files, report) =
             build_state(recovered, &checkpoint, &image, free, config, ledger);
@@ -240,6 +243,19 @@ async fn flush_journal<F: DiskFile>(dir: &str, number: u32, file: &F) -> Result<
     file.flush()
         .await
         .map_err(io_error("flushing", &journal_path(dir, number)))
+}
+
+/// Overwrites the header of the group that ended the log, durably.
+///
+/// It may be sound though the rest is torn, and the group that takes its sequence may find room in the next
+/// file only. A later recovery would then meet the old one where it looks first.
+async fn bury_discarded<F: DiskFile>(dir: &str, recovered: &Recovered<F>) -> Result<(), StoreError> {
+    let (file, _) = recovered.in_use.last().expect("a group was found in it");
+    let opened = recovered.files.iter().find(|(number, _)| *number == file.number);
+    let (number, opened) = opened.expect("every file in use is open");
+    let zeros = WriteData::from(AlignedBuf::zeroed(BLOCK_BYTES));
+    let written = opened.write(recovered.end.position, zeros, Durable::Data).await;
+    written.map_err(io_error("writing", &journal_path(dir, *number)))
 }
 
 fn replay_catalogue(path: &str, records: &[Vec<u8>]) -> Result<CatalogueImage, StoreError> {

@@ -81,6 +81,11 @@ impl TailChunk {
         self.memory.capacity()
     }
 
+    /// Bytes of memory that it uses.
+    pub(crate) fn used(&self) -> usize {
+        self.memory.len()
+    }
+
     /// Where the bytes that it may still write to the file end: the whole blocks below `durable`, and the
     /// padded last one if that is the end of a closed chunk.
     pub(crate) fn spillable_end(&self, durable: LogPosition) -> u64 {

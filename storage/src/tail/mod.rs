@@ -17,7 +17,7 @@ use crate::layout::block_ceiling;
 use crate::memory::{AlignedSlice, Chunk, ChunkSlice};
 use crate::position::{LogPoint, LogPosition};
 
-/// The first chunk of a partition that has none; each later one is twice as large, up to the maximum.
+/// The first chunk of a partition that has none.
 pub(crate) const CHUNK_BYTES_MIN: usize = 4096;
 /// The largest chunk, unless a single batch is larger.
 pub(crate) const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -79,18 +79,16 @@ impl Tail {
         self.chunks.back_mut()
     }
 
-    /// The capacity of the chunk that should take a batch of `len` bytes next.
+    /// The capacity of the chunk that should take a batch of `len` bytes next: twice what the last one came
+    /// to hold, so that a partition that trickles, or rolls often, stays with small ones.
     pub(crate) fn next_capacity(&self, len: usize) -> usize {
         let needed = block_ceiling(len as u64) as usize;
         if len >= OWN_CHUNK_BYTES {
             return needed;
         }
-        let grown = self
-            .chunks
-            .back()
-            .map_or(CHUNK_BYTES_MIN, |chunk| chunk.capacity() * 2);
-        let wanted = grown.min(CHUNK_BYTES_MAX).max(needed);
-        wanted.next_power_of_two().min(CHUNK_BYTES_MAX)
+        let held = self.chunks.back().map_or(0, TailChunk::used);
+        let wanted = (held.next_power_of_two() * 2).max(needed).next_power_of_two();
+        wanted.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
     }
 
     /// Closes the last chunk. Returns where the next one of its segment begins, if there was one.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
 use corelane_storage::disk::memory::DiskImage;
-use corelane_storage::store::{AppendError, LogConfig, StoreConfig};
+use corelane_storage::store::{AppendError, LogConfig, ReadError, StoreConfig};
 use corelane_storage::testing::{Random, yield_now};
 
 use crate::model::{Model, Presence, SharedModel};

@@ -4,3 +4,4 @@ mod durability;
 mod lives;
 mod model;
 mod support;
+mod torn_tail;
