@@ -25,6 +25,25 @@ pub(crate) struct JournalLimits {
     pub(crate) group_bytes_target: u64,
 }
 
+impl JournalLimits {
+    /// Bytes of files that batches may take which need `cost` bytes of parts.
+    pub(crate) fn needed(&self, cost: u64) -> u64 {
+        // Two groups in a row are fuller than the target together; each is padded to a block.
+        let groups = 2 * cost / self.group_bytes_target + 4;
+        cost + groups * (GROUP_HEADER_BYTES as u64 + BLOCK)
+    }
+
+    /// Bytes of an empty file that groups surely find room in.
+    pub(crate) fn usable_of_file(&self) -> u64 {
+        self.usable(self.file_bytes - FIRST_GROUP)
+    }
+
+    /// A file's last bytes are lost to a group that is too large for them.
+    fn usable(&self, free: u64) -> u64 {
+        free.saturating_sub(self.group_bytes_max)
+    }
+}
+
 /// A file and its incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JournalFile {
@@ -257,27 +276,22 @@ impl JournalFiles {
     /// Whatever is accepted can then be journaled without any segment being written first. Without this, a
     /// full journal could wait for a block of a segment that waits for the journal.
     pub(crate) fn has_room_for(&self, cost: u64) -> bool {
-        // Two groups in a row are fuller than the target together; each is padded to a block.
-        let groups = 2 * cost / self.limits.group_bytes_target + 4;
-        let needed = cost + groups * (GROUP_HEADER_BYTES as u64 + BLOCK);
-        // A file's last bytes are lost to a group that is too large for them.
-        let usable = |free: u64| free.saturating_sub(self.limits.group_bytes_max);
-        let active = if self.in_use.is_empty() {
-            0
-        } else {
-            usable(self.limits.file_bytes - self.end.position)
+        let active = match self.in_use.is_empty() {
+            true => 0,
+            false => self
+                .limits
+                .usable(self.limits.file_bytes - self.end.position),
         };
-        needed <= active + self.armed.len() as u64 * usable(self.limits.file_bytes - FIRST_GROUP)
+        self.limits.needed(cost) <= active + self.armed.len() as u64 * self.limits.usable_of_file()
     }
 
     /// The file to make ready next, if one is wanted. `prepared` or `preparation_failed` must follow.
     pub(crate) fn next_arming(&mut self) -> Option<Arming> {
         let ready = self.armed.len() + self.arming.len() + self.preparing;
-        let is_new = self.free.is_empty();
-        let wanted = if is_new { 1 } else { 2 };
-        if ready >= wanted {
+        if ready >= self.wanted_ready() {
             return None;
         }
+        let is_new = self.free.is_empty();
         let number = match self.free.pop() {
             Some(number) => number,
             None if self.files() < self.limits.files_max => {
@@ -311,6 +325,13 @@ impl JournalFiles {
         if !arming.is_new {
             self.free.push(arming.file.number);
         }
+    }
+
+    /// Whether a file wants to be made ready, or a checkpoint to be made for one.
+    pub(crate) fn wants_work(&self) -> bool {
+        let ready = self.armed.len() + self.arming.len() + self.preparing;
+        let can_arm = !self.free.is_empty() || self.files() < self.limits.files_max;
+        self.wants_checkpoint() || (ready < self.wanted_ready() && can_arm)
     }
 
     /// Whether a checkpoint would free or arm a file.
@@ -357,6 +378,11 @@ impl JournalFiles {
             Some(only) if self.in_use.len() == 1 && only.is_unneeded() => self.end,
             Some(oldest) => oldest.first,
         }
+    }
+
+    /// How many files should be ready. A recycled one costs one block, a new one is written in full.
+    fn wanted_ready(&self) -> usize {
+        if self.free.is_empty() { 1 } else { 2 }
     }
 
     fn files(&self) -> usize {

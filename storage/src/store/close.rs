@@ -1,9 +1,37 @@
 //! Closing a store: everything durable, and marked so that the next opening knows.
 //!
-//! Owns the order of the end: no more appends, the last groups, the segments, the clean mark.
+//! Owns the order of the end: no more appends, the last groups, the end of the tasks, the segments, the
+//! clean mark, and then nothing more on the disk.
 
+use std::cell::Cell;
+
+use super::notify::Notify;
 use super::{Store, StoreError};
 use crate::disk::Disk;
+
+/// Something that uses the disk and that `close` waits for. It also ends when its future is dropped.
+pub(super) struct Work<'a> {
+    count: &'a Cell<usize>,
+    idle: &'a Notify,
+}
+
+impl Drop for Work<'_> {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+        self.idle.notify();
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Begins something that `close` waits for.
+    pub(super) fn begin_work(&self) -> Work<'_> {
+        self.work.set(self.work.get() + 1);
+        Work {
+            count: &self.work,
+            idle: &self.wake.idle,
+        }
+    }
+}
 
 impl<D: Disk> Store<D> {
     /// Ends the store: commits everything, weak partitions' batches too, writes segments until little of the
@@ -20,9 +48,12 @@ impl<D: Disk> Store<D> {
             }
         }
         self.wake_all();
-        self.wake.idle.until(|| self.is_committed()).await;
-        // The spill task has ended, or ends with the round that it is in.
-        self.wake.idle.until(|| !self.is_spilling()).await;
+        // Whoever is creating or deleting partitions comes to an end first, and nobody begins.
+        let _turn = self.topics_turn.lock().await;
+        self.wake
+            .idle
+            .until(|| self.is_committed() && self.work.get() == 0)
+            .await;
         self.spill_all().await?;
         self.record_clean().await
     }
@@ -30,14 +61,6 @@ impl<D: Disk> Store<D> {
     fn is_committed(&self) -> bool {
         let state = self.state.borrow();
         state.fenced.is_some() || state.planner.is_idle()
-    }
-
-    fn is_spilling(&self) -> bool {
-        self.state
-            .borrow()
-            .partitions
-            .iter()
-            .any(|(_, partition)| partition.flags.is_spilling)
     }
 
     /// Writes segments until a replay would read little enough.

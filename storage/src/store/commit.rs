@@ -87,6 +87,7 @@ struct Written {
 impl<D: Disk> Store<D> {
     /// Writes groups until the store is closed or fenced.
     pub(super) async fn run_commits(self: Rc<Self>) {
+        let _work = self.begin_work();
         let mut writes = FuturesOrdered::new();
         loop {
             while let Some(write) = self.start_group() {
@@ -123,7 +124,9 @@ impl<D: Disk> Store<D> {
         if state.files.crowded().is_some() {
             self.wake.spill.notify();
         }
-        self.wake.journal.notify();
+        if state.files.wants_work() {
+            self.wake.journal.notify();
+        }
         let file = self
             .journal_files
             .borrow()
@@ -167,6 +170,9 @@ impl<D: Disk> Store<D> {
         }
         if !state.spill_queue.is_empty() {
             self.wake.spill.notify();
+        }
+        if state.files.wants_work() {
+            self.wake.journal.notify();
         }
         let is_fenced = state.fenced.is_some();
         drop(state);

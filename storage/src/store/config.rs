@@ -3,14 +3,14 @@
 use corelane_protocol::batch::BatchLimits;
 
 use crate::catalogue::CHECKPOINT_FILES_MAX;
-use crate::journal::{FIRST_GROUP, JournalLimits, PlannerLimits, group_bytes};
+use crate::journal::{CommitPlanner, FIRST_GROUP, JournalLimits, PlannerLimits, group_bytes};
 use crate::layout::{BLOCK, block_ceiling};
 use crate::position::SEGMENT_DATA;
 
 /// Limits and thresholds of a store. Every size is in bytes.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// Bytes of a journal file, a multiple of 4096 and at least four times the largest group.
+    /// Bytes of a journal file, a multiple of 4096 and large enough for the largest batch and group.
     pub journal_file_bytes: u64,
     /// The most journal files, from 2 to 128. A restart reads at most all of them.
     pub journal_files_max: u32,
@@ -77,17 +77,20 @@ impl StoreConfig {
     /// # Errors
     /// A sentence that names the value and its bounds.
     pub fn check(&self) -> Result<(), String> {
-        let group = self.largest_group();
         if !self.journal_file_bytes.is_multiple_of(BLOCK) {
             return Err(format!(
                 "journal_file_bytes is {}, not a multiple of {BLOCK}",
                 self.journal_file_bytes
             ));
         }
-        if self.journal_file_bytes < FIRST_GROUP + 4 * group {
+        // A journal with one empty file must take the largest batch, or nothing ever makes room for it.
+        let limits = self.journal_limits();
+        let largest = CommitPlanner::cost(1, self.batch_limits.batch_bytes_max as usize);
+        let needed = FIRST_GROUP + limits.group_bytes_max + limits.needed(largest);
+        if self.journal_file_bytes < needed {
             return Err(format!(
-                "journal_file_bytes is {}, less than four groups of {group} bytes, which batches of {} bytes need",
-                self.journal_file_bytes, self.batch_limits.batch_bytes_max
+                "journal_file_bytes is {}, less than the {needed} that batches of {} bytes and groups of {} need",
+                self.journal_file_bytes, self.batch_limits.batch_bytes_max, self.group_bytes_max
             ));
         }
         if !(2..=CHECKPOINT_FILES_MAX as u32).contains(&self.journal_files_max) {

@@ -250,6 +250,7 @@ impl State {
         if !ticket.ends.is_empty() {
             self.planner.group_done();
         }
+        self.files.release();
     }
 
     /// A group could not be written: nothing after it can be acknowledged, ever.

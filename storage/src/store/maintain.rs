@@ -56,6 +56,7 @@ impl State {
 impl<D: Disk> Store<D> {
     /// Makes journal files ready until the store is closed or fenced.
     pub(super) async fn run_journal(self: Rc<Self>) {
+        let _work = self.begin_work();
         loop {
             if self.has_ended() {
                 return;

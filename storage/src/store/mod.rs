@@ -28,7 +28,7 @@ mod spill_plan;
 mod state;
 mod topics;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -73,6 +73,10 @@ pub struct Store<D: Disk> {
     indexes: RefCell<IndexCache>,
     buffers: RefCell<GroupBuffers>,
     wake: Wakes,
+    /// Tasks and reads that use the disk now.
+    work: Cell<usize>,
+    /// The clean mark is on disk, and nothing may follow it.
+    is_closed: Cell<bool>,
 }
 
 /// The events that the store's tasks and callers wait for.

@@ -3,7 +3,7 @@
 //! Owns the order in which an opening changes the disk: nothing before everything was read, then the
 //! journal's flush, the end of a discarded group, the new recovery epoch, and only then appends.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -177,6 +177,8 @@ impl<D: Disk> Store<D> {
                 config.group_bytes_max,
             )),
             wake: Wakes::default(),
+            work: Cell::new(0),
+            is_closed: Cell::new(false),
             state: RefCell::new(state),
         }
     }
@@ -249,12 +251,20 @@ async fn flush_journal<F: DiskFile>(dir: &str, number: u32, file: &F) -> Result<
 ///
 /// It may be sound though the rest is torn, and the group that takes its sequence may find room in the next
 /// file only. A later recovery would then meet the old one where it looks first.
-async fn bury_discarded<F: DiskFile>(dir: &str, recovered: &Recovered<F>) -> Result<(), StoreError> {
+async fn bury_discarded<F: DiskFile>(
+    dir: &str,
+    recovered: &Recovered<F>,
+) -> Result<(), StoreError> {
     let (file, _) = recovered.in_use.last().expect("a group was found in it");
-    let opened = recovered.files.iter().find(|(number, _)| *number == file.number);
+    let opened = recovered
+        .files
+        .iter()
+        .find(|(number, _)| *number == file.number);
     let (number, opened) = opened.expect("every file in use is open");
     let zeros = WriteData::from(AlignedBuf::zeroed(BLOCK_BYTES));
-    let written = opened.write(recovered.end.position, zeros, Durable::Data).await;
+    let written = opened
+        .write(recovered.end.position, zeros, Durable::Data)
+        .await;
     written.map_err(io_error("writing", &journal_path(dir, *number)))
 }
 
@@ -327,6 +337,7 @@ fn build_state<F>(
     let mut state = State::new(config, ledger, files, chain);
     state.pool = pool;
     state.removing.clone_from(&image.deleted);
+    state.files.release();
     if let Some(reason) = &report.fenced {
         state.fence(reason.clone());
     }

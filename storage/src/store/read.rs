@@ -55,6 +55,7 @@ impl<D: Disk> Store<D> {
     /// `Corrupt` with the file and the position, `Io`, `MemoryFull`, or what `read` returns if things have
     /// changed meanwhile.
     pub async fn read_disk(self: &Rc<Self>, wanted: DiskRead) -> Result<Fetched, ReadError> {
+        let _work = self.begin_work();
         let key = (wanted.handle, wanted.from);
         loop {
             if let Some(fetched) = self.read_window(&wanted) {
@@ -92,6 +93,7 @@ impl<D: Disk> Store<D> {
 
     /// Reads ahead of sequential readers until the store is closed or fenced.
     pub(super) async fn run_read_ahead(self: Rc<Self>) {
+        let _work = self.begin_work();
         let mut loads = FuturesUnordered::new();
         loop {
             while loads.len() < AHEAD_IN_FLIGHT {

@@ -44,7 +44,9 @@ impl<D: Disk> Store<D> {
     /// As `record`.
     pub(super) async fn record_clean(&self) -> Result<(), StoreError> {
         let _turn = self.catalogue_turn.lock().await;
-        self.append_to_catalogue(&[], true).await
+        self.append_to_catalogue(&[], true).await?;
+        self.is_closed.set(true);
+        Ok(())
     }
 
     /// Rewrites the catalogue if most of it is out of date. A failure leaves the old one, or fences.
@@ -75,6 +77,9 @@ impl<D: Disk> Store<D> {
     ) -> Result<(), StoreError> {
         if let Some(reason) = &self.state.borrow().fenced {
             return Err(StoreError::Fenced(reason.clone()));
+        }
+        if self.is_closed.get() {
+            return Err(StoreError::Closed);
         }
         let (checkpoint, effects) = self.state.borrow().checkpoint();
         let checkpoint = checkpoint.encode();

@@ -26,6 +26,7 @@ const WRITES_IN_FLIGHT: usize = 4;
 impl<D: Disk> Store<D> {
     /// Writes segments until the store is closed or fenced.
     pub(super) async fn run_spills(self: Rc<Self>) {
+        let _work = self.begin_work();
         loop {
             if self.has_ended() {
                 return;
@@ -38,6 +39,7 @@ impl<D: Disk> Store<D> {
 
     /// Writes what is due. Returns whether there was anything that may be followed by more at once.
     pub(super) async fn spill_round(&self) -> bool {
+        self.give_up_damaged().await;
         let works = {
             let mut state = self.state.borrow_mut();
             state.plan_pressure();
@@ -66,6 +68,22 @@ impl<D: Disk> Store<D> {
         self.settle(&flushed, is_recorded);
         self.compact_catalogue().await;
         is_recorded && flushed.len() == works.len()
+    }
+
+    /// Lets go of what damaged partitions hold of a journal that is needed.
+    async fn give_up_damaged(&self) {
+        let damaged = self.state.borrow().damaged_pinning();
+        if damaged.is_empty() {
+            return;
+        }
+        let records: Vec<_> = damaged.iter().map(|(_, record)| record.clone()).collect();
+        if self.record(&records).await.is_ok() {
+            let mut state = self.state.borrow_mut();
+            for (handle, record) in &damaged {
+                state.given_up(*handle, record);
+            }
+            self.wake.journal.notify();
+        }
     }
 
     /// Counts what was flushed, or puts it back.

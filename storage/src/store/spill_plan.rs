@@ -3,10 +3,11 @@
 //! Owns the choice of partitions and blocks. Does no I/O.
 
 use std::io;
+use std::rc::Rc;
 
 use corelane_protocol::TopicPartition;
 
-use super::partition::PartitionHandle;
+use super::partition::{PartitionHandle, Status};
 use super::state::State;
 use crate::catalogue::{CatalogueRecord, FlushState, SealedSegment};
 use crate::index::{IndexIdentity, SparseIndex};
@@ -54,6 +55,7 @@ pub(crate) enum SpillOutcome {
 impl State {
     /// Looks whether the journal or the memory want partitions to be spilled, and queues them.
     pub(crate) fn plan_pressure(&mut self) {
+        self.files.release();
         if let Some(file) = self.files.crowded()
             && self.forcing.is_none_or(|forcing| forcing < file)
         {
@@ -66,6 +68,47 @@ impl State {
                 self.force_upto(file);
             }
         }
+    }
+
+    /// Damaged partitions that keep the journal from being reused, each with the reason.
+    ///
+    /// What the journal has of them is of no use to the store, but it is given up only once the catalogue
+    /// says that they never serve again: otherwise a damaged file that is put back would make a partition
+    /// come up without what the journal had.
+    pub(crate) fn damaged_pinning(&self) -> Vec<(PartitionHandle, CatalogueRecord)> {
+        let Some(file) = self.files.crowded() else {
+            return Vec::new();
+        };
+        let found = self.partitions.iter().filter_map(|(handle, partition)| {
+            let Status::Failed(reason) = &partition.status else {
+                return None;
+            };
+            let pins = partition.pins.front().is_some_and(|pin| pin.file <= file);
+            let record = CatalogueRecord::PartitionFailed {
+                partition: partition.id,
+                reason: format!("{reason}; the journal's part of it was given up"),
+            };
+            pins.then_some((handle, record))
+        });
+        found.collect()
+    }
+
+    /// The catalogue says that a damaged partition never serves again.
+    pub(crate) fn given_up(&mut self, handle: PartitionHandle, record: &CatalogueRecord) {
+        let CatalogueRecord::PartitionFailed { reason, .. } = record else {
+            return;
+        };
+        let Some(partition) = self.partitions.get_mut(handle) else {
+            return;
+        };
+        tracing::error!(partition = %partition.id, reason, "the partition is given up");
+        let reason: Rc<str> = reason.as_str().into();
+        partition.status = Status::Failed(Rc::clone(&reason));
+        partition.given_up = Some(reason);
+        for pin in partition.pins.drain(..) {
+            self.files.unpin(pin.file);
+        }
+        self.files.release();
     }
 
     /// Queues every partition that needs a journal file up to this one.

@@ -87,7 +87,9 @@ impl Tail {
             return needed;
         }
         let held = self.chunks.back().map_or(0, TailChunk::used);
-        let wanted = (held.next_power_of_two() * 2).max(needed).next_power_of_two();
+        let wanted = (held.next_power_of_two() * 2)
+            .max(needed)
+            .next_power_of_two();
         wanted.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
     }
 

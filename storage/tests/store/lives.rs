@@ -20,7 +20,9 @@ const CRASHES: u64 = 6;
 const OPERATIONS_MAX: u64 = 500;
 
 fn setting(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
+    std::env::var(name)
+        .ok()
+        .map_or(default, |value| value.parse().expect("a number"))
 }
 
 #[test]
@@ -43,24 +45,42 @@ fn live(seed: u64) {
         let what = format!("seed {seed}, crash {crash}");
         image = interrupted_opening(&mut random, image, &config);
         let machine = Machine::from_image(random.next_u64(), &image);
-        let (store, report) = machine.open(STORE, config.clone()).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(report.failed.is_empty() && report.fenced.is_none(), "{what}: {report:?}");
+        let (store, report) = machine
+            .open(STORE, config.clone())
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(
+            report.failed.is_empty() && report.fenced.is_none(),
+            "{what}: {report:?}"
+        );
         assert!(report.warnings.is_empty(), "{what}: {report:?}");
         let mut known = model.take();
         machine.executor.block_on(known.verify(&store, &what));
         model.replace(known);
-        machine.disk.halt_at(machine.disk.operations() + 1 + random.below(OPERATIONS_MAX));
+        machine
+            .disk
+            .halt_at(machine.disk.operations() + 1 + random.below(OPERATIONS_MAX));
         let work = work(Rc::clone(&store), Rc::clone(&model), random.fork(), topics);
         topics += 100;
         let ended = machine.executor.try_block_on(work);
-        assert!(ended.is_none() || machine.disk.is_halted() || ended == Some(true), "{what}: the work was cut off");
+        assert!(
+            ended.is_none() || machine.disk.is_halted() || ended == Some(true),
+            "{what}: the work was cut off"
+        );
         model.borrow_mut().acknowledge(&store);
-        image = if random.chance(1, 4) { machine.disk.image() } else { machine.disk.crash(random.next_u64()) };
+        image = if random.chance(1, 4) {
+            machine.disk.image()
+        } else {
+            machine.disk.crash(random.next_u64())
+        };
     }
 }
 
 /// Opens the store once or twice with a crash in the middle.
-fn interrupted_opening(random: &mut Random, mut image: DiskImage, config: &StoreConfig) -> DiskImage {
+fn interrupted_opening(
+    random: &mut Random,
+    mut image: DiskImage,
+    config: &StoreConfig,
+) -> DiskImage {
     while random.coin() {
         let machine = Machine::from_image(random.next_u64(), &image);
         machine.disk.halt_at(random.below(40));
@@ -129,11 +149,16 @@ async fn create(store: &Store, model: &RefCell<Model>, random: &mut Random, topi
         flush_ms: is_weak.then(|| random.below(30)),
         ..small_log()
     };
-    let wanted: Vec<_> = (0..1 + random.below(3) as u32).map(|index| (partition(topic, index), config.clone())).collect();
+    let wanted: Vec<_> = (0..1 + random.below(3) as u32)
+        .map(|index| (partition(topic, index), config.clone()))
+        .collect();
     for (of, _) in &wanted {
         model.borrow_mut().creating(*of, is_weak);
     }
-    store.create_partitions(&wanted).await.expect("the disk works");
+    store
+        .create_partitions(&wanted)
+        .await
+        .expect("the disk works");
     for (of, _) in &wanted {
         model.borrow_mut().set(*of, Presence::Created);
     }
@@ -185,9 +210,19 @@ async fn read_somewhere(store: &Rc<Store>, model: &RefCell<Model>, random: &mut 
     let of = there[random.index(there.len())];
     let high_watermark = store.offsets(of).expect("it is there").high_watermark.get();
     let from = random.below(high_watermark + 1);
-    let read = read_once(store, of, Offset::new(from), 1 + random.index(40_000)).await.expect("nothing is damaged");
-    assert_eq!(read.bytes == 0, from == high_watermark, "{of}: nothing at {from} of {high_watermark}");
-    let bytes: Vec<u8> = read.parts.iter().flat_map(|part| part.iter().copied()).collect();
+    let read = read_once(store, of, Offset::new(from), 1 + random.index(40_000))
+        .await
+        .expect("nothing is damaged");
+    assert_eq!(
+        read.bytes == 0,
+        from == high_watermark,
+        "{of}: nothing at {from} of {high_watermark}"
+    );
+    let bytes: Vec<u8> = read
+        .parts
+        .iter()
+        .flat_map(|part| part.iter().copied())
+        .collect();
     let found = payloads(&bytes);
     let model = model.borrow();
     let sent = &model.logs[&of].batches;

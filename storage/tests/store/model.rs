@@ -39,7 +39,12 @@ pub(crate) type SharedModel = Rc<RefCell<Model>>;
 
 impl Model {
     pub(crate) fn creating(&mut self, of: TopicPartition, is_weak: bool) {
-        let log = ModelLog { presence: Presence::Creating, is_weak, batches: Vec::new(), acknowledged: 0 };
+        let log = ModelLog {
+            presence: Presence::Creating,
+            is_weak,
+            batches: Vec::new(),
+            acknowledged: 0,
+        };
         self.logs.insert(of, log);
     }
 
@@ -54,7 +59,11 @@ impl Model {
 
     pub(crate) fn appended(&mut self, to: TopicPartition, base: u64, end: u64, batch: &[u8]) {
         let log = self.logs.get_mut(&to).expect("it is known");
-        assert_eq!(log.batches.last().map_or(0, |(_, end, _)| *end), base, "{to}: offsets follow each other");
+        assert_eq!(
+            log.batches.last().map_or(0, |(_, end, _)| *end),
+            base,
+            "{to}: offsets follow each other"
+        );
         log.batches.push((base, end, batch[48..].to_vec()));
     }
 
@@ -62,7 +71,10 @@ impl Model {
     pub(crate) fn acknowledge(&mut self, store: &Store) {
         for (of, log) in &mut self.logs {
             if let Ok(offsets) = store.offsets(*of) {
-                assert!(offsets.durable_end.get() >= log.acknowledged, "{of}: the durable end went back");
+                assert!(
+                    offsets.durable_end.get() >= log.acknowledged,
+                    "{of}: the durable end went back"
+                );
                 assert!(offsets.durable_end <= offsets.log_end);
                 log.acknowledged = offsets.durable_end.get();
             }
@@ -73,7 +85,10 @@ impl Model {
     pub(crate) async fn verify(&mut self, store: &Rc<Store>, what: &str) {
         let there = store.partitions();
         for of in &there {
-            let log = self.logs.get(of).unwrap_or_else(|| panic!("{what}: {of} was never created"));
+            let log = self
+                .logs
+                .get(of)
+                .unwrap_or_else(|| panic!("{what}: {of} was never created"));
             assert_ne!(log.presence, Presence::Deleted, "{what}: {of} came back");
         }
         for (of, log) in &mut self.logs {
@@ -86,8 +101,16 @@ impl Model {
             let read = read_all(store, *of, Offset::new(0), 30_000).await;
             let read = read.unwrap_or_else(|error: ReadError| panic!("{what}: {of}: {error}"));
             log.check(&payloads(&read), &format!("{what}: {of}"));
-            let end = store.offsets(*of).expect("it is there").high_watermark.get();
-            assert_eq!(log.batches.last().map_or(0, |(_, end, _)| *end), end, "{what}: {of}");
+            let end = store
+                .offsets(*of)
+                .expect("it is there")
+                .high_watermark
+                .get();
+            assert_eq!(
+                log.batches.last().map_or(0, |(_, end, _)| *end),
+                end,
+                "{what}: {of}"
+            );
             log.acknowledged = end;
         }
     }
@@ -96,13 +119,22 @@ impl Model {
 impl ModelLog {
     /// What was read must be what was sent, at least as far as it was acknowledged; the rest is forgotten.
     fn check(&mut self, read: &[(u64, Vec<u8>)], what: &str) {
-        assert!(read.len() <= self.batches.len(), "{what}: {} batches, {} were sent", read.len(), self.batches.len());
+        assert!(
+            read.len() <= self.batches.len(),
+            "{what}: {} batches, {} were sent",
+            read.len(),
+            self.batches.len()
+        );
         for ((base, payload), (sent_base, _, sent)) in read.iter().zip(&self.batches) {
             assert_eq!(base, sent_base, "{what}: an offset moved");
             assert!(payload == sent, "{what}: offset {base} has another content");
         }
         self.batches.truncate(read.len());
         let end = self.batches.last().map_or(0, |(_, end, _)| *end);
-        assert!(end >= self.acknowledged, "{what}: acknowledged to {}, only {end} is there", self.acknowledged);
+        assert!(
+            end >= self.acknowledged,
+            "{what}: acknowledged to {}, only {end} is there",
+            self.acknowledged
+        );
     }
 }

@@ -4,21 +4,25 @@ use corelane_protocol::Offset;
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::store::StoreConfig;
 
-use crate::support::{
-    Machine, STORE, append, batch, partition, payloads, small_config, small_log,
-};
+use crate::support::{Machine, STORE, append, batch, partition, payloads, small_config, small_log};
 
 const JOURNAL: &str = "store-0000/journal-0000";
 
 /// A store that leaves everything in the journal.
 fn config() -> StoreConfig {
-    StoreConfig { spill_bytes: 1 << 20, ..small_config() }
+    StoreConfig {
+        spill_bytes: 1 << 20,
+        ..small_config()
+    }
 }
 
 /// Turns over a bit in the last block with anything in it, as a torn write would have left it.
 fn tear_last_group(image: &mut DiskImage) {
     let bytes = image.read(JOURNAL).expect("the journal's first file");
-    let last = bytes.iter().rposition(|byte| *byte != 0).expect("something was written");
+    let last = bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("something was written");
     image.flip_bit(JOURNAL, last as u64, 0);
 }
 
@@ -33,7 +37,10 @@ fn a_discarded_group_never_comes_back() {
     let large = batch("large", 1, 19_000);
     // Four large groups and a small one leave 8 KiB of the file.
     for bytes in [&large, &large, &large, &large, &batch("small", 1, 10)] {
-        sent.push((append(&store, of, bytes).base_offset.get(), bytes[48..].to_vec()));
+        sent.push((
+            append(&store, of, bytes).base_offset.get(),
+            bytes[48..].to_vec(),
+        ));
         machine.settle();
     }
     append(&store, of, &batch("torn", 1, 3000));
@@ -42,9 +49,17 @@ fn a_discarded_group_never_comes_back() {
     tear_last_group(&mut image);
 
     let machine = Machine::from_image(2, &image);
-    let (store, report) = machine.open(STORE, config()).expect("the end is torn, no more");
-    assert_eq!((report.discarded_from, report.groups_replayed), (Some(6), 5));
-    sent.push((append(&store, of, &large).base_offset.get(), large[48..].to_vec()));
+    let (store, report) = machine
+        .open(STORE, config())
+        .expect("the end is torn, no more");
+    assert_eq!(
+        (report.discarded_from, report.groups_replayed),
+        (Some(6), 5)
+    );
+    sent.push((
+        append(&store, of, &large).base_offset.get(),
+        large[48..].to_vec(),
+    ));
     machine.settle();
 
     // Only an opening whose own epoch begins later could mistake the old group for one of its time.
@@ -53,7 +68,9 @@ fn a_discarded_group_never_comes_back() {
         let machine = Machine::from_image(seed, &image);
         let (store, report) = machine.open(STORE, config()).expect("nothing is damaged");
         assert_eq!((report.failed, report.fenced), (Vec::new(), None));
-        let read = machine.read_all(&store, of, Offset::new(0)).expect("it is there");
+        let read = machine
+            .read_all(&store, of, Offset::new(0))
+            .expect("it is there");
         assert!(payloads(&read) == sent);
         image = machine.disk.crash(seed);
     }
