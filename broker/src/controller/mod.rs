@@ -10,7 +10,7 @@ use corelane_protocol::ids::TOPIC_NAME_BYTES_MAX;
 use corelane_protocol::request::NewTopic;
 use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, TopicName};
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
 use crate::metadata::{
     FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, TopicSettings,
 };
@@ -119,6 +119,7 @@ impl<'a> Controller<'a> {
             .map(|(key, value)| (key.as_str(), value.as_str()));
         let settings = TopicSettings::parse(pairs)?;
         settings.check(self.config)?;
+        plan.check_room(&name, topic.partitions, &settings)?;
         let id = next_id();
         plan.create(id, name, topic.partitions, &settings);
         Ok(id)
@@ -164,7 +165,12 @@ struct Plan<'a> {
     partitions: usize,
     store_partitions: Vec<u32>,
     records: Vec<MetadataRecord>,
+    /// At least the bytes of the records.
+    record_bytes: usize,
 }
+
+/// Bytes of a record beside texts and placements, at most.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 impl<'a> Plan<'a> {
     fn new(image: &'a MetadataImage, stores: u16) -> Self {
@@ -176,7 +182,36 @@ impl<'a> Plan<'a> {
             partitions: image.partition_count(),
             store_partitions: counts.collect(),
             records: Vec::new(),
+            record_bytes: 0,
         }
+    }
+
+    /// Takes room for a topic's records in what is written to the log in one piece.
+    fn check_room(
+        &mut self,
+        name: &TopicName,
+        partitions: u32,
+        settings: &TopicSettings,
+    ) -> Result<(), ApiError> {
+        let pairs = settings.to_pairs().into_iter();
+        let texts: usize = pairs.map(|(key, value)| key.len() + value.len() + 4).sum();
+        let placements = partitions.div_ceil(PLACEMENTS_PER_RECORD_MAX) as usize;
+        let bytes = name.as_str().len()
+            + texts
+            + 2 * partitions as usize
+            + (2 + placements) * RECORD_OVERHEAD_BYTES;
+        self.take_room(bytes)
+    }
+
+    fn take_room(&mut self, bytes: usize) -> Result<(), ApiError> {
+        if self.record_bytes + bytes > METADATA_COMMAND_BYTES_MAX {
+            let message = format!(
+                "one request may change {METADATA_COMMAND_BYTES_MAX} bytes of metadata; ask for fewer topics or partitions at a time"
+            );
+            return Err(ApiError::new(ErrorCode::InvalidRequest, message));
+        }
+        self.record_bytes += bytes;
+        Ok(())
     }
 
     fn exists(&self, name: &str) -> bool {
@@ -233,6 +268,7 @@ impl<'a> Plan<'a> {
             let message = format!("there is no topic named {shown:?}");
             return Err(ApiError::new(ErrorCode::UnknownTopic, message));
         };
+        self.take_room(RECORD_OVERHEAD_BYTES)?;
         self.deleted.insert(name.to_owned());
         self.partitions -= topic.partitions.len();
         self.records
@@ -345,6 +381,24 @@ mod tests {
         world.run(&create(&[("wide", 10_000)]));
         assert_eq!(world.image.partition_count(), 10_000);
         assert_eq!(world.image.store_partitions(StoreId::new(0)), 3334);
+    }
+
+    #[test]
+    fn a_command_adds_a_bounded_number_of_bytes_to_the_log() {
+        let mut world = World::default();
+        world.config.limits.topic_partitions_max = 1_000_000;
+        world.config.limits.partitions_max = 10_000_000;
+        let topics: Vec<_> = (0..10).map(|number| format!("t{number}")).collect();
+        let wide: Vec<_> = topics.iter().map(|name| (name.as_str(), 800_000)).collect();
+        let decision = world.decide(&create(&wide));
+        let bytes: usize = decision.records.iter().map(|r| r.encode().len()).sum();
+        assert!(bytes <= METADATA_COMMAND_BYTES_MAX);
+        let refused = decision
+            .reply
+            .iter()
+            .filter(|(_, result)| result.is_err())
+            .count();
+        assert_eq!(refused, 8);
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! Text is `length u16` and UTF-8. Nothing follows the last field. An unknown version or kind is
 //! refused: the log was written by a newer version.
 
+use std::fmt;
+
 use corelane_protocol::wire::{DecodeError, Reader, Writer};
 use corelane_protocol::{PartitionIndex, StoreId, TopicId, TopicName};
 
@@ -85,6 +87,35 @@ pub enum RecordError {
     /// The bytes do not follow the layout.
     #[error("metadata record: {0}")]
     Malformed(#[from] DecodeError),
+}
+
+impl fmt::Display for MetadataRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FeatureLevel { level } => write!(f, "feature level {level}"),
+            Self::TopicCreated {
+                id,
+                name,
+                partitions,
+                settings,
+            } => {
+                write!(f, "topic {name} created: id {id}, partitions {partitions}")?;
+                for (key, value) in settings {
+                    write!(f, ", {key}={value}")?;
+                }
+                Ok(())
+            }
+            Self::PartitionsPlaced {
+                topic,
+                first,
+                stores,
+            } => {
+                write!(f, "partitions of {topic} placed from {first} on: stores")?;
+                stores.iter().try_for_each(|store| write!(f, " {store}"))
+            }
+            Self::TopicDeleted { id } => write!(f, "topic {id} deleted"),
+        }
+    }
 }
 
 impl MetadataRecord {
@@ -205,6 +236,21 @@ mod tests {
         expected.extend([7; 16]);
         expected.extend([1, 0, 0, 0, 2, 0, 0, 0, 0, 0, 44, 1]);
         assert_eq!(bytes, expected);
+    }
+
+    #[test]
+    fn records_are_shown_in_words() {
+        let id = "07070707-0707-0707-0707-070707070707";
+        let shown: Vec<_> = samples().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "feature level 1".to_owned(),
+                format!("topic orders created: id {id}, partitions 3, segment.bytes=1048576"),
+                format!("partitions of {id} placed from 1 on: stores 0 300"),
+                format!("topic {id} deleted"),
+            ]
+        );
     }
 
     #[test]
