@@ -12,6 +12,9 @@ pub const TOPIC_CONFIG_VALUE_BYTES_MAX: usize = 256;
 /// Bytes that one encoded metadata record may have.
 pub const METADATA_RECORD_BYTES_MAX: usize = 64 * 1024;
 
+/// Entries that one produce, fetch or list-offsets request may have.
+pub const ENTRIES_PER_REQUEST_MAX: usize = 65_536;
+
 /// Bytes of records that one command may add to the metadata log: they are written in one piece.
 pub const METADATA_COMMAND_BYTES_MAX: usize = 4 * 1024 * 1024;
 

@@ -20,8 +20,8 @@ use corelane_protocol::batch::BATCH_BYTES_MAX_DEFAULT;
 
 pub use error::{ConfigError, Origin};
 pub use limits::{
-    FRAME_OVERHEAD_BYTES, Limits, METADATA_COMMAND_BYTES_MAX, METADATA_RECORD_BYTES_MAX,
-    TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
+    ENTRIES_PER_REQUEST_MAX, FRAME_OVERHEAD_BYTES, Limits, METADATA_COMMAND_BYTES_MAX,
+    METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
 };
 pub use load::{ConfigFile, ConfigSources};
 pub use value::{format_bytes, parse_bytes, parse_millis};

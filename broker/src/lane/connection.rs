@@ -47,8 +47,8 @@ pub(super) struct Connection {
     pub(super) refused: RefusedPartitions,
     /// Cores that requests were forwarded to.
     pub(super) forwarded_to: Vec<CoreId>,
-    /// Fetches that wait: for data, or for replies to leave.
-    pub(super) fetches: Vec<Key>,
+    /// Fetches that wait: for data, for the disk, or for replies to leave.
+    pub(super) fetches: BTreeSet<Key>,
     /// The part of them that waits for replies to leave.
     pub(super) deferred: Vec<Key>,
 }
@@ -71,7 +71,7 @@ impl Connection {
             closing: false,
             refused: RefusedPartitions::default(),
             forwarded_to: Vec::new(),
-            fetches: Vec::new(),
+            fetches: BTreeSet::new(),
             deferred: Vec::new(),
         }
     }

@@ -166,6 +166,11 @@ impl<D: Disk> Lane<D> {
         };
         assert_eq!(*awaited, token, "one append is out at a time");
         let records = Arc::clone(records);
+        for record in records.iter() {
+            if !matches!(record, MetadataRecord::PartitionsPlaced { .. }) {
+                tracing::info!(%record, "the metadata change");
+            }
+        }
         let position = self.image.records_applied() + records.len() as u64;
         current.stage = Stage::Applying { position, missing };
         for to in self.other_cores() {

@@ -7,6 +7,7 @@ use corelane_storage::disk::Disk;
 use super::parked::{ClientRequest, Origin};
 use super::slab::Key;
 use super::{Lane, Now};
+use crate::config::ENTRIES_PER_REQUEST_MAX;
 
 impl<D: Disk> Lane<D> {
     /// Takes up a request: from here on it is in flight until it is answered, once.
@@ -35,6 +36,9 @@ impl<D: Disk> Lane<D> {
         if self.shutdown.is_some() && !matches!(request, Request::Produce(_)) {
             return self.answer_error(client, &shutting_down());
         }
+        if let Err(error) = check_entries(&request) {
+            return self.answer_error(client, &error);
+        }
         match request {
             Request::Produce(request) => self.produce(now, Origin::Client(client), &request),
             Request::Fetch(request) => self.fetch(now, client, request),
@@ -46,6 +50,22 @@ impl<D: Disk> Lane<D> {
             Request::DescribeTopics(request) => self.describe_topics(client, request),
         }
     }
+}
+
+/// A request has a bounded number of entries: each is answered with more bytes than it has.
+fn check_entries(request: &Request<'_>) -> Result<(), ApiError> {
+    let count = match request {
+        Request::Produce(request) => request.entries.len(),
+        Request::Fetch(request) => request.entries.len(),
+        Request::ListOffsets(request) => request.entries.len(),
+        _ => return Ok(()),
+    };
+    if count <= ENTRIES_PER_REQUEST_MAX {
+        return Ok(());
+    }
+    let message =
+        format!("{count} entries in one request, at most {ENTRIES_PER_REQUEST_MAX} may be");
+    Err(ApiError::new(ErrorCode::InvalidRequest, message))
 }
 
 /// Why a broker that is about to stop takes no requests.

@@ -205,7 +205,7 @@ impl<D: Disk> Lane<D> {
         wait.state = FetchState::Deferred;
         let connection = self.connections.get_mut(client.connection);
         let connection = connection.expect("a closed connection has no fetches");
-        connection.fetches.push(key);
+        connection.fetches.insert(key);
         connection.deferred.push(key);
     }
 
@@ -228,13 +228,13 @@ impl<D: Disk> Lane<D> {
         self.fetch_deadlines.insert((wait.deadline_us, key));
         for local in wait.homes.iter().flatten() {
             if let Some(partition) = self.partitions.local_mut(*local) {
-                partition.fetches.push(key);
+                partition.fetches.insert(key);
             }
         }
         if let Origin::Client(client) = wait.origin
             && let Some(connection) = self.connections.get_mut(client.connection)
         {
-            connection.fetches.push(key);
+            connection.fetches.insert(key);
         }
     }
 
@@ -250,7 +250,7 @@ impl<D: Disk> Lane<D> {
         self.fetch_deadlines.remove(&(wait.deadline_us, key));
         for local in wait.homes.iter().flatten() {
             if let Some(partition) = self.partitions.local_mut(*local) {
-                partition.fetches.retain(|listed| *listed != key);
+                partition.fetches.remove(&key);
             }
         }
         if let Origin::Client(client) = wait.origin {
@@ -285,7 +285,7 @@ impl<D: Disk> Lane<D> {
 
     fn forget_listed(&mut self, connection: Key, key: Key) {
         if let Some(connection) = self.connections.get_mut(connection) {
-            connection.fetches.retain(|listed| *listed != key);
+            connection.fetches.remove(&key);
         }
     }
 
@@ -298,7 +298,7 @@ impl<D: Disk> Lane<D> {
         {
             connection.expected_bytes += expected_bytes;
             self.reply_bytes += expected_bytes;
-            connection.fetches.push(key);
+            connection.fetches.insert(key);
         }
         let fetch = key;
         self.queued_reads

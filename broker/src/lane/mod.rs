@@ -243,6 +243,6 @@ impl<D: Disk> Lane<D> {
                 break;
             }
         }
-        self.advance_shutdown(now);
+        self.advance_shutdown();
     }
 }

@@ -3,7 +3,7 @@
 //! Owned by one core; follows the metadata image of that core.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corelane_protocol::{CoreId, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition};
 
@@ -56,7 +56,7 @@ pub(super) struct LocalPartition {
     /// Produces that wait to be flushed, in the order of their offsets.
     pub(super) produces: VecDeque<WaitingProduce>,
     /// Fetches that wait for records.
-    pub(super) fetches: Vec<Key>,
+    pub(super) fetches: BTreeSet<Key>,
 }
 
 /// Whether a partition serves.

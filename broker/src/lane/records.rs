@@ -1,6 +1,6 @@
 //! Applies metadata records on this core: the image, the partitions, and what the stores must do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use corelane_protocol::{ApiError, ErrorCode, Offset, PartitionIndex, TopicId, TopicPartition};
 use corelane_storage::disk::Disk;
@@ -199,7 +199,7 @@ impl<D: Disk> Lane<D> {
                 state: LocalState::Creating,
                 log_start: Offset::ZERO,
                 produces: VecDeque::new(),
-                fetches: Vec::new(),
+                fetches: BTreeSet::new(),
             });
             made.push(key);
             places.push(Place::Local(key));

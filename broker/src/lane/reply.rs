@@ -101,6 +101,7 @@ impl<D: Disk> Lane<D> {
         self.list_if_stalled(client.connection);
         self.admit_core_waiting();
         self.update_receiving(client.connection);
+        self.note_answered(client.connection);
     }
 
     fn write_reply(

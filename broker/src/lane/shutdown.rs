@@ -10,6 +10,8 @@ pub(super) struct Shutdown {
     deadline_us: u64,
     /// The time is over: what is left is given up.
     expired: bool,
+    /// Connections that were answered everything, to be closed.
+    answered: Vec<Key>,
 }
 
 impl<D: Disk> Lane<D> {
@@ -23,6 +25,7 @@ impl<D: Disk> Lane<D> {
         self.shutdown = Some(Shutdown {
             deadline_us: now.monotonic_us + drain_us,
             expired: false,
+            answered: Vec::new(),
         });
         let parked: Vec<Key> = self.fetches.iter().map(|(key, _)| key).collect();
         for key in parked {
@@ -31,6 +34,7 @@ impl<D: Disk> Lane<D> {
         let open: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in open {
             self.update_receiving(key);
+            self.note_answered(key);
         }
         self.finish_event(now);
     }
@@ -54,17 +58,21 @@ impl<D: Disk> Lane<D> {
                 && controller_idle)
     }
 
-    /// During a shutdown: closes the connections that have been answered everything.
-    pub(super) fn advance_shutdown(&mut self, _now: Now) {
-        if self.shutdown.is_none() {
-            return;
+    /// During a shutdown: a connection that has nothing in flight any more is to be closed.
+    pub(super) fn note_answered(&mut self, key: Key) {
+        if let Some(shutdown) = &mut self.shutdown
+            && let Some(connection) = self.connections.get(key)
+            && connection.requests == 0
+        {
+            shutdown.answered.push(key);
         }
-        let done = self
-            .connections
-            .iter()
-            .filter(|(_, c)| c.requests == 0 && !c.closing);
-        let done: Vec<Key> = done.map(|(key, _)| key).collect();
-        for key in done {
+    }
+
+    /// During a shutdown: closes the connections that have been answered everything.
+    pub(super) fn advance_shutdown(&mut self) {
+        while let Some(shutdown) = &mut self.shutdown
+            && let Some(key) = shutdown.answered.pop()
+        {
             self.close_after_sending(key);
         }
     }

@@ -75,3 +75,19 @@ fn a_fetch_waits_no_longer_than_the_broker_allows() {
     world.settle();
     assert_eq!(world.reply(client).values(), [Ok(vec![])]);
 }
+
+#[test]
+fn a_request_has_a_bounded_number_of_entries() {
+    let mut config = small_config();
+    config.limits.frame_bytes_max = 8 << 20;
+    config.limits.connection_in_flight_bytes_max = 16 << 20;
+    config.journal.file_bytes = 64 << 20;
+    let mut world = World::with_config(124, 1, config);
+    let topic = world.create("t", 1, &[]);
+    let client = world.connect(0);
+    let entries = vec![(crate::client::at(topic, 0), 0); 65_537];
+    let reply = world.ask(client, &Request::Fetch(fetch_request(&entries, 0, 1)));
+    assert_eq!(reply.code(), Some(ErrorCode::InvalidRequest));
+    let reply = world.ask(client, &Request::Fetch(fetch_request(&entries[1..], 0, 1)));
+    assert_eq!(reply.fetch().entries.len(), 65_536);
+}

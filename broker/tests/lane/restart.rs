@@ -288,3 +288,41 @@ fn a_damaged_segment_fails_its_partition_or_read_and_no_other() {
         .partitions;
     assert_eq!(partitions[1].state, PartitionState::Online);
 }
+
+#[test]
+fn a_weak_topic_is_flushed_when_its_time_has_come() {
+    for (waited_ms, survives) in [(0, false), (2000, true)] {
+        let mut world = World::new(1500, 1);
+        let topic = world.create("t", 1, &[("flush.ms", "1000")]);
+        let client = world.connect(0);
+        world.send_produce(client, Acks::All, &[put(at(topic, 0), "a")]);
+        world.carry();
+        assert!(world.reply(client).receipts()[0].is_ok());
+        world.pass_ms(waited_ms);
+        let mut world = world.crash(1);
+        let client = world.connect(0);
+        let kept = world.read_all(client, at(topic, 0));
+        if survives {
+            assert_eq!(kept, [(0, "a".to_owned())]);
+        } else {
+            assert!(kept.len() <= 1);
+        }
+        let next = world.produce_one(client, at(topic, 0), "b");
+        assert_eq!(next, Ok(kept.len() as u64));
+    }
+}
+
+#[test]
+fn an_orderly_end_flushes_weak_topics() {
+    let mut world = World::new(1501, 2);
+    let topic = world.create("t", 2, &[("flush.messages", "1000000")]);
+    let client = world.connect(0);
+    for partition in 0..2 {
+        assert_eq!(world.produce_one(client, at(topic, partition), "a"), Ok(0));
+    }
+    let mut world = world.close_and_restart(1);
+    let client = world.connect(0);
+    for partition in 0..2 {
+        assert_eq!(world.read_all(client, at(topic, partition)).len(), 1);
+    }
+}
