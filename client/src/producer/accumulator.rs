@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corelane_protocol::Timestamp;
 use corelane_protocol::batch::{self, BatchBuilder, PushError};
+use corelane_protocol::{AlignedBytes, Timestamp};
 
 use super::builders::Builders;
 use super::delivery::{Completer, Completion, completion};
@@ -46,16 +46,38 @@ impl Slot {
     }
 }
 
-/// A batch that records are, or were, appended to.
+/// A batch that records are appended to.
 #[derive(Debug)]
-pub(crate) struct OpenBatch {
-    pub(crate) builder: Box<BatchBuilder>,
+struct OpenBatch {
+    builder: Box<BatchBuilder>,
+    serial: u64,
+    ticket: Ticket,
+}
+
+/// What a batch carries along to the end of its way.
+#[derive(Debug)]
+pub(crate) struct Ticket {
     pub(crate) completer: Completer,
     pub(crate) completion: Completion,
     pub(crate) opened_at: Duration,
     /// What its records took from the producer's buffer.
     pub(crate) buffer_bytes: usize,
-    serial: u64,
+}
+
+/// A batch that takes no more records.
+#[derive(Debug)]
+pub(crate) struct SealedBatch {
+    pub(crate) content: Content,
+    pub(crate) ticket: Ticket,
+}
+
+/// The records of a batch.
+#[derive(Debug)]
+pub(crate) enum Content {
+    /// In columns, still to be encoded.
+    Records(Box<BatchBuilder>),
+    /// As they go on the wire.
+    Encoded(AlignedBytes),
 }
 
 /// Where a record was put.
@@ -82,7 +104,7 @@ pub(crate) struct Pull {
 #[derive(Debug, Default)]
 pub(crate) struct Accumulator {
     open: Option<OpenBatch>,
-    full: VecDeque<OpenBatch>,
+    full: VecDeque<SealedBatch>,
     next_serial: u64,
     /// The sender was told and has not looked yet.
     announced: bool,
@@ -113,7 +135,7 @@ impl Accumulator {
         if let Some(open) = &mut self.open {
             match open.builder.try_push(item) {
                 Ok(index) => {
-                    open.buffer_bytes += buffer_bytes;
+                    open.ticket.buffer_bytes += buffer_bytes;
                     let serial = open.serial;
                     return Ok(Pushed {
                         serial,
@@ -154,21 +176,25 @@ impl Accumulator {
                 return Err(refusal(error, builders.batch_bytes_max()));
             }
         };
-        self.full.extend(self.open.take());
+        self.full
+            .extend(self.open.take().map(|open| open.seal(builders)));
         let serial = self.next_serial;
         self.next_serial += 1;
         let (completer, completion) = completion();
-        let batch = OpenBatch {
-            builder,
+        let ticket = Ticket {
             completer,
             completion,
             opened_at: now,
             buffer_bytes,
+        };
+        let batch = OpenBatch {
+            builder,
             serial,
+            ticket,
         };
         if alone {
             // Others would delay it, and could make it longer than the broker takes.
-            self.full.push_back(batch);
+            self.full.push_back(batch.seal(builders));
         } else {
             self.open = Some(batch);
         }
@@ -182,7 +208,8 @@ impl Accumulator {
 
     /// The completion of the batch that the last record went to.
     pub(crate) fn last_completion(&self) -> Completion {
-        let last = self.open.as_ref().or(self.full.back());
+        let open = self.open.as_ref().map(|open| &open.ticket);
+        let last = open.or_else(|| self.full.back().map(|full| &full.ticket));
         last.expect("a record was just pushed").completion.clone()
     }
 
@@ -192,31 +219,32 @@ impl Accumulator {
     }
 
     /// Takes the next batch to send, oldest first.
-    pub(crate) fn pull(&mut self, now: Duration, pull: Pull) -> Option<OpenBatch> {
+    pub(crate) fn pull(&mut self, now: Duration, pull: Pull) -> Option<SealedBatch> {
         if let Some(batch) = self.full.pop_front() {
             return Some(batch);
         }
         let open = self.open.as_ref()?;
-        let due = self.forced || now >= open.opened_at + pull.linger;
+        let due = self.forced || now >= open.ticket.opened_at + pull.linger;
         if !due || !pull.partial {
             return None;
         }
         self.forced = false;
-        self.open.take()
+        self.open.take().map(OpenBatch::unencoded)
     }
 
     /// Takes every batch that was opened at `until` or before.
-    pub(crate) fn take_opened_until(&mut self, until: Duration) -> Vec<OpenBatch> {
+    pub(crate) fn take_opened_until(&mut self, until: Duration) -> Vec<SealedBatch> {
         let mut taken = Vec::new();
         while self
             .full
             .front()
-            .is_some_and(|batch| batch.opened_at <= until)
+            .is_some_and(|batch| batch.ticket.opened_at <= until)
         {
             taken.extend(self.full.pop_front());
         }
         if self.full.is_empty() {
-            taken.extend(self.open.take_if(|batch| batch.opened_at <= until));
+            let open = self.open.take_if(|open| open.ticket.opened_at <= until);
+            taken.extend(open.map(OpenBatch::unencoded));
         }
         taken
     }
@@ -224,8 +252,7 @@ impl Accumulator {
     /// Ends the lingering of the open batch; adds the completions of all batches here.
     pub(crate) fn force(&mut self, completions: &mut Vec<Completion>) {
         self.forced = self.open.is_some();
-        let batches = self.full.iter().chain(&self.open);
-        completions.extend(batches.map(|batch| batch.completion.clone()));
+        completions.extend(self.tickets().map(|ticket| ticket.completion.clone()));
     }
 
     /// When the sender should look if nobody tells it to: the end of lingering (if that is still to
@@ -236,15 +263,42 @@ impl Accumulator {
         linger: Duration,
         delivery_timeout: Duration,
     ) -> Option<Duration> {
-        let oldest = self.full.front().or(self.open.as_ref())?;
-        let deadline = oldest.opened_at + delivery_timeout;
-        let lingered = self.open.as_ref().map(|open| open.opened_at + linger);
+        let deadline = self.tickets().next()?.opened_at + delivery_timeout;
+        let open = self.open.as_ref();
+        let lingered = open.map(|open| open.ticket.opened_at + linger);
         let lingered = lingered.filter(|at| *at > now && !self.forced);
         Some(lingered.map_or(deadline, |at| at.min(deadline)))
     }
 
+    /// What every batch here carries along, oldest first.
+    fn tickets(&self) -> impl Iterator<Item = &Ticket> {
+        let full = self.full.iter().map(|full| &full.ticket);
+        full.chain(self.open.as_ref().map(|open| &open.ticket))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_none() && self.full.is_empty()
+    }
+}
+
+impl OpenBatch {
+    /// Ends it, full. Where that is cheap it is encoded at once, while its records are in the
+    /// caller's cache: the sender is then left with writing.
+    fn seal(self, builders: &Builders) -> SealedBatch {
+        if builders.compresses() {
+            return self.unencoded();
+        }
+        SealedBatch {
+            content: Content::Encoded(builders.encode(self.builder)),
+            ticket: self.ticket,
+        }
+    }
+
+    fn unencoded(self) -> SealedBatch {
+        SealedBatch {
+            content: Content::Records(self.builder),
+            ticket: self.ticket,
+        }
     }
 }
 
@@ -286,6 +340,13 @@ mod tests {
     ) -> Result<Pushed> {
         let value = vec![7; value_bytes];
         accumulator.push(T0, &RecordRef::value(&value), 0, value_bytes, builders)
+    }
+
+    fn record_count(batch: &SealedBatch) -> u32 {
+        match &batch.content {
+            Content::Records(builder) => builder.len() as u32,
+            Content::Encoded(bytes) => batch::BatchHeader::parse(bytes).unwrap().record_count,
+        }
     }
 
     #[test]
@@ -344,10 +405,10 @@ mod tests {
             linger: Duration::from_secs(60),
             partial: false,
         };
-        let serials: Vec<u64> = std::iter::from_fn(|| accumulator.pull(T0, never))
-            .map(|batch| batch.serial)
+        let counts: Vec<u32> = std::iter::from_fn(|| accumulator.pull(T0, never))
+            .map(|batch| record_count(&batch))
             .collect();
-        assert_eq!(serials, [0, 1]);
+        assert_eq!(counts, [1, 1]);
         assert!(!accumulator.is_empty(), "the open one stays");
     }
 
@@ -380,8 +441,8 @@ mod tests {
         push(&mut accumulator, &builders, 10).unwrap();
         push(&mut accumulator, &builders, 5_000).unwrap();
         push(&mut accumulator, &builders, 10).unwrap();
-        let counts: Vec<usize> = std::iter::from_fn(|| accumulator.pull(T0, ANY))
-            .map(|batch| batch.builder.len())
+        let counts: Vec<u32> = std::iter::from_fn(|| accumulator.pull(T0, ANY))
+            .map(|batch| record_count(&batch))
             .collect();
         assert_eq!(counts, [1, 1, 1]);
     }

@@ -259,8 +259,8 @@ impl Engine {
             }
         };
         self.effects.push(Effect::Settle {
-            completer: batch.completer,
-            buffer_bytes: batch.buffer_bytes,
+            completer: batch.ticket.completer,
+            buffer_bytes: batch.ticket.buffer_bytes,
             bytes: batch.bytes,
             result,
         });

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corelane_protocol::AlignedBytes;
-use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig};
+use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, Compression};
 
 use crate::error::{Error, Result};
 
@@ -55,6 +55,11 @@ impl Builders {
         bytes <= self.batch_bytes_max as usize
     }
 
+    /// Whether encoding compresses.
+    pub(crate) fn compresses(&self) -> bool {
+        self.config.compression != Compression::None
+    }
+
     /// An empty builder.
     pub(crate) fn take(&self) -> Result<Box<BatchBuilder>> {
         match lock(&self.spare).pop() {
@@ -85,7 +90,10 @@ impl Builders {
 
     /// Turns a builder's records into the bytes of a batch, and takes the builder back.
     pub(crate) fn encode(&self, mut builder: Box<BatchBuilder>) -> AlignedBytes {
-        let mut bytes = lock(&self.buffers).pop().unwrap_or_default();
+        let spare = lock(&self.buffers).pop();
+        // The estimate may be a little low.
+        let room = builder.estimated_bytes() + 128;
+        let mut bytes = spare.unwrap_or_else(|| AlignedBytes::with_capacity(room));
         let finished = builder.finish_into(&mut bytes);
         self.give_back(builder);
         finished.expect("an open batch has at least one record");

@@ -13,7 +13,7 @@ use corelane_protocol::batch::BatchBuilder;
 use corelane_protocol::response::{CoreAddress, Receipt};
 use corelane_protocol::{AlignedBytes, ApiError, TopicId};
 
-use super::accumulator::{OpenBatch, Slot, SlotId};
+use super::accumulator::{SealedBatch, Slot, SlotId, Ticket};
 use super::builders::Builders;
 use super::delivery::{BatchResult, Completer, Completion};
 use super::link::{Link, LinkId};
@@ -89,9 +89,7 @@ pub(crate) enum Effect {
 /// A batch on its way.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) completer: Completer,
-    completion: Completion,
-    pub(super) buffer_bytes: usize,
+    pub(super) ticket: Ticket,
     /// `None` while it is being encoded.
     pub(super) bytes: Option<Arc<AlignedBytes>>,
 }
@@ -246,7 +244,12 @@ impl Engine {
             let Some(state) = &self.slots[id] else {
                 continue;
             };
-            completions.extend(state.order.batches().map(|batch| batch.completion.clone()));
+            completions.extend(
+                state
+                    .order
+                    .batches()
+                    .map(|batch| batch.ticket.completion.clone()),
+            );
             state.slot.lock().force(&mut completions);
             self.enqueue(id, now);
         }
@@ -324,10 +327,9 @@ impl Engine {
             .expect("only slots in use have timers");
         let overdue = now.checked_sub(self.settings.delivery_timeout);
         let unsent = overdue.map(|until| state.slot.lock().take_opened_until(until));
-        for open in unsent.into_iter().flatten() {
-            let deadline = open.opened_at + self.settings.delivery_timeout;
-            let (batch, _) = Batch::from_open(open);
-            state.order.push(batch, deadline);
+        for sealed in unsent.into_iter().flatten() {
+            let deadline = sealed.ticket.opened_at + self.settings.delivery_timeout;
+            state.order.push(Batch::unsent(sealed), deadline);
         }
         let mut settled = Vec::new();
         state.order.expire(now, &mut settled);
@@ -343,11 +345,9 @@ impl Engine {
             return;
         };
         let unsent = state.slot.lock().take_opened_until(Duration::MAX);
-        for open in unsent {
-            let (batch, _) = Batch::from_open(open);
-            state
-                .order
-                .push(batch, now + self.settings.delivery_timeout);
+        for sealed in unsent {
+            let deadline = now + self.settings.delivery_timeout;
+            state.order.push(Batch::unsent(sealed), deadline);
         }
     }
 
@@ -390,13 +390,11 @@ impl SlotState {
 }
 
 impl Batch {
-    pub(super) fn from_open(open: OpenBatch) -> (Self, Box<BatchBuilder>) {
-        let batch = Self {
-            completer: open.completer,
-            completion: open.completion,
-            buffer_bytes: open.buffer_bytes,
+    /// A batch that is to be settled and never sent.
+    fn unsent(sealed: SealedBatch) -> Self {
+        Self {
+            ticket: sealed.ticket,
             bytes: None,
-        };
-        (batch, open.builder)
+        }
     }
 }

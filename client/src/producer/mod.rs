@@ -12,6 +12,7 @@ mod delivery;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod intake;
 mod link;
 mod order;
 mod partitioner;
@@ -30,8 +31,9 @@ pub use self::delivery::{BatchDelivery, BatchOutcome, Delivery, Receipt};
 pub use self::partitioner::{PartitionFn, PartitionInput, Partitioner};
 
 use self::delivery::{Placement, Single, Sink};
+use self::intake::Intake;
 use self::sender::Command;
-use self::shared::{Grant, Lookahead, Shared, Stopped};
+use self::shared::{Grant, Shared, Stopped};
 use crate::error::{Error, Result};
 use crate::record::{Record, RecordRef};
 
@@ -77,6 +79,9 @@ impl fmt::Display for TrySendError<'_> {
 
 impl std::error::Error for TrySendError<'_> {}
 
+/// Records of a batch call that are taken from its iterator at a time.
+const BATCH_CALL_AHEAD: usize = 32;
+
 impl Producer {
     /// Hands a record over. It waits while the buffer is full, and the first time a topic is used
     /// for its partitions; the returned delivery resolves when the broker has answered.
@@ -91,12 +96,11 @@ impl Producer {
         let headers = header_refs(&record);
         let item = record_ref(&record, &headers);
         let shared = &*self.handle.shared;
-        let mut grant = shared.grant();
-        shared.try_reserve(&mut grant, item.buffer_bytes());
+        let mut one = One::new(shared, &record.topic, item);
         loop {
-            match append_one(shared, &record.topic, item, &mut grant)? {
+            match one.append()? {
                 Ok(delivery) => return Ok(delivery),
-                Err(Stopped::NeedsBytes(bytes)) => shared.reserve(&mut grant, bytes).await?,
+                Err(Stopped::NeedsBytes(bytes)) => shared.reserve(&mut one.grant, bytes).await?,
                 Err(Stopped::NeedsTopic) => shared.load_topic(&record.topic).await?,
             }
         }
@@ -126,9 +130,7 @@ impl Producer {
         let shared = &*self.handle.shared;
         let bytes = item.buffer_bytes();
         shared.check_fits(bytes)?;
-        let mut grant = shared.grant();
-        shared.try_reserve(&mut grant, bytes);
-        match append_one(shared, topic, item, &mut grant)? {
+        match One::new(shared, topic, item).append()? {
             Ok(delivery) => Ok(delivery),
             Err(Stopped::NeedsBytes(_)) => Err(Error::BufferFull),
             Err(Stopped::NeedsTopic) => Err(Error::TopicNotReady {
@@ -168,7 +170,8 @@ impl Producer {
         I::Item: Into<RecordRef<'r>>,
     {
         let shared = &*self.handle.shared;
-        let mut records = Lookahead::new(records.into_iter().map(Into::into));
+        let mut records: Intake<'_, _, BATCH_CALL_AHEAD> =
+            Intake::new(records.into_iter().map(Into::into));
         let mut placement = Placement::default();
         let mut grant = shared.grant();
         loop {
@@ -251,22 +254,44 @@ impl Producer {
     }
 }
 
-/// Appends one record; the inner error tells what has to come first.
-fn append_one(
-    shared: &Shared,
-    topic: &str,
-    item: RecordRef<'_>,
-    grant: &mut Grant<'_>,
-) -> Result<Result<Delivery, Stopped>> {
-    let mut single = Single::default();
-    let mut records = Lookahead::new(std::iter::once(item));
-    if let Some(stopped) = shared.append(topic, &mut records, grant, unix_time_ms(), &mut single)? {
-        return Ok(Err(stopped));
+/// A call with one record.
+struct One<'r> {
+    shared: &'r Shared,
+    topic: &'r str,
+    records: Intake<'r, std::iter::Once<RecordRef<'r>>, 1>,
+    grant: Grant<'r>,
+    now_ms: i64,
+}
+
+impl<'r> One<'r> {
+    /// Takes the buffer space that the record needs, if there is so much now.
+    fn new(shared: &'r Shared, topic: &'r str, item: RecordRef<'r>) -> Self {
+        let mut grant = shared.grant();
+        shared.try_reserve(&mut grant, item.buffer_bytes());
+        Self {
+            shared,
+            topic,
+            records: Intake::new(std::iter::once(item)),
+            grant,
+            now_ms: unix_time_ms(),
+        }
     }
-    single
-        .0
-        .expect("the record was appended or refused")
-        .map(Ok)
+
+    /// Appends the record; the inner error tells what has to come first.
+    fn append(&mut self) -> Result<Result<Delivery, Stopped>> {
+        let mut single = Single::default();
+        let (records, grant) = (&mut self.records, &mut self.grant);
+        match self
+            .shared
+            .append(self.topic, records, grant, self.now_ms, &mut single)?
+        {
+            Some(stopped) => Ok(Err(stopped)),
+            None => single
+                .0
+                .expect("the record was appended or refused")
+                .map(Ok),
+        }
+    }
 }
 
 fn header_refs<'a>(record: &'a Record<'_>) -> Vec<(&'a str, Option<&'a [u8]>)> {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use corelane_protocol::partition_for_key;
 
 use crate::error::{Error, Result};
+use crate::record::RecordRef;
 
 /// What a custom partitioner sees of a record.
 #[derive(Debug, Clone, Copy)]
@@ -78,72 +79,129 @@ impl Spread {
         }
     }
 
-    fn sticky(&self, bytes: usize, partition_count: u32) -> u32 {
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before >= self.sticky_bytes {
-            self.next.fetch_add(1, Ordering::Relaxed);
-            self.bytes.store(bytes, Ordering::Relaxed);
-        }
-        self.next.load(Ordering::Relaxed) % partition_count
-    }
-
     fn round_robin(&self, partition_count: u32) -> u32 {
         self.next.fetch_add(1, Ordering::Relaxed) % partition_count
     }
 }
 
-/// Chooses the partition of a record that takes `bytes` in its batch.
-pub(crate) fn choose(
-    partitioner: &Partitioner,
-    spread: &Spread,
-    explicit: Option<u32>,
-    input: &PartitionInput<'_>,
+/// Chooses the partitions of the records of one call.
+#[derive(Debug)]
+pub(crate) struct Chooser<'a> {
+    partitioner: &'a Partitioner,
+    spread: &'a Spread,
+    topic: &'a str,
+    partition_count: u32,
+    sticky: Option<Sticky>,
+}
+
+/// The partition in use for records without a key, and how much of its turn is used.
+#[derive(Debug)]
+struct Sticky {
+    partition: u32,
     bytes: usize,
-) -> Result<u32> {
-    let partition = match (explicit, partitioner) {
-        (Some(partition), _) => partition,
-        (None, Partitioner::KeyOrSticky) => match input.key {
-            Some(key) => partition_for_key(key, input.partition_count),
-            None => spread.sticky(bytes, input.partition_count),
-        },
-        (None, Partitioner::RoundRobin) => spread.round_robin(input.partition_count),
-        (None, Partitioner::Custom(choose)) => choose(input),
-    };
-    if partition >= input.partition_count {
-        return Err(Error::invalid(format!(
-            "partition {partition} of topic {} does not exist; it has {} partitions, counted from 0",
-            input.topic, input.partition_count
-        )));
+}
+
+impl<'a> Chooser<'a> {
+    pub(crate) fn new(
+        partitioner: &'a Partitioner,
+        spread: &'a Spread,
+        topic: &'a str,
+        partition_count: u32,
+    ) -> Self {
+        Self {
+            partitioner,
+            spread,
+            topic,
+            partition_count,
+            sticky: None,
+        }
     }
-    Ok(partition)
+
+    /// The partition of a record that takes `bytes` in its batch.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the topic does not have the partition that was named or chosen.
+    pub(crate) fn choose(&mut self, record: &RecordRef<'_>, bytes: usize) -> Result<u32> {
+        let partition = match (record.partition, self.partitioner) {
+            (Some(partition), _) => partition,
+            (None, Partitioner::KeyOrSticky) => match record.key {
+                Some(key) => return Ok(partition_for_key(key, self.partition_count)),
+                None => return Ok(self.sticky(bytes)),
+            },
+            (None, Partitioner::RoundRobin) => self.spread.round_robin(self.partition_count),
+            (None, Partitioner::Custom(choose)) => choose(&PartitionInput {
+                topic: self.topic,
+                key: record.key,
+                value: record.value,
+                partition_count: self.partition_count,
+            }),
+        };
+        if partition >= self.partition_count {
+            return Err(no_partition(self.topic, partition, self.partition_count));
+        }
+        Ok(partition)
+    }
+
+    fn sticky(&mut self, bytes: usize) -> u32 {
+        let (spread, count) = (self.spread, self.partition_count);
+        let sticky = self.sticky.get_or_insert_with(|| Sticky {
+            partition: spread.next.load(Ordering::Relaxed) % count,
+            bytes: spread.bytes.load(Ordering::Relaxed),
+        });
+        if sticky.bytes >= spread.sticky_bytes {
+            let left = spread.next.fetch_add(1, Ordering::Relaxed);
+            sticky.partition = left.wrapping_add(1) % count;
+            sticky.bytes = 0;
+        }
+        sticky.bytes += bytes;
+        sticky.partition
+    }
+}
+
+impl Drop for Chooser<'_> {
+    fn drop(&mut self) {
+        if let Some(sticky) = &self.sticky {
+            self.spread.bytes.store(sticky.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The refusal of a partition that a topic does not have.
+pub(crate) fn no_partition(topic: &str, partition: u32, partition_count: u32) -> Error {
+    Error::invalid(format!(
+        "partition {partition} of topic {topic} does not exist; it has {partition_count} partitions, \
+         counted from 0"
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn input(key: Option<&[u8]>) -> PartitionInput<'_> {
-        PartitionInput {
-            topic: "orders",
+    fn choose(
+        partitioner: &Partitioner,
+        spread: &Spread,
+        explicit: Option<u32>,
+        key: Option<&[u8]>,
+    ) -> Result<u32> {
+        let record = RecordRef {
+            partition: explicit,
             key,
-            value: None,
-            partition_count: 4,
-        }
+            ..RecordRef::default()
+        };
+        Chooser::new(partitioner, spread, "orders", 4).choose(&record, 10)
     }
 
     fn chosen(partitioner: &Partitioner, spread: &Spread, key: Option<&[u8]>) -> u32 {
-        choose(partitioner, spread, None, &input(key), 10).unwrap()
+        choose(partitioner, spread, None, key).unwrap()
     }
 
     #[test]
     fn an_explicit_partition_wins_and_must_exist() {
         let spread = Spread::new(0, 100);
         let partitioner = Partitioner::custom(|_| 0);
-        assert_eq!(
-            choose(&partitioner, &spread, Some(3), &input(None), 1).unwrap(),
-            3
-        );
-        let error = choose(&partitioner, &spread, Some(4), &input(None), 1).unwrap_err();
+        assert_eq!(choose(&partitioner, &spread, Some(3), None).unwrap(), 3);
+        let error = choose(&partitioner, &spread, Some(4), None).unwrap_err();
         assert!(error.to_string().contains("has 4 partitions"), "{error}");
     }
 
@@ -152,27 +210,26 @@ mod tests {
         // murmur2("foobar") is -790332482 in Kafka's own test of its hash.
         let positive = (-790_332_482_i32 & 0x7fff_ffff) as u32;
         let spread = Spread::new(0, 100);
-        assert_eq!(
-            chosen(&Partitioner::KeyOrSticky, &spread, Some(b"foobar")),
-            positive % 4
-        );
+        let partition = chosen(&Partitioner::KeyOrSticky, &spread, Some(b"foobar"));
+        assert_eq!(partition, positive % 4);
     }
 
     #[test]
     fn without_a_key_one_partition_is_filled_before_the_next() {
+        let filled = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 0];
         let spread = Spread::new(0, 30);
-        let sequence: Vec<u32> = (0..9)
-            .map(|_| chosen(&Partitioner::KeyOrSticky, &spread, None))
-            .collect();
-        assert_eq!(sequence, [0, 0, 0, 1, 1, 1, 2, 2, 2]);
+        let by_call = filled.map(|_| chosen(&Partitioner::KeyOrSticky, &spread, None));
+        assert_eq!(by_call, filled);
+        let spread = Spread::new(0, 30);
+        let mut chooser = Chooser::new(&Partitioner::KeyOrSticky, &spread, "orders", 4);
+        let in_one_call = filled.map(|_| chooser.choose(&RecordRef::default(), 10).unwrap());
+        assert_eq!(in_one_call, filled);
     }
 
     #[test]
     fn round_robin_visits_every_partition_in_turn() {
         let spread = Spread::new(0, 30);
-        let sequence: Vec<u32> = (0..5)
-            .map(|_| chosen(&Partitioner::RoundRobin, &spread, Some(b"k")))
-            .collect();
+        let sequence = [0; 5].map(|_| chosen(&Partitioner::RoundRobin, &spread, Some(b"k")));
         assert_eq!(sequence, [0, 1, 2, 3, 0]);
     }
 
@@ -180,6 +237,6 @@ mod tests {
     fn a_custom_choice_outside_the_topic_is_an_error() {
         let spread = Spread::new(0, 30);
         let partitioner = Partitioner::custom(|input| input.partition_count);
-        assert!(choose(&partitioner, &spread, None, &input(None), 1).is_err());
+        assert!(choose(&partitioner, &spread, None, None).is_err());
     }
 }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::batch::Compression;
+use corelane_protocol::batch::{BatchBuilder, Compression};
 
-use super::accumulator::{Pull, SlotId};
+use super::accumulator::{Content, Pull, SlotId};
 use super::engine::{Batch, Effect, Engine, RequestInFlight, SendEntry};
 use super::link::{Link, LinkId};
 use super::order::ConnectionNumber;
@@ -215,19 +215,23 @@ impl Engine {
             },
             partial: partial && state.order.waiting_count() == 0,
         };
-        let Some(open) = state.slot.lock().pull(now, pull) else {
+        let Some(sealed) = state.slot.lock().pull(now, pull) else {
             return false;
         };
-        let deadline = open.opened_at + self.settings.delivery_timeout;
-        let (batch, builder) = Batch::from_open(open);
+        let deadline = sealed.ticket.opened_at + self.settings.delivery_timeout;
+        let (bytes, to_encode) = match sealed.content {
+            Content::Encoded(bytes) => (Some(bytes), None),
+            Content::Records(builder) if is_cheap_to_encode(&builder) => {
+                (Some(self.builders.encode(builder)), None)
+            }
+            Content::Records(builder) => (None, Some(builder)),
+        };
+        let batch = Batch {
+            ticket: sealed.ticket,
+            bytes: bytes.map(Arc::new),
+        };
         let number = state.order.push(batch, deadline);
-        let inline = builder.config().compression == Compression::None
-            || builder.estimated_bytes() <= INLINE_COMPRESS_BYTES_MAX;
-        if inline {
-            let bytes = self.builders.encode(builder);
-            let batch = state.order.waiting_mut(number).expect("it was just pushed");
-            batch.bytes = Some(Arc::new(bytes));
-        } else {
+        if let Some(builder) = to_encode {
             self.effects.push(Effect::Encode {
                 slot: id,
                 number,
@@ -236,6 +240,11 @@ impl Engine {
         }
         true
     }
+}
+
+fn is_cheap_to_encode(builder: &BatchBuilder) -> bool {
+    builder.config().compression == Compression::None
+        || builder.estimated_bytes() <= INLINE_COMPRESS_BYTES_MAX
 }
 
 impl SendEntry {

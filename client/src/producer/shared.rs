@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use corelane_protocol::ErrorCode;
@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::accumulator::{Accumulator, Slot};
 use super::builders::Builders;
 use super::delivery::Sink;
-use super::partitioner::{self, PartitionInput, Partitioner, Spread};
+use super::intake::Intake;
+use super::partitioner::{Chooser, Partitioner, Spread, no_partition};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::{Error, Result};
 use crate::record::RecordRef;
@@ -35,6 +36,25 @@ struct Table {
     closed: bool,
     topics: BTreeMap<Arc<str>, Arc<Topic>>,
     slot_count: usize,
+}
+
+impl Table {
+    fn check_open(&self) -> Result<()> {
+        match self.closed {
+            true => Err(Error::Closed { what: "producer" }),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Topic {
+    fn no_partition(&self, partition: u32) -> Error {
+        no_partition(
+            &self.metadata.name,
+            partition,
+            self.metadata.partition_count(),
+        )
+    }
 }
 
 #[derive(Debug)]
@@ -264,63 +284,94 @@ impl Shared {
         self.waiting_callers.load(Ordering::Relaxed) > 0
     }
 
-    /// Appends records as far as the grant goes, without waiting; `sink` is told of
-    /// each.
+    /// Appends records as far as the grant goes, without waiting; `sink` is told of each.
     ///
     /// # Errors
     /// `Closed`.
-    pub(crate) fn append<'r>(
+    pub(crate) fn append<'r, const AHEAD: usize>(
         &self,
         name: &str,
-        records: &mut Lookahead<'r, impl Iterator<Item = RecordRef<'r>>>,
+        records: &mut Intake<'r, impl Iterator<Item = RecordRef<'r>>, AHEAD>,
         grant: &mut Grant<'_>,
         now_ms: i64,
         sink: &mut impl Sink,
     ) -> Result<Option<Stopped>> {
-        let table = self.table();
-        if table.closed {
-            return Err(Error::Closed { what: "producer" });
+        loop {
+            if records.is_empty() {
+                let Some(topic) = self.topic(name)? else {
+                    return Ok(Some(Stopped::NeedsTopic));
+                };
+                let count = topic.metadata.partition_count();
+                let mut chooser = Chooser::new(&self.partitioner, &topic.spread, name, count);
+                records.fill(&mut chooser);
+                if records.is_empty() {
+                    return Ok(None);
+                }
+            }
+            let stopped = self.append_taken(name, records, grant, now_ms, sink)?;
+            if stopped.is_some() {
+                return Ok(stopped);
+            }
         }
+    }
+
+    fn topic(&self, name: &str) -> Result<Option<Arc<Topic>>> {
+        let table = self.table();
+        table.check_open()?;
+        Ok(table.topics.get(name).cloned())
+    }
+
+    /// Appends the records that the intake has taken, under the locks of their partitions.
+    fn append_taken<'r, const AHEAD: usize>(
+        &self,
+        name: &str,
+        records: &mut Intake<'r, impl Iterator<Item = RecordRef<'r>>, AHEAD>,
+        grant: &mut Grant<'_>,
+        now_ms: i64,
+        sink: &mut impl Sink,
+    ) -> Result<Option<Stopped>> {
+        // Held to the end: once the producer is closed, nothing comes after what the sender saw.
+        let table = self.table();
+        table.check_open()?;
         let Some(topic) = table.topics.get(name) else {
             return Ok(Some(Stopped::NeedsTopic));
         };
         let now = self.now();
         // The partition of the last record stays locked: runs to one partition are common.
-        let mut held: Option<(u32, std::sync::MutexGuard<'_, Accumulator>)> = None;
-        while let Some(record) = records.peek() {
-            let bytes = record.buffer_bytes();
+        let mut held: Option<(u32, MutexGuard<'_, Accumulator>)> = None;
+        while let Some(next) = records.peek() {
+            let bytes = next.bytes;
+            let partition = match &next.partition {
+                Ok(partition) => *partition,
+                Err(error) => {
+                    sink.refused(Error::clone(error));
+                    records.advance();
+                    continue;
+                }
+            };
             if bytes > grant.bytes {
                 return Ok(Some(Stopped::NeedsBytes(bytes)));
             }
-            let input = PartitionInput {
-                topic: name,
-                key: record.key,
-                value: record.value,
-                partition_count: topic.metadata.partition_count(),
-            };
-            let chosen = partitioner::choose(
-                &self.partitioner,
-                &topic.spread,
-                record.partition,
-                &input,
-                bytes,
-            );
-            let pushed = chosen.and_then(|partition| {
-                if held.as_ref().is_none_or(|(locked, _)| *locked != partition) {
-                    // Two partitions are never locked at once.
-                    drop(held.take());
-                    held = Some((partition, topic.slots[partition as usize].lock()));
+            if held.as_ref().is_none_or(|(locked, _)| *locked != partition) {
+                // Two partitions are never locked at once.
+                drop(held.take());
+                let Some(slot) = topic.slots.get(partition as usize) else {
+                    // The topic was made again, with fewer partitions.
+                    sink.refused(topic.no_partition(partition));
+                    records.advance();
+                    continue;
+                };
+                held = Some((partition, slot.lock()));
+            }
+            let (_, accumulator) = held.as_mut().expect("locked above");
+            match accumulator.push(now, &next.record, now_ms, bytes, &self.builders) {
+                Ok(pushed) => {
+                    grant.bytes -= bytes;
+                    sink.placed(partition, &pushed, || accumulator.last_completion());
+                    if pushed.announce {
+                        self.announce(topic, partition);
+                    }
                 }
-                let (_, accumulator) = held.as_mut().expect("locked above");
-                let pushed = accumulator.push(now, &record, now_ms, bytes, &self.builders)?;
-                sink.placed(partition, &pushed, || accumulator.last_completion());
-                if pushed.announce {
-                    self.announce(topic, partition);
-                }
-                Ok(())
-            });
-            match pushed {
-                Ok(()) => grant.bytes -= bytes,
                 Err(error) => sink.refused(error),
             }
             records.advance();
@@ -346,38 +397,5 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .is_empty()
-    }
-}
-
-/// An iterator of records whose next one can be looked at before it is taken.
-#[derive(Debug)]
-pub(crate) struct Lookahead<'r, I> {
-    rest: I,
-    next: Option<RecordRef<'r>>,
-}
-
-impl<'r, I: Iterator<Item = RecordRef<'r>>> Lookahead<'r, I> {
-    pub(crate) fn new(mut records: I) -> Self {
-        let next = records.next();
-        Self {
-            rest: records,
-            next,
-        }
-    }
-
-    pub(crate) fn peek(&self) -> Option<RecordRef<'r>> {
-        self.next
-    }
-
-    /// How many records there are at least, the next one included.
-    pub(crate) fn count_min(&self) -> usize {
-        self.rest
-            .size_hint()
-            .0
-            .saturating_add(usize::from(self.next.is_some()))
-    }
-
-    pub(crate) fn advance(&mut self) {
-        self.next = self.rest.next();
     }
 }

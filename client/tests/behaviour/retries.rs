@@ -306,3 +306,51 @@ async fn records_follow_a_topic_that_was_made_again() {
     assert_eq!(receipt.offset, 0);
     assert_eq!(broker.values("t", 0), ["y"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_callers_at_once_lose_nothing_and_keep_their_own_order() {
+    let broker = FakeBroker::start(2).await;
+    broker.create_topic("t", 3);
+    let mut dice = Dice(7);
+    broker.on_produce(move |_| match dice.roll(15) {
+        0 => Action::Refuse(ErrorCode::Overloaded),
+        1 => Action::AcceptAfter(Duration::from_millis(dice.roll(3))),
+        _ => Action::Accept,
+    });
+    let client = broker.client().await;
+    let producer = client.producer().batch_bytes(700).buffer_bytes(20_000);
+    let producer = producer.build().await.unwrap();
+    let callers = (0..8).map(|caller| {
+        let producer = producer.clone();
+        tokio::spawn(async move {
+            for index in 0..1_000 {
+                let value = format!("{caller}:{index}");
+                let record = Record::to("t").value(value).partition(index % 3);
+                drop(producer.send(record).await.unwrap());
+                if index % 100 == 99 {
+                    producer.flush().await.unwrap();
+                }
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    producer.close().await.unwrap();
+    for partition in 0..3 {
+        let values = broker.values("t", partition);
+        for caller in 0..8 {
+            let prefix = format!("{caller}:");
+            let of_caller = values
+                .iter()
+                .filter_map(|value| value.strip_prefix(&prefix));
+            let expected = (0..1_000).filter(|index| index % 3 == partition);
+            assert!(
+                of_caller
+                    .map(|index| index.parse::<u32>().unwrap())
+                    .eq(expected),
+                "caller {caller}, partition {partition}"
+            );
+        }
+    }
+}
