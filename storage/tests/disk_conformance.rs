@@ -12,7 +12,7 @@ use corelane_storage::disk::memory::MemoryDisk;
 use corelane_storage::disk::uring::UringDisk;
 use corelane_storage::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use corelane_storage::memory::AlignedBuf;
-use corelane_storage::ring::{Ring, RingConfig, probe};
+use corelane_storage::ring::{Features, Ring, RingConfig, probe};
 use corelane_storage::testing::Executor;
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -30,7 +30,13 @@ macro_rules! on_every_disk {
         }
         mod on_the_machine {
             $($(#[$doc])* #[test] fn $name() {
-                super::on_a_directory(super::$name);
+                super::on_a_directory(super::probed(), super::$name);
+            })*
+        }
+        /// Without anything that the oldest kernel lacks.
+        mod on_an_old_machine {
+            $($(#[$doc])* #[test] fn $name() {
+                super::on_a_directory(super::LEAST, super::$name);
             })*
         }
     };
@@ -49,7 +55,19 @@ on_every_disk! {
     directories_are_listed_in_order;
 }
 
+const LEAST: Features = Features {
+    incremental_buffers: false,
+    minimum_wait: false,
+    message_ring: false,
+    truncate: false,
+};
+
+fn probed() -> Features {
+    probe().expect("Linux 6.1 or newer with io_uring")
+}
+
 fn on_a_directory<F: Future<Output = ()> + 'static>(
+    features: Features,
     test: impl FnOnce(UringDisk) -> F + Send + 'static,
 ) {
     let core = LocalExecutorBuilder::new(Placement::Unbound)
@@ -57,7 +75,6 @@ fn on_a_directory<F: Future<Output = ()> + 'static>(
         .io_memory(64 * 1024)
         .spawn(move || async move {
             let dir = tempfile::tempdir().expect("a directory");
-            let features = probe().expect("Linux 6.1 or newer with io_uring");
             let ring = Ring::start(RingConfig::default(), &features).expect("a ring");
             let disk = UringDisk::open(&ring, dir.path()).await.expect("a disk");
             assert_is_empty(dir.path());
@@ -363,8 +380,7 @@ fn a_filesystem_in_memory_is_served_too() {
         .preempt_timer(Duration::from_millis(100))
         .spawn(move || async move {
             let dir = tempfile::tempdir_in("/dev/shm").expect("a directory");
-            let features = probe().expect("Linux 6.1 or newer with io_uring");
-            let ring = Ring::start(RingConfig::default(), &features).expect("a ring");
+            let ring = Ring::start(RingConfig::default(), &probed()).expect("a ring");
             let disk = UringDisk::open(&ring, dir.path()).await.expect("a disk");
             reads_return_what_was_written_and_end_with_the_file(disk).await;
             ring.close().await;

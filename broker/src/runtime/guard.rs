@@ -55,3 +55,50 @@ impl Drop for AbortOnPanic {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    const CHILD: &str = "CORELANE_TEST_PANICKING_CORE";
+
+    /// In a process of its own, which is this test again.
+    #[test]
+    fn a_panic_on_a_core_ends_the_process_loudly() {
+        if std::env::var_os(CHILD).is_some() {
+            let core = std::thread::spawn(|| {
+                let _guard = AbortOnPanic { core: 3 };
+                panic!("an invariant is broken");
+            });
+            let _ = core.join();
+            return;
+        }
+        let test = std::env::current_exe().expect("a test binary");
+        let output = Command::new(test)
+            .args(["--exact", "--nocapture"])
+            .arg("runtime::guard::tests::a_panic_on_a_core_ends_the_process_loudly")
+            .env(CHILD, "1")
+            .output()
+            .expect("it starts");
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("an invariant is broken"), "{said}");
+        assert!(said.contains("core 3 panicked"), "{said}");
+    }
+
+    #[test]
+    fn a_lock_is_given_back_with_its_holder() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data_dir = dir.path().join("made/when/missing");
+        let lock = DirectoryLock::acquire(&data_dir).expect("free");
+        assert!(matches!(
+            DirectoryLock::acquire(&data_dir),
+            Err(StartError::Locked { .. })
+        ));
+        drop(lock);
+        assert!(DirectoryLock::acquire(&data_dir).is_ok());
+    }
+}

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
 use corelane_storage::ring::{
-    Acceptor, BufferConfig, Piece, Receiver, Ring, RingConfig, SendBatch, SendPart,
+    Acceptor, BufferConfig, Piece, Receiver, Ring, RingConfig, SendBatch, SendPart, Socket,
 };
 
 use crate::support::{connection, features, on_core, on_core_with, socket, spawn};
@@ -100,11 +100,7 @@ fn a_receive_without_buffers_goes_on_when_there_are_some() {
     }
 }
 
-async fn receive_slowly(
-    ring: Ring,
-    socket: corelane_storage::ring::Socket,
-    keeps: usize,
-) -> Vec<u8> {
+async fn receive_slowly(ring: Ring, socket: Socket, keeps: usize) -> Vec<u8> {
     let mut receiver = Receiver::new(&socket);
     let mut received = Vec::new();
     let mut kept: Vec<Piece> = Vec::new();
