@@ -25,7 +25,8 @@ pub(super) struct Connection {
     pub(super) stalled: bool,
     /// Whether the connection is listed to have its input taken up.
     pub(super) listed: bool,
-    /// Whether the connection is queued until other connections' requests are answered.
+    /// Whether the connection is queued until other connections' requests are answered, or a store
+    /// has room.
     pub(super) waits_for_core: bool,
     /// Requests taken up and not answered.
     pub(super) requests: u32,

@@ -63,7 +63,8 @@ impl<D: Disk> Lane<D> {
         let fetch = self.fetch_deadlines.first().map(|(deadline, _)| *deadline);
         let stores = self.store_clock.next(self.last_append_us);
         let shutdown = self.shutdown_deadline();
-        [fetch, self.produce_check_us, stores, shutdown]
+        let pacing = self.pacing.check_us();
+        [fetch, self.produce_check_us, stores, pacing, shutdown]
             .into_iter()
             .flatten()
             .min()
@@ -92,6 +93,9 @@ impl<D: Disk> Lane<D> {
             for store in &self.stores {
                 store.tick(now.wall);
             }
+        }
+        if self.pacing.check_us().is_some_and(|check| check <= time) {
+            self.admit_paced(now);
         }
         self.check_shutdown_deadline(now);
         self.finish_event(now);

@@ -103,7 +103,7 @@ impl<D: Disk> Lane<D> {
             if rest.len() < length {
                 return taken;
             }
-            if !self.may_take(key, length) {
+            if !self.may_take(now, key, &header) {
                 return taken;
             }
             self.dispatch(now, key, &header, &rest[..length]);
@@ -120,13 +120,16 @@ impl<D: Disk> Lane<D> {
 
     /// Whether a whole frame may be taken up now. If not, the connection is stalled, and listed
     /// again when something changes.
-    fn may_take(&mut self, key: Key, frame_bytes: usize) -> bool {
+    fn may_take(&mut self, now: Now, key: Key, header: &RequestHeader) -> bool {
+        let frame_bytes = header.frame_length();
+        let stores_have_room = self.has_room(now, header.api_key, frame_bytes);
         let limits = &self.config.limits;
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
-        let core_has_room = self.in_flight_bytes == 0
-            || self.in_flight_bytes + frame_bytes as u64 <= limits.core_in_flight_bytes_max;
+        let core_has_room = stores_have_room
+            && (self.in_flight_bytes == 0
+                || self.in_flight_bytes + frame_bytes as u64 <= limits.core_in_flight_bytes_max);
         let own_turn = connection.may_take(frame_bytes, limits);
         connection.stalled = !(own_turn && core_has_room);
         if own_turn && !core_has_room && !connection.waits_for_core {

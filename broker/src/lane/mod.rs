@@ -24,6 +24,7 @@ mod list_offsets;
 mod mail;
 mod membership;
 mod metadata;
+mod pacing;
 mod parked;
 mod partitions;
 mod produce;
@@ -54,6 +55,7 @@ use control::Control;
 pub use effect::{ConnectionId, Effect, Now, ReadToken, ReplyPart, StoreTask};
 use forward::Outbound;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
+use pacing::Pacing;
 use parked::{FetchWait, ForwardWait, GatherWait, ProduceWait};
 use partitions::Partitions;
 pub use reconcile::{ReconcileError, Reconciled, reconcile};
@@ -103,8 +105,10 @@ pub struct Lane<D: Disk> {
     reply_bytes: u64,
     /// Connections whose input is to be taken up within this event.
     ready: Vec<Key>,
-    /// Connections that wait for other connections' requests to be answered.
+    /// Connections that wait for other connections' requests to be answered, or for a store.
     core_waiting: VecDeque<Key>,
+    /// Whether some of them wait for room in a store.
+    pacing: Pacing,
     /// Connections with something in their outbox.
     to_send: Vec<Key>,
     /// Buffers for unfinished input, empty, to be used again.
@@ -176,6 +180,7 @@ impl<D: Disk> Lane<D> {
             reply_bytes: 0,
             ready: Vec::new(),
             core_waiting: VecDeque::new(),
+            pacing: Pacing::default(),
             to_send: Vec::new(),
             spare_inputs: Vec::new(),
             produces: Slab::new(),
@@ -229,6 +234,11 @@ impl<D: Disk> Lane<D> {
         None
     }
 
+    /// Whether somebody waits for others' requests although there are none.
+    fn may_admit_more(&self) -> bool {
+        self.in_flight_bytes == 0 && !self.core_waiting.is_empty() && !self.pacing.is_waiting()
+    }
+
     /// Ends every event: serves what it woke, and takes up input that it made room for.
     fn finish_event(&mut self, now: Now) {
         loop {
@@ -236,7 +246,7 @@ impl<D: Disk> Lane<D> {
                 self.serve_woken(now, key);
             } else if let Some(key) = self.ready.pop() {
                 self.take_waiting_input(now, key);
-            } else if self.in_flight_bytes == 0 && !self.core_waiting.is_empty() {
+            } else if self.may_admit_more() {
                 // Whoever was admitted last had nothing to be taken up after all.
                 self.admit_core_waiting();
             } else {

@@ -31,6 +31,7 @@ impl<D: Disk> Lane<D> {
             }
         }
         self.progress = progress;
+        self.admit_paced(now);
         self.finish_event(now);
     }
 

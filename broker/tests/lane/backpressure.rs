@@ -8,21 +8,93 @@ use crate::client::{Put, at, fetch_request, frame, produce_frame, put};
 use crate::world::{World, small_config};
 
 #[test]
-fn a_full_journal_refuses_and_order_survives() {
+fn a_full_journal_paces_senders_and_refuses_nobody() {
+    let mut world = World::new(99, 1);
+    let topic = world.create("t", 2, &[]);
+    let (writer, reader) = (world.connect(0), world.connect(0));
+    assert_eq!(world.produce_one(writer, at(topic, 0), "0"), Ok(0));
+    world.fill_journals(0);
+    for value in ["1", "2", "3"] {
+        world.send_produce(writer, Acks::All, &[put(at(topic, 0), value)]);
+    }
+    world.carry();
+    world.no_reply(writer);
+    assert!(!world.clients[writer].receiving);
+    assert_eq!(world.log_end(0, at(topic, 0)), 1);
+    // Readers are not concerned.
+    world.send_fetch(reader, fetch_request(&[(at(topic, 0), 0)], 0, 1));
+    world.carry();
+    assert_eq!(
+        world.reply(reader).values(),
+        [Ok(vec![(0, "0".to_owned())])]
+    );
+    world.settle();
+    world.pass_ms(10);
+    for _ in 0..3 {
+        assert!(world.reply(writer).receipts()[0].is_ok());
+    }
+    assert!(world.clients[writer].receiving);
+    assert_eq!(
+        values(&mut world, reader, at(topic, 0)),
+        ["0", "1", "2", "3"]
+    );
+}
+
+#[test]
+fn a_sender_faster_than_the_disk_is_paced() {
+    let mut world = World::new(98, 1);
+    let topic = world.create("t", 4, &[]);
+    let client = world.connect(0);
+    let value = "x".repeat(50_000);
+    let mut answered = 0;
+    let mut sent = 0;
+    let mut paused = 0;
+    while answered < 400 {
+        // It sends whenever it is let, and the disk does as much as it can only now and then.
+        while sent < 400 && world.clients[client].receiving {
+            world.send_produce(client, Acks::All, &[put(at(topic, sent % 4), &value)]);
+            world.carry();
+            sent += 1;
+        }
+        paused += 1;
+        world.run_disks();
+        world.pass_ms(5);
+        while let Some(reply) = world.clients[client].take_reply() {
+            assert_eq!(reply.receipts()[0].map(|_| ()), Ok(()));
+            answered += 1;
+        }
+        assert!(paused < 10_000, "only {answered} were answered");
+    }
+    assert!(paused > 10);
+}
+
+#[test]
+fn a_journal_that_stays_full_refuses_in_the_end_and_order_survives() {
     let mut world = World::new(100, 1);
     let topic = world.create("t", 2, &[]);
     let client = world.connect(0);
     assert_eq!(world.produce_one(client, at(topic, 0), "0"), Ok(0));
     world.fill_journals(0);
+    for value in ["1", "2"] {
+        world.send_produce(client, Acks::All, &[put(at(topic, 0), value)]);
+    }
+    // Time passes, and the disk does nothing.
+    for _ in 0..6 {
+        world.now.monotonic_us += 1_000_000;
+        let now = world.now;
+        world.cores[0].lane.tick(now);
+        world.carry();
+    }
+    let refused = Err(ErrorCode::Overloaded);
+    assert_eq!(world.reply(client).receipts(), [refused]);
     assert_eq!(
-        world.produce_one(client, at(topic, 0), "1"),
-        Err(ErrorCode::Overloaded)
+        world.reply(client).receipts(),
+        [Err(ErrorCode::ProduceOrder)]
     );
     // There is room again, but the first of the refused has not come back.
-    assert_eq!(
-        world.produce_one(client, at(topic, 0), "2"),
-        Err(ErrorCode::ProduceOrder)
-    );
+    world.settle();
+    let late = world.produce_one(client, at(topic, 0), "3");
+    assert_eq!(late, Err(ErrorCode::ProduceOrder));
     assert_eq!(world.produce_one(client, at(topic, 1), "elsewhere"), Ok(0));
     let resumed = Put {
         resume: true,
@@ -38,23 +110,26 @@ fn a_full_journal_refuses_and_order_survives() {
 
 #[test]
 fn a_resume_that_is_refused_must_be_resumed_again() {
-    let mut world = World::new(101, 1);
-    let topic = world.create("t", 1, &[]);
+    let mut world = World::new(101, 2);
+    let topic = world.create("t", 2, &[]);
+    let partition = world.partition_on("t", topic, 1);
+    // Through the other core: what is forwarded is not paced.
     let client = world.connect(0);
     let puts = || {
         let first = Put {
             resume: true,
-            ..put(at(topic, 0), "x")
+            ..put(partition, "x")
         };
-        [first, put(at(topic, 0), "y")]
+        [first, put(partition, "y")]
     };
     for _ in 0..3 {
-        world.fill_journals(0);
+        world.fill_journals(1);
         world.send_produce(client, Acks::All, &puts());
-        world.settle();
+        world.carry();
         let outcomes = world.reply(client).receipts();
         let refused = [Err(ErrorCode::Overloaded), Err(ErrorCode::ProduceOrder)];
         assert_eq!(outcomes, refused);
+        world.settle();
     }
     world.send_produce(client, Acks::All, &puts());
     world.settle();

@@ -48,6 +48,7 @@ use state::State;
 
 use crate::block_log::BlockLog;
 use crate::disk::Disk;
+use crate::journal::CommitPlanner;
 use crate::memory::Ledger;
 use crate::segment::SegmentHandles;
 use commit::GroupBuffers;
@@ -278,6 +279,23 @@ impl<D: Disk> Store<D> {
             self.wake.progress.notify();
         }
         result
+    }
+
+    /// Whether appends of so many batches, with so many bytes together, would find room now. If not, the
+    /// store begins to make some. True as well where waiting would not help: the append then says why.
+    pub fn has_room(&self, batches: u32, bytes: usize) -> bool {
+        let mut state = self.state.borrow_mut();
+        if state.fenced.is_some() || state.is_closing || state.is_disk_full {
+            return true;
+        }
+        let cost = state.planner.unjournaled_cost() + CommitPlanner::cost(batches, bytes);
+        let has_memory = state.ledger.available() >= bytes || !state.cache.is_empty();
+        if has_memory && state.files.has_room_for(cost) {
+            return true;
+        }
+        state.wants_memory |= !has_memory;
+        self.wake.spill.notify();
+        false
     }
 
     /// Tells the store the time: for weak topics' `flush.ms`, for sealing an idle journal, and to try again
