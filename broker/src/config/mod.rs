@@ -98,11 +98,11 @@ pub struct LogDefaults {
     pub segment_bytes: u64,
     /// `max.message.bytes`: largest batch of a topic, in bytes.
     pub max_message_bytes: u32,
-    /// `flush.messages`: 0 answers a produce only once it is flushed; otherwise it is answered
-    /// from memory and flushed at the latest after so many records.
+    /// `flush.messages`: 0 leaves it to `flush_ms`, 1 answers a produce only once it is flushed; more
+    /// answer it from memory and flush at the latest after so many records.
     pub flush_messages: u64,
-    /// `flush.ms`: 0 answers a produce only once it is flushed; otherwise it is answered from
-    /// memory and flushed at the latest after this time.
+    /// `flush.ms`: 0 answers a produce only once it is flushed, unless `flush_messages` is more than
+    /// 1; more answer it from memory and flush at the latest after so many milliseconds.
     pub flush_ms: u64,
     /// Distance of the entries of a segment's offset index, in bytes.
     pub index_interval_bytes: u32,
