@@ -12,6 +12,7 @@ use futures_util::stream::FuturesOrdered;
 
 use super::Store;
 use super::group::GroupTicket;
+use super::reservation::Reservation;
 use crate::disk::{Disk, DiskFile, Durable, WriteData};
 use crate::journal::{encode_group, journal_path};
 use crate::layout::block_ceiling;
@@ -22,7 +23,7 @@ use crate::memory::{AlignedBuf, AlignedSlice, Ledger, MemoryKind};
 pub(super) struct GroupBuffers {
     ledger: Rc<Ledger>,
     bytes: usize,
-    free: Vec<AlignedBuf>,
+    free: Vec<(AlignedBuf, Reservation)>,
 }
 
 impl GroupBuffers {
@@ -35,42 +36,26 @@ impl GroupBuffers {
     }
 
     /// A buffer of `len` bytes with any contents. Their number is bounded by the groups in flight.
-    fn take(&mut self, len: usize) -> AlignedBuf {
-        let mut buffer = match self.free.pop() {
-            Some(buffer) if len <= buffer.capacity() => buffer,
-            kept => {
-                self.free.extend(kept);
-                let buffer = AlignedBuf::zeroed(len.max(self.bytes));
-                self.ledger
-                    .reserve_unbounded(MemoryKind::Journal, buffer.capacity());
-                buffer
-            }
-        };
-        buffer.set_len(len);
-        buffer
-    }
-
-    fn give(&mut self, buffer: AlignedBuf) {
-        if buffer.capacity() == self.bytes {
-            self.free.push(buffer);
-        } else {
-            self.ledger.release(MemoryKind::Journal, buffer.capacity());
+    fn take(&mut self, len: usize) -> (AlignedBuf, Reservation) {
+        if len <= self.bytes
+            && let Some((mut buffer, reservation)) = self.free.pop()
+        {
+            buffer.set_len(len);
+            return (buffer, reservation);
         }
+        let mut buffer = AlignedBuf::zeroed(len.max(self.bytes));
+        let kind = MemoryKind::Journal;
+        let reservation = Reservation::unbounded(&self.ledger, kind, buffer.capacity());
+        buffer.set_len(len);
+        (buffer, reservation)
     }
 
     /// Takes back a buffer that was written; if the disk still holds it, it is freed when it lets go.
-    fn give_written(&mut self, slice: AlignedSlice, capacity: usize) {
-        match slice.try_into_buf() {
-            Ok(buffer) => self.give(buffer),
-            Err(_) => self.ledger.release(MemoryKind::Journal, capacity),
-        }
-    }
-}
-
-impl Drop for GroupBuffers {
-    fn drop(&mut self) {
-        for buffer in self.free.drain(..) {
-            self.ledger.release(MemoryKind::Journal, buffer.capacity());
+    fn give(&mut self, slice: AlignedSlice, reservation: Reservation) {
+        if let Ok(buffer) = slice.try_into_buf()
+            && buffer.capacity() == self.bytes
+        {
+            self.free.push((buffer, reservation));
         }
     }
 }
@@ -80,7 +65,7 @@ struct Written {
     ticket: GroupTicket,
     number: u32,
     buffer: AlignedSlice,
-    capacity: usize,
+    reservation: Reservation,
     result: io::Result<()>,
 }
 
@@ -118,7 +103,8 @@ impl<D: Disk> Store<D> {
         let mut state = self.state.borrow_mut();
         let mut group = state.plan_group()?;
         let number = group.placement.file.number;
-        let mut buffer = self.buffers.borrow_mut().take(group.padded_length as usize);
+        let len = group.padded_length as usize;
+        let (mut buffer, reservation) = self.buffers.borrow_mut().take(len);
         let checksum = encode_group(self.uuid, group.place, &group.parts, &mut buffer);
         state.group_encoded(&mut group.ticket, checksum);
         if state.files.crowded().is_some() {
@@ -133,7 +119,7 @@ impl<D: Disk> Store<D> {
             .get(&number)
             .expect("a file with a place is open")
             .clone();
-        let (position, capacity) = (group.placement.at.position, buffer.capacity());
+        let position = group.placement.at.position;
         let buffer = buffer.freeze();
         let ticket = group.ticket;
         Some(async move {
@@ -144,7 +130,7 @@ impl<D: Disk> Store<D> {
                 ticket,
                 number,
                 buffer,
-                capacity,
+                reservation,
                 result,
             }
         })
@@ -154,7 +140,7 @@ impl<D: Disk> Store<D> {
     fn finish_group(&self, written: Written) {
         self.buffers
             .borrow_mut()
-            .give_written(written.buffer, written.capacity);
+            .give(written.buffer, written.reservation);
         let mut state = self.state.borrow_mut();
         match written.result {
             Ok(()) if state.fenced.is_none() => state.group_durable(written.ticket),

@@ -30,6 +30,16 @@ impl Reservation {
         })
     }
 
+    /// Reserves `bytes` whose number is bounded elsewhere.
+    pub(crate) fn unbounded(ledger: &Rc<Ledger>, kind: MemoryKind, bytes: usize) -> Self {
+        ledger.reserve_unbounded(kind, bytes);
+        Self {
+            ledger: Rc::clone(ledger),
+            kind,
+            bytes,
+        }
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -257,6 +257,19 @@ impl State {
     }
 }
 
+impl Drop for State {
+    fn drop(&mut self) {
+        for handle in self.partitions.handles() {
+            let Some(partition) = self.partitions.get_mut(handle) else {
+                continue;
+            };
+            for chunk in partition.tail.take() {
+                self.pool.give(chunk);
+            }
+        }
+    }
+}
+
 fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
     let id = partition.id;
     let mut records = vec![CatalogueRecord::PartitionCreated {

@@ -23,7 +23,6 @@ pub(crate) enum Presence {
 #[derive(Clone, Debug)]
 pub(crate) struct ModelLog {
     pub(crate) presence: Presence,
-    pub(crate) is_weak: bool,
     /// Base offset, offset after the last record, and the producer's bytes.
     pub(crate) batches: Vec<(u64, u64, Vec<u8>)>,
     pub(crate) acknowledged: u64,
@@ -38,10 +37,9 @@ pub(crate) struct Model {
 pub(crate) type SharedModel = Rc<RefCell<Model>>;
 
 impl Model {
-    pub(crate) fn creating(&mut self, of: TopicPartition, is_weak: bool) {
+    pub(crate) fn creating(&mut self, of: TopicPartition) {
         let log = ModelLog {
             presence: Presence::Creating,
-            is_weak,
             batches: Vec::new(),
             acknowledged: 0,
         };
