@@ -81,14 +81,14 @@ pub(crate) enum Content {
 }
 
 /// Where a record was put.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Pushed {
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
     /// Names the batch within its partition.
     pub(crate) serial: u64,
     /// The record's index in the batch.
     pub(crate) index: u32,
-    /// Whether the sender must be told to look at this partition.
-    pub(crate) announce: bool,
+    /// The batch's completion.
+    pub(crate) completion: &'a Completion,
 }
 
 /// Which batches the sender takes.
@@ -114,10 +114,15 @@ pub(crate) struct Accumulator {
 
 impl Accumulator {
     /// Appends a record that counts `buffer_bytes` against the producer's buffer. `now_ms` is the
-    /// time of records that bring none, in milliseconds since the Unix epoch.
+    /// time of records that bring none, in milliseconds since the Unix epoch. `placed` is told where
+    /// the record is; the result is whether the sender must be told to look at this partition.
     ///
     /// # Errors
     /// `RecordTooLarge` or `InvalidArgument` when no batch can hold it; the batches are as they were.
+    ///
+    /// Inlined, and the place handed to a function, since a result of that size that goes through
+    /// memory stalls for longer than the rest takes.
+    #[inline(always)]
     pub(crate) fn push(
         &mut self,
         now: Duration,
@@ -125,7 +130,8 @@ impl Accumulator {
         now_ms: i64,
         buffer_bytes: usize,
         builders: &Builders,
-    ) -> Result<Pushed> {
+        placed: impl FnOnce(Place<'_>),
+    ) -> Result<bool> {
         let item = batch::RecordRef {
             key: record.key,
             value: record.value,
@@ -136,28 +142,31 @@ impl Accumulator {
             match open.builder.try_push(item) {
                 Ok(index) => {
                     open.ticket.buffer_bytes += buffer_bytes;
-                    let serial = open.serial;
-                    return Ok(Pushed {
-                        serial,
+                    placed(Place {
+                        serial: open.serial,
                         index,
-                        announce: false,
+                        completion: &open.ticket.completion,
                     });
+                    return Ok(false);
                 }
                 Err(PushError::Full | PushError::TimestampSpan) => {}
                 Err(error) => return Err(refusal(error, builders.batch_bytes_max())),
             }
         }
-        self.push_first(now, item, buffer_bytes, builders)
+        self.push_first(now, item, buffer_bytes, builders)?;
+        placed(self.last_place());
+        Ok(!std::mem::replace(&mut self.announced, true))
     }
 
     /// Appends a record to a batch of its own, behind the open one, which is then full.
+    #[inline(never)]
     fn push_first(
         &mut self,
         now: Duration,
         item: batch::RecordRef<'_>,
         buffer_bytes: usize,
         builders: &Builders,
-    ) -> Result<Pushed> {
+    ) -> Result<()> {
         let mut builder = builders.take()?;
         let mut alone = false;
         let pushed = match builder.try_push(item) {
@@ -169,13 +178,10 @@ impl Accumulator {
             }
             pushed => pushed,
         };
-        let index = match pushed {
-            Ok(index) => index,
-            Err(error) => {
-                builders.give_back(builder);
-                return Err(refusal(error, builders.batch_bytes_max()));
-            }
-        };
+        if let Err(error) = pushed {
+            builders.give_back(builder);
+            return Err(refusal(error, builders.batch_bytes_max()));
+        }
         self.full
             .extend(self.open.take().map(|open| open.seal(builders)));
         let serial = self.next_serial;
@@ -198,19 +204,18 @@ impl Accumulator {
         } else {
             self.open = Some(batch);
         }
-        let announce = !std::mem::replace(&mut self.announced, true);
-        Ok(Pushed {
-            serial,
-            index,
-            announce,
-        })
+        Ok(())
     }
 
-    /// The completion of the batch that the last record went to.
-    pub(crate) fn last_completion(&self) -> Completion {
+    /// The place of the first record of the newest batch.
+    fn last_place(&self) -> Place<'_> {
         let open = self.open.as_ref().map(|open| &open.ticket);
         let last = open.or_else(|| self.full.back().map(|full| &full.ticket));
-        last.expect("a record was just pushed").completion.clone()
+        Place {
+            serial: self.next_serial - 1,
+            index: 0,
+            completion: &last.expect("a batch was just begun").completion,
+        }
     }
 
     /// The sender looks now, and wants to be told of what comes after.
@@ -337,9 +342,13 @@ mod tests {
         accumulator: &mut Accumulator,
         builders: &Builders,
         value_bytes: usize,
-    ) -> Result<Pushed> {
+    ) -> Result<(u64, u32, bool)> {
         let value = vec![7; value_bytes];
-        accumulator.push(T0, &RecordRef::value(&value), 0, value_bytes, builders)
+        let mut at = (0, 0);
+        let record = RecordRef::value(&value);
+        let placed = |place: Place<'_>| at = (place.serial, place.index);
+        let announce = accumulator.push(T0, &record, 0, value_bytes, builders, placed)?;
+        Ok((at.0, at.1, announce))
     }
 
     fn record_count(batch: &SealedBatch) -> u32 {
@@ -352,19 +361,19 @@ mod tests {
     #[test]
     fn the_sender_is_told_once_until_it_looks() {
         let (mut accumulator, builders) = (Accumulator::default(), builders());
-        assert!(push(&mut accumulator, &builders, 300).unwrap().announce);
-        assert!(!push(&mut accumulator, &builders, 300).unwrap().announce);
+        assert!(push(&mut accumulator, &builders, 300).unwrap().2);
+        assert!(!push(&mut accumulator, &builders, 300).unwrap().2);
         assert!(
-            !push(&mut accumulator, &builders, 600).unwrap().announce,
+            !push(&mut accumulator, &builders, 600).unwrap().2,
             "full, but not looked at"
         );
         accumulator.looked_at();
         assert!(
-            !push(&mut accumulator, &builders, 10).unwrap().announce,
+            !push(&mut accumulator, &builders, 10).unwrap().2,
             "the open batch goes on"
         );
         assert!(
-            push(&mut accumulator, &builders, 600).unwrap().announce,
+            push(&mut accumulator, &builders, 600).unwrap().2,
             "another one is full"
         );
     }
@@ -375,7 +384,7 @@ mod tests {
         let places: Vec<(u64, u32)> = [300, 300, 600, 100]
             .iter()
             .map(|bytes| push(&mut accumulator, &builders, *bytes).unwrap())
-            .map(|pushed| (pushed.serial, pushed.index))
+            .map(|(serial, index, _)| (serial, index))
             .collect();
         assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
     }
@@ -463,10 +472,12 @@ mod tests {
             "{error}"
         );
         let record = RecordRef::value(b"x").timestamp_ms(-1);
-        let error = accumulator.push(T0, &record, 0, 1, &builders).unwrap_err();
+        let error = accumulator
+            .push(T0, &record, 0, 1, &builders, |_| {})
+            .unwrap_err();
         assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
         assert_eq!(
-            push(&mut accumulator, &builders, 10).unwrap().index,
+            push(&mut accumulator, &builders, 10).unwrap().1,
             1,
             "the open batch goes on"
         );
@@ -479,7 +490,7 @@ mod tests {
         let value = vec![0; 600];
         let later = T0 + Duration::from_secs(1);
         accumulator
-            .push(later, &RecordRef::value(&value), 0, 600, &builders)
+            .push(later, &RecordRef::value(&value), 0, 600, &builders, |_| {})
             .unwrap();
         assert_eq!(accumulator.take_opened_until(T0).len(), 1);
         assert_eq!(accumulator.take_opened_until(later).len(), 1);

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::Shared;
 use tokio::sync::oneshot;
 
-use super::accumulator::Pushed;
+use super::accumulator::Place;
 use crate::error::{Error, Result};
 
 /// The broker's word for one record: where it is, and how safe.
@@ -125,8 +125,8 @@ impl Future for Delivery {
 
 /// What an append tells about each record, in order.
 pub(crate) trait Sink {
-    /// The record lies in a batch of `partition`; `completion` gives that batch's.
-    fn placed(&mut self, partition: u32, pushed: &Pushed, completion: impl FnOnce() -> Completion);
+    /// The record lies in a batch of `partition`.
+    fn placed(&mut self, partition: u32, place: Place<'_>);
 
     /// The record can never be sent, and was not put anywhere.
     fn refused(&mut self, error: Error);
@@ -153,32 +153,28 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    fn put(
-        &mut self,
-        partition: u32,
-        serial: u64,
-        index: u32,
-        completion: impl FnOnce() -> Completion,
-    ) {
+    fn put(&mut self, partition: u32, place: Place<'_>) {
         let slot = partition as usize;
         if slot >= self.newest.len() {
             self.newest.resize(slot + 1, None);
         }
         let batch = match self.newest[slot] {
-            Some((newest, batch)) if newest == serial => batch,
+            Some((newest, batch)) if newest == place.serial => batch,
             _ => {
                 let batch = u32::try_from(self.batches.len()).expect("a call has fewer batches");
-                self.batches.push(completion());
-                self.newest[slot] = Some((serial, batch));
+                self.batches.push(place.completion.clone());
+                self.newest[slot] = Some((place.serial, batch));
                 batch
             }
         };
         self.record_count += 1;
         match self.runs.last_mut() {
-            Some(run) if run.batch == batch && run.first + run.count == index => run.count += 1,
+            Some(run) if run.batch == batch && run.first + run.count == place.index => {
+                run.count += 1;
+            }
             _ => self.runs.push(Run {
                 batch,
-                first: index,
+                first: place.index,
                 count: 1,
             }),
         }
@@ -199,8 +195,9 @@ impl Placement {
 }
 
 impl Sink for Placement {
-    fn placed(&mut self, partition: u32, pushed: &Pushed, completion: impl FnOnce() -> Completion) {
-        self.put(partition, pushed.serial, pushed.index, completion);
+    #[inline]
+    fn placed(&mut self, partition: u32, place: Place<'_>) {
+        self.put(partition, place);
     }
 
     fn refused(&mut self, error: Error) {
@@ -213,10 +210,10 @@ impl Sink for Placement {
 pub(crate) struct Single(pub(crate) Option<Result<Delivery>>);
 
 impl Sink for Single {
-    fn placed(&mut self, _: u32, pushed: &Pushed, completion: impl FnOnce() -> Completion) {
+    fn placed(&mut self, _: u32, place: Place<'_>) {
         self.0 = Some(Ok(Delivery {
-            completion: completion(),
-            index: pushed.index,
+            completion: place.completion.clone(),
+            index: place.index,
         }));
     }
 

@@ -105,11 +105,12 @@ impl Bench {
     fn put(&mut self, now: Duration, partition: usize, bytes: usize) {
         let value = vec![0; bytes];
         let slot = &self.slots[partition];
-        let pushed = slot
+        let record = RecordRef::value(&value);
+        let announce = slot
             .lock()
-            .push(now, &RecordRef::value(&value), 0, bytes, &self.builders)
+            .push(now, &record, 0, bytes, &self.builders, |_| {})
             .unwrap();
-        if pushed.announce {
+        if announce {
             self.engine.records_waiting(now, slot, &self.topic);
         }
     }

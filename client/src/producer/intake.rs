@@ -45,12 +45,15 @@ impl<'r, I: Iterator<Item = RecordRef<'r>>, const AHEAD: usize> Intake<'r, I, AH
             let Some(record) = self.rest.next() else {
                 break;
             };
-            let bytes = record.buffer_bytes();
-            *place = Some(Addressed {
-                bytes,
-                partition: chooser.choose(&record, bytes).map_err(Box::new),
+            // Put in place first: moving it once more would cost as much as all of this.
+            let addressed = place.insert(Addressed {
                 record,
+                bytes: 0,
+                partition: Ok(0),
             });
+            addressed.bytes = addressed.record.buffer_bytes();
+            let chosen = chooser.choose(&addressed.record, addressed.bytes);
+            addressed.partition = chosen.map_err(Box::new);
             self.end += 1;
         }
     }

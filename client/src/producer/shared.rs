@@ -12,7 +12,7 @@ use corelane_protocol::ErrorCode;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Slot};
+use super::accumulator::{Accumulator, Place, Slot};
 use super::builders::Builders;
 use super::delivery::Sink;
 use super::intake::Intake;
@@ -364,11 +364,12 @@ impl Shared {
                 held = Some((partition, slot.lock()));
             }
             let (_, accumulator) = held.as_mut().expect("locked above");
-            match accumulator.push(now, &next.record, now_ms, bytes, &self.builders) {
-                Ok(pushed) => {
+            let placed = |place: Place<'_>| sink.placed(partition, place);
+            let record = &next.record;
+            match accumulator.push(now, record, now_ms, bytes, &self.builders, placed) {
+                Ok(announce) => {
                     grant.bytes -= bytes;
-                    sink.placed(partition, &pushed, || accumulator.last_completion());
-                    if pushed.announce {
+                    if announce {
                         self.announce(topic, partition);
                     }
                 }
