@@ -3,7 +3,9 @@
 use std::io::Write;
 
 use super::{DumpError, Input, hex, read_at};
+use crate::block_log::BlockLogKind;
 use crate::block_log::layout::{FIRST_GROUP, GroupHeader, Header, HeaderDefect, Superblock};
+use crate::catalogue::{CatalogueRecord, Checkpoint};
 use crate::disk::BLOCK_BYTES;
 
 pub(super) fn dump(
@@ -75,7 +77,7 @@ fn dump_superblocks(
             out,
             "superblock at {position}: sequence {sequence}, end {end}, group checksum {group_checksum:08x}, \
              clean {is_clean}, checkpoint {}",
-            hex(checkpoint)
+            checkpoint_text(header.kind, checkpoint)
         )?;
         if newest
             .as_ref()
@@ -121,10 +123,26 @@ fn dump_group(
         out,
         "group at {position}: sequence {sequence}, blocks {}, records {record_count}, clean {is_clean}, checkpoint {}",
         bytes.len() / BLOCK_BYTES,
-        hex(&reached.checkpoint)
+        checkpoint_text(header.kind, &reached.checkpoint)
     )?;
     for record in records {
-        writeln!(out, "  record: {}", hex(record))?;
+        writeln!(out, "  record: {}", record_text(header.kind, record))?;
     }
     Ok(Ok(reached))
+}
+
+/// A checkpoint in words, if it is a catalogue's; in hexadecimal otherwise.
+fn checkpoint_text(kind: BlockLogKind, checkpoint: &[u8]) -> String {
+    match (kind, Checkpoint::decode(checkpoint)) {
+        (BlockLogKind::Catalogue, Ok(checkpoint)) => format!("{checkpoint:?}"),
+        _ => hex(checkpoint),
+    }
+}
+
+/// A record in words, if it is a catalogue's; in hexadecimal otherwise.
+fn record_text(kind: BlockLogKind, record: &[u8]) -> String {
+    match (kind, CatalogueRecord::decode(record)) {
+        (BlockLogKind::Catalogue, Ok(record)) => format!("{record:?}"),
+        _ => hex(record),
+    }
 }

@@ -4,12 +4,18 @@
 //! with a running broker. Called by the command line, on any thread.
 
 mod block_log;
+mod index;
+mod journal;
+mod segment;
 
 use std::io::{self, Read, Seek, Write};
 
 use crate::block_log::BLOCK_LOG_MAGIC;
 use crate::directory::{self, DIRECTORY_MAGIC, DirectoryError};
 use crate::disk::BLOCK_BYTES;
+use crate::index::INDEX_MAGIC;
+use crate::journal::JOURNAL_MAGIC;
+use crate::segment::SEGMENT_MAGIC;
 
 /// Why a file could not be printed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,9 @@ pub fn dump(input: &mut dyn Input, out: &mut dyn Write) -> Result<(), DumpError>
     match magic {
         DIRECTORY_MAGIC => dump_directory(&start, out),
         BLOCK_LOG_MAGIC => block_log::dump(input, &start, out),
+        JOURNAL_MAGIC => journal::dump(input, &start, out),
+        SEGMENT_MAGIC => segment::dump(input, &start, out),
+        INDEX_MAGIC => index::dump(input, out),
         _ => Err(DumpError::Unknown(magic)),
     }
 }

@@ -1,0 +1,35 @@
+//! Prints an index file: the entries of every block.
+
+use std::io::Write;
+
+use super::{DumpError, Input, read_at};
+use crate::disk::BLOCK_BYTES;
+use crate::index::decode_block;
+
+pub(super) fn dump(input: &mut dyn Input, out: &mut dyn Write) -> Result<(), DumpError> {
+    let mut position = 0;
+    loop {
+        let block = read_at(input, position, BLOCK_BYTES)?;
+        if block.is_empty() {
+            return Ok(());
+        }
+        let Some((identity, number, entries)) = decode_block(&block) else {
+            return Err(DumpError::Damaged {
+                position,
+                what: "a block of the index (it is made anew when it is needed)",
+            });
+        };
+        writeln!(
+            out,
+            "index block {number}: segment {}, incarnation {:#x}, entries {}",
+            identity.base,
+            identity.incarnation,
+            entries.len()
+        )?;
+        for entry in entries {
+            let offset = identity.base.advance(u64::from(entry.relative_offset));
+            writeln!(out, "  offset {offset} at {}", entry.position)?;
+        }
+        position += BLOCK_BYTES as u64;
+    }
+}
