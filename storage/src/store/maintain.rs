@@ -122,7 +122,7 @@ impl<D: Disk> Store<D> {
         // A file that is too short is new, or was made when the configured size was smaller.
         if file.len().await? < file_bytes {
             prewrite(&file, file_bytes).await?;
-            self.disk.sync_dir(&self.dir).await?;
+            self.sync_shared_dir(&self.dir).await?;
         }
         write_header(
             &file,
@@ -139,6 +139,20 @@ impl<D: Disk> Store<D> {
             .borrow_mut()
             .insert(arming.file.number, file);
         Ok(())
+    }
+}
+
+impl<D: Disk> Store<D> {
+    /// Makes the names in a directory durable that several tasks put names into.
+    ///
+    /// After a failure the names of all of them are in doubt, and a later success proves nothing. So the
+    /// store is fenced.
+    pub(super) async fn sync_shared_dir(&self, dir: &str) -> io::Result<()> {
+        let synced = self.disk.sync_dir(dir).await;
+        if let Err(error) = &synced {
+            self.fence(format!("flushing the directory {dir} failed: {error}"));
+        }
+        synced
     }
 }
 

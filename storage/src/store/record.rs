@@ -94,19 +94,22 @@ impl<D: Disk> Store<D> {
                 self.wake.commit.notify();
                 Ok(())
             }
-            Err(error) => Err(self.catalogue_failed(error)),
+            Err(error) => Err(self.catalogue_failed(error).await),
         }
     }
 
-    fn catalogue_failed(&self, error: BlockLogError) -> StoreError {
-        let message = error.to_string();
+    /// A full disk leaves the catalogue as it was, unless it was met in the middle of a write.
+    async fn catalogue_failed(&self, error: BlockLogError) -> StoreError {
+        let reason = format!("writing the catalogue failed: {error}");
         match error {
-            BlockLogError::Io { file, source } if source.kind() == io::ErrorKind::StorageFull => {
+            BlockLogError::Io { file, source }
+                if source.kind() == io::ErrorKind::StorageFull
+                    && !self.catalogue.is_poisoned().await =>
+            {
                 self.state.borrow_mut().is_disk_full = true;
                 StoreError::io("writing", file, source)
             }
             _ => {
-                let reason = format!("writing the catalogue failed: {message}");
                 self.fence(reason.clone());
                 StoreError::Fenced(reason.into())
             }

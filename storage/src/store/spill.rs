@@ -167,11 +167,10 @@ impl<D: Disk> Store<D> {
         if let Some(sealed) = &work.sealed {
             file.truncate(sealed.file_bytes).await?;
         }
-        flush(&file).await?;
+        certain(file.flush().await)?;
         if work.is_new_file {
-            self.disk
-                .sync_dir(&partition_dir(&self.dir, work.partition))
-                .await?;
+            let dir = partition_dir(&self.dir, work.partition);
+            certain(self.disk.sync_dir(&dir).await)?;
         }
         self.write_index(work).await;
         Ok(())
@@ -201,9 +200,9 @@ impl<D: Disk> Store<D> {
     async fn create_directories(&self, work: &SpillWork) -> io::Result<()> {
         let topic = topic_dir(&self.dir, work.partition.topic);
         create_dir(&self.disk, &topic).await?;
-        self.disk.sync_dir(&self.dir).await?;
+        self.sync_shared_dir(&self.dir).await?;
         create_dir(&self.disk, &partition_dir(&self.dir, work.partition)).await?;
-        self.disk.sync_dir(&topic).await
+        self.sync_shared_dir(&topic).await
     }
 
     /// The blocks in writes of a good size, each with its position.
@@ -259,9 +258,10 @@ fn into_io(error: SegmentError) -> io::Error {
     }
 }
 
-async fn flush<F: DiskFile>(file: &F) -> io::Result<()> {
-    // Whatever a failed flush says, what was written is not known to be on the device.
-    file.flush().await.map_err(|error| match error.kind() {
+/// A flush that failed is never tried again, also if it says that the disk was full: what was to be flushed
+/// is not known to be on the device, whatever the next one says.
+fn certain(flushed: io::Result<()>) -> io::Result<()> {
+    flushed.map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull => io::Error::other(error),
         _ => error,
     })

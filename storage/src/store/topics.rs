@@ -165,7 +165,7 @@ impl<D: Disk> Store<D> {
                 .await
                 .map_err(|error| StoreError::io("removing", dir, error))?;
         }
-        let synced = self.disk.sync_dir(&self.dir).await;
+        let synced = self.sync_shared_dir(&self.dir).await;
         synced.map_err(|error| StoreError::io("flushing", self.dir.clone(), error))?;
         let records: Vec<_> = deleted
             .iter()
