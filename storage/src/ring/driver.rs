@@ -34,7 +34,7 @@ pub(super) async fn run(ring: Ring) {
         sleep: None,
         empty_turns: 0,
         lap_began: now(),
-        idle_since: None,
+        waited: Duration::ZERO,
         pace: Pace::new(),
     };
     while !driver.ring.inner.closing.get() {
@@ -49,32 +49,34 @@ struct Driver {
     sleep: Option<Pin<Box<dyn Future<Output = ()>>>>,
     empty_turns: u32,
     lap_began: Instant,
-    /// When the driver first waited without getting a completion.
-    idle_since: Option<Instant>,
+    /// How long the driver has waited inside the ring since the last completion.
+    waited: Duration,
     pace: Pace,
 }
 
 impl Driver {
     async fn step(&mut self) {
-        if self.lap_began.elapsed() > self.ring.inner.config.lap {
-            self.lap().await;
-        }
         if self.turn_found_work() {
             self.empty_turns = 0;
-            self.idle_since = None;
+            self.waited = Duration::ZERO;
+            // Only under load: a driver that waits soon parks, which serves glommio as well.
+            if self.lap_began.elapsed() > self.ring.inner.config.lap {
+                self.lap().await;
+            }
             return yield_now().await;
         }
         self.empty_turns += 1;
         if self.empty_turns < self.ring.inner.config.empty_turns {
             return yield_now().await;
         }
-        if self.may_block() {
-            self.block();
+        if let Some(time) = self.next_block() {
+            self.block(time);
             return yield_now().await;
         }
         self.park().await;
         self.empty_turns = 0;
-        self.idle_since = None;
+        self.waited = Duration::ZERO;
+        self.lap_began = now();
         yield_now().await;
     }
 
@@ -97,27 +99,31 @@ impl Driver {
         self.lap_began = now();
     }
 
-    /// Waiting inside the ring costs one system call and wakes at once; sleeping through glommio costs several
-    /// and doubles the CPU of light loads. So short gaps are waited out here.
-    fn may_block(&mut self) -> bool {
+    /// How long to wait inside the ring, or `None` if it is time to sleep through glommio. Waiting here costs
+    /// one system call and wakes at once; sleeping there costs several, and doubles the CPU of light loads. So
+    /// short gaps are waited out here, each wait as long as all before it: few wake-ups, and none is late.
+    fn next_block(&self) -> Option<Duration> {
         let inner = &self.ring.inner;
         // Without messages between rings, other cores can only reach the eventfd, which a ring does not watch.
         if !inner.features.message_ring {
-            return false;
+            return None;
         }
-        let idle_since = *self.idle_since.get_or_insert_with(now);
-        idle_since.elapsed() < inner.config.block_for
+        let left = inner.config.block_for.checked_sub(self.waited)?;
+        let time = self.waited.max(inner.config.block).min(left);
+        (!time.is_zero()).then_some(time)
     }
 
-    fn block(&mut self) {
+    fn block(&mut self, time: Duration) {
         let inner = &self.ring.inner;
         let gather =
             inner.features.minimum_wait && self.pace.is_faster_than(inner.config.gather / 2);
-        let completed = inner.turn(Wait::Block { gather });
+        let completed = inner.turn(Wait::Block { time, gather });
         if completed > 0 {
             self.pace.record(completed);
             self.empty_turns = 0;
-            self.idle_since = None;
+            self.waited = Duration::ZERO;
+        } else {
+            self.waited += time;
         }
     }
 
@@ -180,7 +186,10 @@ impl Driver {
                 self.ring.cancel_all();
             }
             inner.turn(Wait::No);
-            inner.turn(Wait::Block { gather: false });
+            inner.turn(Wait::Block {
+                time: inner.config.block,
+                gather: false,
+            });
             yield_now().await;
         }
         if inner.in_flight.get() > 0 {

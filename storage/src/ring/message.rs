@@ -58,8 +58,8 @@ impl RingAddress {
         Self { shared }
     }
 
-    /// Sends a message from a thread that has no ring. It arrives within about 2 ms when the core is busy and
-    /// at once when it sleeps; cores among themselves use `Ring::post`, which is faster.
+    /// Sends a message from a thread that has no ring. It arrives within some ms when the core is busy and at
+    /// once when it sleeps; cores among themselves use `Ring::post`, which is faster.
     pub fn signal(&self) {
         self.shared.signalled.store(true, Ordering::Release);
         self.shared.signal_eventfd();

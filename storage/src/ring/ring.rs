@@ -37,11 +37,12 @@ pub struct RingConfig {
     /// Turns without progress before the driver waits. Each lets all woken tasks run once, so a chain of so
     /// many tasks that wake each other is never interrupted by a wait.
     pub empty_turns: u32,
-    /// The longest wait inside the ring.
+    /// The first wait inside the ring; each further one without a completion is as long as all before it.
     pub block: Duration,
     /// After so long without a completion the driver parks on the eventfd, which lets the executor sleep.
     pub block_for: Duration,
-    /// How often, under load, the executor gets to look at its own rings and timers.
+    /// How often, under load, the executor gets to look at its own rings and timers: seldom, since nothing on
+    /// the hot path waits for those.
     pub lap: Duration,
     /// When completions come fast, a wait is for so many …
     pub gather_completions: u32,
@@ -59,7 +60,7 @@ impl Default for RingConfig {
             empty_turns: 4,
             block: Duration::from_micros(300),
             block_for: Duration::from_micros(2000),
-            lap: Duration::from_micros(500),
+            lap: Duration::from_millis(4),
             gather_completions: 32,
             gather: Duration::from_micros(50),
         }
@@ -130,8 +131,8 @@ pub(super) enum Wait {
     No,
     /// Not at all, but looks into the kernel: with `DEFER_TASKRUN` a completion shows only after that.
     Look,
-    /// For a completion, bounded by `RingConfig::block`; for several if `gather`.
-    Block { gather: bool },
+    /// For a completion, no longer than `time`; for several if `gather`.
+    Block { time: Duration, gather: bool },
 }
 
 impl Ring {
@@ -236,7 +237,7 @@ impl Ring {
 
     /// Says that a task has more to do although it awaits no operation: the driver will let it run before it
     /// waits for the kernel. Without it a chain of tasks that wake each other may be held up by up to
-    /// `RingConfig::block`.
+    /// `RingConfig::block_for`.
     pub fn stay_awake(&self) {
         self.inner.attention.set(true);
     }
@@ -437,12 +438,12 @@ impl Inner {
             .set(u32::try_from(backlog.len()).expect("operations fit memory"));
         drop(backlog);
         let result = match wait {
-            Wait::Block { gather } if waiting => {
+            Wait::Block { time, gather } if waiting => {
                 self.count(|stats| {
                     stats.enters += 1;
                     stats.blocks += 1;
                 });
-                let time = types::Timespec::from(self.config.block);
+                let time = types::Timespec::from(time);
                 let mut arguments = types::SubmitArgs::new().timespec(&time);
                 let mut want = 1;
                 if gather {
