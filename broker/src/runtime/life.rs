@@ -8,15 +8,14 @@ use corelane_storage::block_log::BlockLog;
 use corelane_storage::directory::{self, DirectoryIdentity};
 use corelane_storage::disk::Disk;
 use corelane_storage::disk::uring::UringDisk;
-use corelane_storage::ring::{Acceptor, Features, Ring, RingAddress, RingConfig};
+use corelane_storage::ring::{Acceptor, Features, Ring, RingAddress};
 use corelane_storage::store::Store;
 use uuid::Uuid;
 
 use super::clock::Clock;
 use super::link::{Ended, Event, GivenUp, Link, Order};
-use super::prepare;
 use super::shell::{Clients, Shell, ShellParts};
-use super::{StartError, StopError};
+use super::{StartError, StopError, executor, prepare};
 use crate::config::BrokerConfig;
 use crate::io::{Connections, Listeners, Mailbox, MailboxSeat, TaskGroup, accept};
 use crate::lane::{Lane, LaneParts, Mail, reconcile};
@@ -53,13 +52,10 @@ impl<E: Into<StartError>> From<E> for NotServing {
 /// From the ring's first turn to its last.
 pub(super) async fn live(mut parts: CoreParts) -> Ended {
     let core = parts.link.core;
-    let ring = match Ring::start(RingConfig::default(), &parts.features) {
+    let ring = match executor::start_ring(core, &parts.features) {
         Ok(ring) => ring,
         Err(error) => {
-            let problem = format!("its io_uring: {error}");
-            parts
-                .link
-                .report(Event::Failed(StartError::Core { core, problem }));
+            parts.link.report(Event::Failed(error));
             return Ended::new();
         }
     };

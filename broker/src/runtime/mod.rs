@@ -21,6 +21,7 @@
 mod clock;
 mod cores;
 mod error;
+mod executor;
 mod guard;
 mod life;
 mod link;

@@ -7,7 +7,7 @@ use corelane_storage::block_log::BlockLog;
 use corelane_storage::directory::{self, DirectoryIdentity, Opened};
 use corelane_storage::disk::Disk;
 use corelane_storage::memory::Ledger;
-use corelane_storage::store::{Store, StoreError};
+use corelane_storage::store::{RecoveryReport, Store, StoreError};
 use uuid::Uuid;
 
 use super::link::Loaded;
@@ -99,8 +99,32 @@ pub(super) async fn open_store<D: Disk>(
     let (store, report) = Store::open(disk.clone(), dir, id, settings, ledger.clone())
         .await
         .map_err(failed)?;
-    tracing::info!(store = %id, ?report, "store recovered");
+    log_recovery(id, &report);
     Ok(store)
+}
+
+fn log_recovery(store: StoreId, report: &RecoveryReport) {
+    tracing::info!(
+        %store,
+        clean = report.was_clean,
+        partitions = report.partitions,
+        groups_replayed = report.groups_replayed,
+        bytes_replayed = report.bytes_replayed,
+        bytes_recovered = report.bytes_recovered,
+        "store opened"
+    );
+    if let Some(group) = report.discarded_from {
+        tracing::info!(%store, group, "what a crash had torn was discarded; it was never acknowledged");
+    }
+    for warning in &report.warnings {
+        tracing::warn!(%store, "{warning}");
+    }
+    for (partition, problem) in &report.failed {
+        tracing::error!(%store, %partition, problem, "a partition is out of service");
+    }
+    if let Some(problem) = &report.fenced {
+        tracing::error!(%store, problem, "the store takes no records");
+    }
 }
 
 #[expect(

@@ -4,30 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use corelane_protocol::response::CoreAddress;
 use corelane_protocol::{BrokerId, CoreId};
 use corelane_storage::directory::DirectoryIdentity;
 use corelane_storage::ring::{RingAddress, probe};
-use glommio::{LocalExecutorBuilder, Placement};
 
 use super::clock::Clock;
 use super::guard::{AbortOnPanic, DirectoryLock};
 use super::life::{CoreParts, live};
 use super::link::{BrokerState, Ended, Event, Link, Loaded, Order, Recover, Report};
-use super::{Running, ShutdownHandle, StartError, cores, open_files};
+use super::{Running, ShutdownHandle, StartError, cores, executor, open_files};
 use crate::config::BrokerConfig;
 use crate::io::{bind, mailboxes};
 use crate::lane::Topology;
-
-/// glommio's preempt timer. Not shorter: with a short one glommio 0.9.0 sometimes sleeps although tasks are
-/// runnable (2 stalls in 10 runs at 1 ms, none in 115 at 100 ms). The ring's driver gives it its turns.
-const PREEMPT_TIMER: Duration = Duration::from_millis(100);
-
-/// What glommio keeps for its own direct I/O, which is never used: as little as it takes. It counts against
-/// the limit of locked memory.
-const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 
 /// Starts a broker and returns once it accepts connections.
 ///
@@ -36,7 +26,7 @@ const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 pub fn serve(config: BrokerConfig) -> Result<Running, StartError> {
     let config = Arc::new(config);
     let lock = DirectoryLock::acquire(&config.server.data_dir)?;
-    let features = probe()?;
+    let features = executor::patiently(probe)?;
     for fallback in features.fallbacks() {
         tracing::warn!("{fallback}");
     }
@@ -92,18 +82,10 @@ fn spawn(core: usize, cpu: usize, parts: CoreParts) -> Result<JoinHandle<Ended>,
         .name(format!("core-{core}"))
         .spawn(move || {
             let _guard = AbortOnPanic { core };
-            let executor = LocalExecutorBuilder::new(Placement::Fixed(cpu))
-                .name("core")
-                .preempt_timer(PREEMPT_TIMER)
-                .io_memory(GLOMMIO_IO_BYTES)
-                .make();
-            match executor {
+            match executor::make(core, cpu) {
                 Ok(executor) => executor.run(live(parts)),
                 Err(error) => {
-                    let problem = format!("its executor: {error}");
-                    parts
-                        .link
-                        .report(Event::Failed(StartError::Core { core, problem }));
+                    parts.link.report(Event::Failed(error));
                     Ended::new()
                 }
             }
