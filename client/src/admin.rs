@@ -348,7 +348,7 @@ impl Admin {
             });
             names.push((topic, partition));
         }
-        let answers = offsets::list(&self.cluster, asked).await?;
+        let answers = offsets::list(&self.cluster, &asked).await?;
         let listings = names
             .into_iter()
             .zip(answers)

@@ -11,15 +11,23 @@ use crate::cluster::{Cluster, Repeat};
 use crate::connection::unexpected;
 use crate::error::{Error, Result};
 
-/// Asks for offsets; the answers come in the order asked. It is repeated, within the request
+/// Entries of one request, far below what a broker refuses.
+const ENTRIES_MAX: usize = 4 * 1024;
+
+/// Asks for offsets; the answers come in the order asked. A request is repeated, within the request
 /// timeout, while an entry is refused with a retriable error.
 pub(crate) async fn list(
     cluster: &Cluster,
-    entries: Vec<ListOffsetsEntry>,
+    entries: &[ListOffsetsEntry],
 ) -> Result<Vec<ListedEntry>> {
-    if entries.is_empty() {
-        return Ok(Vec::new());
+    let mut answers = Vec::with_capacity(entries.len());
+    for part in entries.chunks(ENTRIES_MAX) {
+        answers.extend(list_part(cluster, part.to_vec()).await?);
     }
+    Ok(answers)
+}
+
+async fn list_part(cluster: &Cluster, entries: Vec<ListOffsetsEntry>) -> Result<Vec<ListedEntry>> {
     let count = entries.len();
     let request = Request::ListOffsets(ListOffsetsRequest { entries });
     cluster

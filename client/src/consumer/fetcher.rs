@@ -78,6 +78,9 @@ enum Status {
     Failed,
 }
 
+/// Partitions in one fetch request, far below what a broker refuses.
+const PARTS_MAX: usize = 4 * 1024;
+
 /// One partition's part in a fetch request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FetchPart {
@@ -237,7 +240,8 @@ impl Fetcher {
         let mut plans = Vec::new();
         for (route, ids) in by_route {
             if can_send(&route) {
-                plans.push(self.plan_route(route, &ids));
+                let parts = ids.chunks(PARTS_MAX);
+                plans.extend(parts.map(|ids| self.plan_route(route.clone(), ids)));
             }
         }
         plans

@@ -75,7 +75,8 @@ pub(super) async fn bounds(cluster: &Cluster, asked: &[Asked<'_>]) -> Result<Vec
             entry(OffsetPosition::Latest),
         ]
     });
-    let answers = offsets::list(cluster, entries.collect()).await?;
+    let entries: Vec<ListOffsetsEntry> = entries.collect();
+    let answers = offsets::list(cluster, &entries).await?;
     let offset = |entry: &ListedEntry, asked: &Asked<'_>| match &entry.result {
         Ok(listed) => Ok(listed.offset.get()),
         Err(error) => {

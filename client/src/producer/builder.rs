@@ -158,7 +158,9 @@ impl ProducerBuilder {
     pub async fn build(self) -> Result<Producer> {
         self.check()?;
         let connection = self.cluster.control().await?;
-        let batch_bytes_max = connection.greeting().batch_bytes_max.max(BATCH_BYTES_MIN);
+        let greeting = connection.greeting();
+        let batch_bytes_max = greeting.batch_bytes_max.max(BATCH_BYTES_MIN);
+        let frame_bytes_max = greeting.frame_bytes_max.max(batch_bytes_max);
         let config = BatchBuilderConfig {
             bytes_max: self.batch_bytes.min(batch_bytes_max),
             compression: self.compression,
@@ -173,7 +175,7 @@ impl ProducerBuilder {
             linger: self.linger,
             delivery_timeout: self.delivery_timeout,
             in_flight_bytes_max: self.in_flight_bytes,
-            request_bytes_max: self.request_bytes,
+            request_bytes_max: self.request_bytes.min(u64::from(frame_bytes_max)),
             partial_in_flight_max: self.partial_in_flight,
             backoff: self.backoff.unwrap_or(self.cluster.config().backoff),
             seed,

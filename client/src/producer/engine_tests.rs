@@ -304,6 +304,18 @@ fn a_request_takes_no_more_than_its_bytes() {
 }
 
 #[test]
+fn a_batch_larger_than_requests_should_be_goes_alone() {
+    let mut bench = Bench::connected(|settings| settings.request_bytes_max = 2_200);
+    for bytes in [10, 5_000, 5_000] {
+        bench.put(ms(1), 0, bytes);
+    }
+    assert_eq!(
+        bench.step(ms(1)),
+        ["send 2 on 0: 0", "send 3 on 0: 0", "send 4 on 0: 0"]
+    );
+}
+
+#[test]
 fn the_window_of_a_connection_is_kept_and_throttles_hold() {
     let mut bench = Bench::connected(|settings| settings.in_flight_bytes_max = 2_500);
     for _ in 0..4 {

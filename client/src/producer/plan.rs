@@ -21,6 +21,9 @@ const INLINE_COMPRESS_BYTES_MAX: usize = 4 * 1024;
 /// Batches of one partition that are compressed ahead of being sent.
 const WAITING_MAX: usize = 4;
 
+/// Entries of one produce request, far below what a broker refuses.
+const REQUEST_ENTRIES_MAX: usize = 4 * 1024;
+
 /// Bytes that a produce request takes beside its batches: header, table.
 const REQUEST_OVERHEAD_BYTES: u64 = 64;
 
@@ -37,12 +40,17 @@ struct Draft {
     entries: Vec<SendEntry>,
     bytes: u64,
     bytes_max: u64,
+    room_bytes: u64,
 }
 
 impl Draft {
-    /// Whether a batch of this size still fits; the first one always does where the link is idle.
+    /// Whether a batch of this size still fits. The first one may be larger than requests should be,
+    /// and where the link is idle also larger than the window.
     fn fits(&self, bytes: u64, link_is_idle: bool) -> bool {
-        self.bytes + bytes <= self.bytes_max || (self.entries.is_empty() && link_is_idle)
+        if self.entries.is_empty() {
+            return link_is_idle || self.bytes + bytes <= self.room_bytes;
+        }
+        self.bytes + bytes <= self.bytes_max && self.entries.len() < REQUEST_ENTRIES_MAX
     }
 }
 
@@ -104,6 +112,7 @@ impl Engine {
             entries: Vec::new(),
             bytes: REQUEST_OVERHEAD_BYTES,
             bytes_max: room.min(self.settings.request_bytes_max),
+            room_bytes: room,
         };
         for _ in 0..self.links[index].queue.len() {
             let Some(id) = self.links[index].queue.pop_front() else {
