@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fetcher::{Assigned, FetchSettings, Fetcher};
+use super::assigned::Assigned;
+use super::fetcher::{FetchSettings, Fetcher};
 use super::start::{Asked, OffsetReset, Start, bounds};
 use super::{Consumer, FetchParameters};
 use crate::cluster::{Cluster, TopicMetadata};

@@ -12,8 +12,8 @@ use corelane_protocol::batch::{BatchHeader, Stamp, batches};
 use corelane_protocol::response::{Fetched, FetchedEntry};
 use corelane_protocol::{ApiError, ErrorCode, TopicId};
 
+use super::assigned::{Assigned, Status};
 use super::records::BatchBytes;
-use super::start::Asked;
 use crate::backoff::{Backoff, Jitter};
 use crate::cluster::{Route, TopicMetadata};
 use crate::connection::Frame;
@@ -36,46 +36,6 @@ pub(super) struct FetchSettings {
     pub(super) buffer_bytes_max: usize,
     pub(super) backoff: Backoff,
     pub(super) seed: u64,
-}
-
-/// One assigned partition.
-#[derive(Debug)]
-pub(super) struct Assigned {
-    pub(super) topic: Arc<str>,
-    pub(super) topic_id: TopicId,
-    pub(super) partition: u32,
-    pub(super) route: Route,
-    /// The offset of the next record to hand out.
-    pub(super) position: u64,
-    /// The offset of the next record to fetch; ahead of the position by what is buffered.
-    fetch_offset: u64,
-    /// Changes with every seek: what was fetched for an earlier one is thrown away.
-    generation: u64,
-    /// Where reading ends, if it shall.
-    pub(super) end: Option<u64>,
-    pub(super) high_watermark: Option<u64>,
-    paused: bool,
-    status: Status,
-    failures: u32,
-    not_before: Duration,
-    /// When it last gave records, as a count of such answers: the longest ago is asked first.
-    last_served: u64,
-    /// Why it failed for good.
-    failure: Option<Error>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Status {
-    /// Can be fetched.
-    Idle,
-    /// In a fetch request.
-    InFlight,
-    /// Its start is being asked for, after an offset that does not exist.
-    Resetting,
-    /// Its topic is being asked for.
-    Locating,
-    /// It failed for good; the user was told, and it waits for a seek or resume.
-    Failed,
 }
 
 /// Partitions in one fetch request, far below what a broker refuses.
@@ -149,47 +109,6 @@ pub(super) struct Fetcher {
     jitter: Jitter,
     /// Something changed since the last plan.
     dirty: bool,
-}
-
-impl Assigned {
-    pub(super) fn new(topic: &TopicMetadata, partition: u32, route: Route) -> Self {
-        Self {
-            topic: Arc::clone(&topic.name),
-            topic_id: topic.id,
-            partition,
-            route,
-            position: 0,
-            fetch_offset: 0,
-            generation: 0,
-            end: None,
-            high_watermark: None,
-            paused: false,
-            status: Status::Idle,
-            failures: 0,
-            not_before: Duration::ZERO,
-            last_served: 0,
-            failure: None,
-        }
-    }
-
-    /// Begins reading at `offset`.
-    pub(super) fn begin_at(&mut self, offset: u64) {
-        self.position = offset;
-        self.fetch_offset = offset;
-    }
-
-    pub(super) fn asked(&self) -> Asked<'_> {
-        Asked {
-            name: &self.topic,
-            topic: self.topic_id,
-            partition: self.partition,
-        }
-    }
-
-    fn wants_fetch(&self) -> bool {
-        let all_fetched = self.end.is_some_and(|end| self.fetch_offset >= end);
-        self.status == Status::Idle && !self.paused && !all_fetched
-    }
 }
 
 impl Fetcher {
@@ -527,8 +446,10 @@ impl Fetcher {
     /// The next batch or failure to hand out; the position moves behind the batch.
     pub(super) fn next_item(&mut self) -> Option<Item> {
         while let Some(buffered) = self.buffered.pop_front() {
+            let was_full = self.buffered_bytes >= self.settings.buffer_bytes_max;
             self.buffered_bytes -= buffered.bytes.range.len();
-            self.dirty = true;
+            // What did not fit before may fit now.
+            self.dirty |= was_full;
             if self.partitions[buffered.id].generation != buffered.generation {
                 continue;
             }

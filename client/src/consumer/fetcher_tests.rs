@@ -13,7 +13,8 @@ use corelane_protocol::{
     Timestamp, TopicId, TopicPartition,
 };
 
-use super::fetcher::{Assigned, FetchNumber, FetchSettings, Fetcher, Item, Question};
+use super::assigned::Assigned;
+use super::fetcher::{FetchNumber, FetchSettings, Fetcher, Item, Question};
 use crate::backoff::Backoff;
 use crate::cluster::TopicMetadata;
 use crate::connection::Frame;

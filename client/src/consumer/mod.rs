@@ -4,6 +4,7 @@
 //! background, and each call takes in what arrived and asks for more (`fetcher`: sans-IO). So
 //! positions move only when records are handed out.
 
+mod assigned;
 mod builder;
 mod fetcher;
 #[cfg(test)]

@@ -33,6 +33,34 @@ impl Engine {
         Some(connection)
     }
 
+    /// A produce request could not be handed to its connection, which has ended: no broker has any
+    /// of it.
+    pub(crate) fn send_failed(
+        &mut self,
+        now: Duration,
+        number: RequestNumber,
+        connection: ConnectionNumber,
+        error: &Error,
+    ) {
+        if let Some(request) = self.requests.remove(&number) {
+            for (id, batch) in request.entries {
+                if let Some(state) = &mut self.slots[id] {
+                    let answer = Answer::<BatchReceipt, Error>::Retry {
+                        error: error.clone(),
+                        maybe_written: false,
+                        redirected: false,
+                    };
+                    let (backoff, jitter) = (&self.settings.backoff, &mut self.jitter);
+                    let settled = state.order.answered(now, batch, answer, backoff, jitter);
+                    assert!(settled.is_none(), "what can be sent again is not settled");
+                }
+                self.want_metadata(id, now);
+                self.enqueue(id, now);
+            }
+        }
+        self.connection_lost(now, connection, error);
+    }
+
     /// How many batches a request in flight carries.
     pub(crate) fn entry_count(&self, number: RequestNumber) -> Option<usize> {
         self.requests

@@ -96,6 +96,8 @@ impl Producer {
         let headers = header_refs(&record);
         let item = record_ref(&record, &headers);
         let shared = &*self.handle.shared;
+        // A caller that never waits would keep the sender, woken on its own thread, from running.
+        tokio::task::consume_budget().await;
         let mut one = One::new(shared, &record.topic, item);
         loop {
             match one.append()? {
@@ -187,6 +189,10 @@ impl Producer {
                         let wanted = bytes.saturating_mul(records.count_min());
                         let wanted = wanted.clamp(bytes, shared.grant_bytes_max().max(bytes));
                         shared.reserve(&mut grant, wanted).await?;
+                        if shared.sender_is_late() {
+                            // It may have been woken on this very thread.
+                            tokio::task::yield_now().await;
+                        }
                     }
                 }
             }

@@ -321,7 +321,7 @@ impl Sender {
             Ok(bytes) => tracing::trace!(request, bytes, batches = entries.len(), "produce"),
             Err(error) => {
                 self.connections.remove(&number);
-                self.engine.connection_lost(now, number, &error);
+                self.engine.send_failed(now, request, number, &error);
             }
         }
     }

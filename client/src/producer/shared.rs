@@ -280,6 +280,11 @@ impl Shared {
         }
     }
 
+    /// Whether the sender was told of something and has not looked since.
+    pub(crate) fn sender_is_late(&self) -> bool {
+        self.has_ready()
+    }
+
     pub(crate) fn callers_wait(&self) -> bool {
         self.waiting_callers.load(Ordering::Relaxed) > 0
     }

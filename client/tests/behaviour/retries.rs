@@ -158,6 +158,24 @@ async fn a_deadline_without_an_attempt_says_that_nothing_was_written() {
 }
 
 #[tokio::test]
+async fn a_connection_that_died_idle_leaves_no_doubt() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    let client = broker.client().await;
+    let producer = client
+        .producer()
+        .delivery_timeout(Duration::from_millis(300));
+    let producer = producer.build().await.unwrap();
+    let sent = producer.send(Record::to("t").value("x")).await.unwrap();
+    sent.await.unwrap();
+    broker.hang_up(true);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let sent = producer.send(Record::to("t").value("y")).await.unwrap();
+    let error = sent.await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+}
+
+#[tokio::test]
 async fn a_deadline_after_refusals_names_the_last_one() {
     let broker = FakeBroker::start(1).await;
     broker.create_topic("t", 1);

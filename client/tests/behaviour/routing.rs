@@ -140,3 +140,23 @@ async fn a_consumer_follows_its_partition() {
         assert_eq!(records.iter().next().unwrap().offset(), u64::from(turn));
     }
 }
+
+#[tokio::test]
+async fn cores_that_come_back_on_other_ports_are_found() {
+    let mut broker = FakeBroker::start(2).await;
+    broker.create_topic("t", 2);
+    let client = broker.client().await;
+    let producer = client.producer().build().await.unwrap();
+    let consumer = client.consumer().assign_topic("t", Start::Earliest);
+    let mut consumer = consumer.build().await.unwrap();
+    for turn in 0..3 {
+        for partition in 0..2 {
+            let record = Record::to("t").value(turn.to_string()).partition(partition);
+            producer.send(record).await.unwrap().await.unwrap();
+            let records = consumer.next().await.unwrap().unwrap();
+            assert_eq!(records.partition(), partition);
+            assert_eq!(records.iter().next().unwrap().offset(), turn);
+        }
+        broker.change_ports().await;
+    }
+}

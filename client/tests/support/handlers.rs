@@ -114,8 +114,7 @@ fn api_versions(shared: &Shared) -> ApiVersionsResponse {
 fn metadata(shared: &Shared, names: Option<Vec<String>>) -> MetadataResponse {
     let mut state = shared.state();
     state.counters.metadata += 1;
-    let cores = (0..state.cores)
-        .map(|core| state.core_address(core, shared.ports[usize::from(core)].port()));
+    let cores = (0..state.cores).map(|core| state.core_address(core, shared.port(core)));
     let broker = BrokerMetadata {
         id: BrokerId::new(1),
         host: "127.0.0.1".into(),
@@ -231,8 +230,7 @@ fn decide_produce(
                 number: state.counters.batches - 1,
                 values: values_of(&AlignedBytes::copy_of(entry.batch)),
             };
-            owner = (owning != core)
-                .then(|| state.core_address(owning, shared.ports[usize::from(owning)].port()));
+            owner = (owning != core).then(|| state.core_address(owning, shared.port(owning)));
             let mut decide = state.on_produce.take();
             let action = match &mut decide {
                 _ if owner.is_some() && state.strict => Action::Refuse(ErrorCode::NotOwner),
@@ -299,11 +297,8 @@ async fn answer_fetch(
                         log_start_offset: Offset::new(found.start),
                         batches: &found.bytes,
                     }),
-                    owner: owner.map(|owner| {
-                        shared
-                            .state()
-                            .core_address(owner, shared.ports[usize::from(owner)].port())
-                    }),
+                    owner: owner
+                        .map(|owner| shared.state().core_address(owner, shared.port(owner))),
                 });
             let response = Response::Fetch(FetchResponse {
                 entries: entries.collect(),

@@ -30,10 +30,18 @@ pub(crate) struct Shared {
     appended: Notify,
     /// Told to close all connections.
     hang_up: Notify,
-    ports: Vec<SocketAddr>,
+    ports: Mutex<Vec<u16>>,
 }
 
 impl Shared {
+    pub(crate) fn ports(&self) -> MutexGuard<'_, Vec<u16>> {
+        self.ports.lock().unwrap()
+    }
+
+    pub(crate) fn port(&self, core: u16) -> u16 {
+        self.ports()[usize::from(core)]
+    }
+
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -54,18 +62,37 @@ impl FakeBroker {
             state: Mutex::new(State::new(cores)),
             appended: Notify::new(),
             hang_up: Notify::new(),
-            ports: addresses[1..].to_vec(),
+            ports: Mutex::new(addresses[1..].iter().map(SocketAddr::port).collect()),
         });
-        let mut tasks = Vec::new();
-        for (index, listener) in listeners.into_iter().enumerate() {
-            let core = u16::try_from(index.saturating_sub(1)).unwrap();
-            tasks.push(tokio::spawn(accept(Arc::clone(&shared), listener, core)));
-        }
-        Self {
+        let mut broker = Self {
             shared,
             bootstrap: addresses[0],
-            tasks,
+            tasks: Vec::new(),
+        };
+        for (index, listener) in listeners.into_iter().enumerate() {
+            broker.listen(listener, index.saturating_sub(1));
         }
+        broker
+    }
+
+    fn listen(&mut self, listener: TcpListener, core: usize) {
+        let core = u16::try_from(core).unwrap();
+        let task = accept(Arc::clone(&self.shared), listener, core);
+        self.tasks.push(tokio::spawn(task));
+    }
+
+    /// Closes every connection; the cores then listen on other ports, as after a restart.
+    pub(crate) async fn change_ports(&mut self) {
+        for task in self.tasks.drain(1..) {
+            task.abort();
+        }
+        let cores = self.shared.ports().len();
+        for core in 0..cores {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            self.shared.ports()[core] = listener.local_addr().unwrap().port();
+            self.listen(listener, core);
+        }
+        self.hang_up(false);
     }
 
     /// The bootstrap address.
