@@ -1,6 +1,7 @@
 //! What guards a broker: the lock on its data directory, and the end of the process when a core panics.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::Path;
 
 use super::StartError;
@@ -20,7 +21,7 @@ impl DirectoryLock {
             path: data_dir.to_owned(),
             source,
         };
-        fs::create_dir_all(data_dir).map_err(failed)?;
+        create_durably(data_dir).map_err(failed)?;
         let file = File::options()
             .create(true)
             .write(true)
@@ -35,6 +36,23 @@ impl DirectoryLock {
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
     }
+}
+
+/// Makes a directory and those above it that are missing, so that a power loss does not take their names.
+fn create_durably(path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        let parent = match made.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Ends the process if its thread panics. A core that is gone leaves requests of other cores unanswered for
