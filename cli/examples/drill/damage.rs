@@ -116,7 +116,7 @@ fn produce(launcher: &Launcher, lines: Arc<Vec<Line>>, cleanly: bool) -> Result<
     let topic = create_topic(&launcher.corelane, broker.address())?;
     let stream = Stream::start(&topic, Arc::clone(&lines), &History::new())?;
     stream.allow(lines.len());
-    let receipts = stream.finish()?;
+    let receipts = stream.finish(false)?;
     if cleanly {
         broker.stop()?;
     } else {

@@ -14,8 +14,9 @@ pub(crate) struct Line {
 /// What divides key and value on the way to `corelane produce`.
 pub(crate) const KEY_SEPARATOR: char = '\t';
 
-/// Reads the lists, in the order in which `dpkg` names the packages, at most `lines_max` lines.
-pub(crate) fn package_file_lists(lines_max: usize) -> Result<Vec<Line>, String> {
+/// Reads the lists, in the order in which `dpkg` names the packages, so many times over, at most
+/// `lines_max` lines in all.
+pub(crate) fn package_file_lists(rounds: usize, lines_max: usize) -> Result<Vec<Line>, String> {
     let names = run(Command::new("dpkg-query").args(["-W", "-f", "${binary:Package}\\n"]))?;
     let packages: Vec<_> = names.lines().collect();
     let lists = run(Command::new("dpkg").arg("-L").args(&packages))?;
@@ -27,14 +28,20 @@ pub(crate) fn package_file_lists(lines_max: usize) -> Result<Vec<Line>, String> 
             "dpkg -L gave {blocks} lists for {packages} packages"
         ));
     }
-    let lines = packages.iter().zip(blocks).flat_map(|(package, block)| {
-        block
-            .lines()
-            .filter(|line| !line.is_empty())
-            .map(|line| Line {
-                key: (*package).to_owned(),
-                value: line.replace(KEY_SEPARATOR, " "),
-            })
+    let lists = packages.iter().zip(blocks);
+    let lines = (0..rounds).flat_map(|round| {
+        let lines = lists.clone().flat_map(|(package, list)| {
+            list.lines()
+                .filter(|line| !line.is_empty())
+                .map(move |line| (*package, line))
+        });
+        lines.map(move |(package, line)| Line {
+            key: package.to_owned(),
+            value: match round {
+                0 => line.replace(KEY_SEPARATOR, " "),
+                _ => format!("{} (round {round})", line.replace(KEY_SEPARATOR, " ")),
+            },
+        })
     });
     let lines: Vec<_> = lines.take(lines_max).collect();
     if lines.is_empty() {

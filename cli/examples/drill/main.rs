@@ -43,6 +43,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = usize::MAX, hide_default_value = true)]
     lines: usize,
 
+    /// Produce the lists so many times over, each time with other values
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    rounds: usize,
+
     /// Keep the data directory and the broker's log
     #[arg(long)]
     keep: bool,
@@ -102,7 +106,7 @@ fn run(options: &Options) -> Result<(), String> {
     let seed = options
         .seed
         .unwrap_or_else(|| u64::from(std::process::id()));
-    let lines = input::package_file_lists(options.lines)?;
+    let lines = input::package_file_lists(options.rounds, options.lines)?;
     println!(
         "{:?} drill: {} lines, seed {seed}",
         options.mode,

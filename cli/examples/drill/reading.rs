@@ -3,7 +3,10 @@
 use std::io::{BufRead, BufReader, Read};
 use std::ops::Range;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +15,10 @@ use serde::Deserialize;
 
 use super::Topic;
 use super::history::{History, Place};
+
+/// How often, and how many times, it is looked whether a live consumer has come to the end.
+const CATCH_UP_POLL: Duration = Duration::from_millis(10);
+const CATCH_UP_POLLS_MAX: u32 = 6000;
 
 /// Reads some partitions from start to end.
 ///
@@ -36,7 +43,7 @@ pub(crate) fn read_to_end(
         errors.read_to_string(&mut text).map(|_| text)
     });
     let output = child.stdout.take().expect("standard output is piped");
-    let records = note_records(output, reader, history)?;
+    let records = note_records(output, reader, history, &AtomicU64::new(0))?;
     let status = child.wait().map_err(|error| error.to_string())?;
     let errors = errors
         .join()
@@ -53,6 +60,7 @@ pub(crate) fn read_to_end(
 #[derive(Debug)]
 pub(crate) struct Follower {
     child: Child,
+    seen: Arc<AtomicU64>,
     records: JoinHandle<Result<u64, String>>,
 }
 
@@ -65,9 +73,30 @@ impl Follower {
         let reader = history.read_started(partitions);
         let mut child = spawn(consume(topic).stderr(Stdio::inherit()))?;
         let output = child.stdout.take().expect("standard output is piped");
-        let history = history.clone();
-        let records = thread::spawn(move || note_records(output, reader, &history));
-        Ok(Self { child, records })
+        let seen = Arc::new(AtomicU64::new(0));
+        let records = {
+            let (history, seen) = (history.clone(), Arc::clone(&seen));
+            thread::spawn(move || note_records(output, reader, &history, &seen))
+        };
+        Ok(Self {
+            child,
+            seen,
+            records,
+        })
+    }
+
+    /// Waits until it has been handed so many records: everything there is.
+    pub(crate) fn catch_up(&self, records: u64) -> Result<(), String> {
+        for _ in 0..CATCH_UP_POLLS_MAX {
+            if self.seen.load(Ordering::Relaxed) >= records {
+                return Ok(());
+            }
+            thread::sleep(CATCH_UP_POLL);
+        }
+        let seen = self.seen.load(Ordering::Relaxed);
+        Err(format!(
+            "the live consumer came to a standstill at {seen} of {records} records"
+        ))
     }
 
     /// Whether the consumer has ended, which it should not by itself.
@@ -130,8 +159,8 @@ fn note_records(
     output: ChildStdout,
     reader: ReaderNumber,
     history: &History,
+    seen: &AtomicU64,
 ) -> Result<u64, String> {
-    let mut records = 0;
     let mut output = BufReader::with_capacity(256 * 1024, output);
     let mut line = Vec::new();
     loop {
@@ -141,7 +170,7 @@ fn note_records(
             .map_err(|error| error.to_string())?;
         // A consumer that is stopped may leave half a line.
         if read == 0 || line.last() != Some(&b'\n') {
-            return Ok(records);
+            return Ok(seen.load(Ordering::Relaxed));
         }
         let record: Record = serde_json::from_slice(&line).map_err(|error| {
             format!(
@@ -156,6 +185,6 @@ fn note_records(
             offset: record.offset,
         };
         history.polled(reader, place, key.as_deref(), value.as_deref());
-        records += 1;
+        seen.fetch_add(1, Ordering::Relaxed);
     }
 }
