@@ -14,6 +14,7 @@ use corelane_checker::ReaderNumber;
 use serde::Deserialize;
 
 use super::Topic;
+use super::broker_process::OwnedChild;
 use super::history::{History, Place};
 
 /// How often, and how many times, it is looked whether a live consumer has come to the end.
@@ -56,10 +57,10 @@ pub(crate) fn read_to_end(
     Ok(records)
 }
 
-/// A consumer that follows the log through every fault.
+/// A consumer that follows the log through every fault. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    child: Child,
+    child: OwnedChild,
     seen: Arc<AtomicU64>,
     records: JoinHandle<Result<u64, String>>,
 }
@@ -71,8 +72,8 @@ impl Follower {
         history: &History,
     ) -> Result<Self, String> {
         let reader = history.read_started(partitions);
-        let mut child = spawn(consume(topic).stderr(Stdio::inherit()))?;
-        let output = child.stdout.take().expect("standard output is piped");
+        let mut child = OwnedChild(spawn(consume(topic).stderr(Stdio::inherit()))?);
+        let output = child.0.stdout.take().expect("standard output is piped");
         let seen = Arc::new(AtomicU64::new(0));
         let records = {
             let (history, seen) = (history.clone(), Arc::clone(&seen));
@@ -101,13 +102,12 @@ impl Follower {
 
     /// Whether the consumer has ended, which it should not by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_some())
+        self.child.0.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// Ends it and gives the number of records it was handed.
     pub(crate) fn stop(mut self) -> Result<u64, String> {
-        self.child.kill().map_err(|error| error.to_string())?;
-        self.child.wait().map_err(|error| error.to_string())?;
+        self.child.kill();
         self.records.join().expect("reading does not panic")
     }
 }

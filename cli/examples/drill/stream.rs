@@ -2,7 +2,7 @@
 //! that the faults fall into the middle of it.
 
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -10,13 +10,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::Topic;
+use super::broker_process::OwnedChild;
 use super::history::{History, Place};
 use super::input::{KEY_SEPARATOR, Line};
 
-/// A running producer.
+/// A running producer. Dropping it kills it.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    child: Child,
+    child: OwnedChild,
     /// How many lines may have been fed in all; closed when there are no more.
     allowed: Sender<usize>,
     acknowledged: Arc<AtomicU64>,
@@ -57,7 +58,7 @@ impl Stream {
             thread::spawn(move || note_receipts(output, &history, &acknowledged))
         };
         Ok(Self {
-            child,
+            child: OwnedChild(child),
             allowed,
             acknowledged,
             feeder,
@@ -87,7 +88,7 @@ impl Stream {
 
     /// Whether the producer has ended, which it should not before its input does.
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_some())
+        self.child.0.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// Ends the input and waits until the producer says that everything is acknowledged. Gives
@@ -102,7 +103,7 @@ impl Stream {
             .receipts
             .join()
             .expect("the receipt reader does not panic")?;
-        let status = self.child.wait().map_err(|error| error.to_string())?;
+        let status = self.child.0.wait().map_err(|error| error.to_string())?;
         if status.success() || (may_fail_lines && status.code() == Some(1)) {
             return Ok(receipts);
         }

@@ -174,10 +174,10 @@ impl BrokerProcess {
 
 /// A child that does not outlive us.
 #[derive(Debug)]
-struct OwnedChild(Child);
+pub(crate) struct OwnedChild(pub(crate) Child);
 
 impl OwnedChild {
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // It may have ended already; what matters is that it is gone afterwards.
         let _ = self.0.kill();
         let _ = self.0.wait();
