@@ -3,6 +3,7 @@
 //! broker as a whole, refuses with an error that names the file and the position. What the damage
 //! does not touch keeps serving.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -40,14 +41,25 @@ enum Damage {
 }
 
 /// What became of a damaged data directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Every line was read back: the damage hit nothing that counts.
     AllServed,
     /// So many partitions refused to be read, with an error that names the file.
-    PartitionsRefused(u32),
+    PartitionsRefused(u32, String),
     /// The broker refused to start, with an error that names the file.
-    StartRefused,
+    StartRefused(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AllServed => write!(f, "every line is served"),
+            Self::PartitionsRefused(count, last) => {
+                write!(f, "partitions refused: {count}; {last}")
+            }
+            Self::StartRefused(refusal) => write!(f, "start refused; {refusal}"),
+        }
+    }
 }
 
 /// What a stopped broker left behind, and what it had acknowledged.
@@ -80,19 +92,25 @@ pub(crate) fn run(
             for damage in damages(&image.data_dir.join(&file), &mut random)? {
                 let case = Launcher {
                     data_dir: scratch.join("case"),
+                    // What an earlier case logged must not be taken for this one's error.
+                    log: scratch.join(format!("case-{cases}.log")),
                     ..launcher.clone()
                 };
                 copy_directory(&image.data_dir, &case.data_dir)?;
                 apply(&case.data_dir.join(&file), damage)?;
-                let outcome = observe(&case, &image, &file);
+                let outcome = observe(&case, &image, &file, damage);
                 fs::remove_dir_all(&case.data_dir).map_err(|error| error.to_string())?;
                 let outcome = outcome.and_then(|outcome| judge(outcome, reach));
                 cases += 1;
-                println!("{state}, {}, {damage:?}: {outcome:?}", file.display());
+                let shown = match &outcome {
+                    Ok(outcome) => outcome.to_string(),
+                    Err(error) => format!("FAILED: {error}"),
+                };
+                println!("{state}, {}, {damage:?}\n    {shown}", file.display());
                 match outcome {
                     Ok(Outcome::AllServed) => {}
-                    Ok(Outcome::PartitionsRefused(_)) => refused_partitions += 1,
-                    Ok(Outcome::StartRefused) => refused_starts += 1,
+                    Ok(Outcome::PartitionsRefused(..)) => refused_partitions += 1,
+                    Ok(Outcome::StartRefused(_)) => refused_starts += 1,
                     Err(_) => failures += 1,
                 }
             }
@@ -201,34 +219,37 @@ fn apply(file: &Path, damage: Damage) -> Result<(), String> {
 }
 
 /// Starts a broker on the damaged directory and reads every partition.
-fn observe(launcher: &Launcher, image: &Image, damaged: &Path) -> Result<Outcome, String> {
+fn observe(
+    launcher: &Launcher,
+    image: &Image,
+    file: &Path,
+    damage: Damage,
+) -> Result<Outcome, String> {
     let broker = match launcher.start() {
         Ok(broker) => broker,
-        Err(refusal) => return names(&refusal, damaged).map(|()| Outcome::StartRefused),
+        Err(refusal) => return place(&refusal, file, damage).map(Outcome::StartRefused),
     };
-    let mut refused = 0;
+    let mut refusals = Vec::new();
     for partition in 0..PARTITIONS {
-        if !is_served(&broker, launcher, image, damaged, partition)? {
-            refused += 1;
+        if let Some(refusal) = read(&broker, launcher, image, partition)? {
+            refusals.push(place(&refusal, file, damage)?);
         }
     }
     broker.stop()?;
-    Ok(if refused == 0 {
-        Outcome::AllServed
-    } else {
-        Outcome::PartitionsRefused(refused)
-    })
+    let count = u32::try_from(refusals.len()).expect("partitions are few");
+    Ok(refusals.pop().map_or(Outcome::AllServed, |last| {
+        Outcome::PartitionsRefused(count, last)
+    }))
 }
 
-/// Whether a partition gives back everything acknowledged in it. When it does not, it must say why,
-/// and what it gave before it stopped must be right.
-fn is_served(
+/// Reads a partition: `None` if it gives back everything acknowledged in it, and otherwise what it
+/// says. What it gave before it stopped must be right in any case.
+fn read(
     broker: &BrokerProcess,
     launcher: &Launcher,
     image: &Image,
-    damaged: &Path,
     partition: u32,
-) -> Result<bool, String> {
+) -> Result<Option<String>, String> {
     let history = History::new();
     for (number, line) in (0..).zip(image.lines.iter()) {
         history.sent(number, line);
@@ -248,47 +269,53 @@ fn is_served(
     let read = read_to_end(&topic, partition..partition + 1, &history);
     let verdict = history.finish();
     match read {
-        Ok(_) if verdict.holds() => Ok(true),
+        Ok(_) if verdict.holds() => Ok(None),
         Ok(_) => Err(format!(
             "partition {partition} hides or serves damage: {verdict}"
         )),
         Err(refusal) => {
-            names(&refusal, damaged)?;
             // It stopped before its end, so what lies behind that was not looked for.
             let found = verdict.violations_by_kind.keys();
             match found.copied().find(|kind| *kind != "not verified") {
-                None => Ok(false),
+                None => Ok(Some(refusal)),
                 Some(_) => Err(format!("partition {partition} serves damage: {verdict}")),
             }
         }
     }
 }
 
-/// An error must name the damaged file.
-fn names(error: &str, damaged: &Path) -> Result<(), String> {
-    let name = damaged
+/// The line of an error that names the damaged file, and a position in it unless it is gone.
+fn place(error: &str, file: &Path, damage: Damage) -> Result<String, String> {
+    let name = file
         .file_name()
         .map(|name| name.to_string_lossy())
         .unwrap_or_default();
-    if error.contains(&*name) {
-        return Ok(());
-    }
-    Err(format!("the error does not name {name}: {error}"))
+    let line = error
+        .lines()
+        .find(|line| line.contains(&*name) && line.contains("error"));
+    let names_position = |line: &&str| {
+        matches!(damage, Damage::Remove) || line.contains("byte ") || line.contains("position ")
+    };
+    line.filter(names_position)
+        .map(str::to_owned)
+        .ok_or_else(|| format!("the error does not name {name} and a position: {error}"))
 }
 
 /// Whether the damage reached no further than it may.
 fn judge(outcome: Outcome, reach: Reach) -> Result<Outcome, String> {
     let allowed = match outcome {
         Outcome::AllServed => true,
-        Outcome::PartitionsRefused(1) => reach != Reach::Nowhere,
-        Outcome::PartitionsRefused(_) | Outcome::StartRefused => {
+        Outcome::PartitionsRefused(1, _) => reach != Reach::Nowhere,
+        Outcome::PartitionsRefused(..) | Outcome::StartRefused(_) => {
             matches!(reach, Reach::Store | Reach::Broker)
         }
     };
     if allowed {
         Ok(outcome)
     } else {
-        Err(format!("{outcome:?} is not allowed for {reach:?}"))
+        Err(format!(
+            "damage that may reach {reach:?} reached further: {outcome}"
+        ))
     }
 }
 
