@@ -5,11 +5,17 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// How often an address that is in use is asked for again, and the pause in between: two seconds in all.
+const CLAIMS_MAX: u32 = 200;
+const CLAIM_PAUSE: Duration = Duration::from_millis(10);
 
 /// The bound sockets of one core.
 pub(crate) struct Listeners {
@@ -33,7 +39,7 @@ impl Listeners {
 
 /// Binds the sockets of `cores` cores. A port of 0 picks free ones; the cores' own ports are always free ones.
 pub(crate) fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<Listeners>> {
-    let bootstrap_address = claim(address)?;
+    let bootstrap_address = claim_patiently(address)?;
     (0..cores)
         .map(|_| {
             let own = bound(SocketAddr::new(address.ip(), 0), false)?;
@@ -45,6 +51,19 @@ pub(crate) fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<Listener
             })
         })
         .collect()
+}
+
+/// Claims the address, and waits a while for the kernel to take it from a broker that was killed: a parent
+/// learns of a death before the kernel has taken the dead process's io_uring apart, and until then the
+/// ring's pending accepts keep the listener open.
+fn claim_patiently(address: SocketAddr) -> io::Result<SocketAddr> {
+    for _ in 0..CLAIMS_MAX {
+        match claim(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(CLAIM_PAUSE),
+            claimed => return claimed,
+        }
+    }
+    claim(address)
 }
 
 /// Makes sure that nobody else has the address, and settles its port. `SO_REUSEPORT` alone would let a second
