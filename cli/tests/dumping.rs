@@ -43,7 +43,16 @@ fn every_file_of_a_data_directory_is_printed() {
             continue;
         }
         let outcome = corelane(&["dump", file.to_str().unwrap()]);
-        outcome.assert_code(0);
+        // The segment that is being written may end within a batch, whose rest is in the journal.
+        if outcome.code != Some(0) {
+            assert!(
+                file.extension().is_some_and(|kind| kind == "log"),
+                "{outcome:?}"
+            );
+            outcome
+                .assert_code(1)
+                .assert_error_says(&["legal only beyond what was flushed"]);
+        }
         assert!(
             !outcome.stdout.is_empty(),
             "{} prints nothing",
