@@ -30,6 +30,9 @@ pub(super) struct FileTable {
 impl FileTable {
     /// Without a table, or beyond its end, files are used by their descriptors.
     pub(super) fn register(uring: &IoUring, places: u32) -> Self {
+        if places == 0 {
+            return Self { free: Vec::new() };
+        }
         let free = match uring.submitter().register_files_sparse(places) {
             Ok(()) => (0..places).rev().collect(),
             Err(error) => {
