@@ -193,7 +193,9 @@ async fn a_deadline_after_refusals_names_the_last_one() {
         .unwrap()
         .await
         .unwrap_err();
-    assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+    // Unknown if the last attempt was still under way when the deadline came.
+    let is_expected = matches!(error, Error::TimedOut { .. } | Error::OutcomeUnknown { .. });
+    assert!(is_expected, "{error}");
     assert_eq!(error.code(), Some(ErrorCode::DiskFull));
 }
 
