@@ -228,7 +228,7 @@ impl Shared {
     /// Adds to a grant, waiting for room.
     ///
     /// # Errors
-    /// `RecordTooLarge` if the whole buffer is smaller; `Closed`.
+    /// `InvalidArgument` if the whole buffer is smaller; `Closed`.
     pub(crate) async fn reserve(&self, grant: &mut Grant<'_>, bytes: usize) -> Result<()> {
         if self.try_reserve(grant, bytes) {
             return Ok(());
@@ -267,10 +267,10 @@ impl Shared {
     }
 
     fn never_fits(&self, bytes: usize) -> Error {
-        Error::RecordTooLarge {
-            bytes: bytes as u64,
-            bytes_max: self.buffer_bytes_max as u64,
-        }
+        Error::invalid(format!(
+            "the record needs {bytes} bytes of the producer's buffer, which has {}; raise buffer_bytes",
+            self.buffer_bytes_max
+        ))
     }
 
     /// Gives bytes back to the buffer.
