@@ -1,0 +1,16 @@
+//! What the storage engine promises, tried on the in-memory disk that keeps *written* and *flushed* apart.
+//!
+//! A long mixed run of several stores is crashed at every step, its I/O fails at every step, and every byte
+//! of a small store is damaged; an oracle that watched the run says what must be there afterwards. Everything
+//! follows from seeds: a failing test prints its seed, its step, and what happened.
+//!
+//! `CORELANE_CRASH_SEEDS=N` makes every test try N seeds instead of one, each a run of its own.
+
+mod crash;
+mod creation;
+mod damage;
+mod disk_full;
+mod io_errors;
+mod liars;
+mod second_crash;
+mod support;

@@ -1,0 +1,95 @@
+//! How stores are configured and shared out over cores: everything tiny, so that a short run reaches all.
+
+use corelane_protocol::batch::BatchLimits;
+use corelane_storage::store::StoreConfig;
+
+const BLOCK: u64 = 4096;
+
+/// The stores of a data directory, and the cores that run them.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub(crate) stores: usize,
+    /// Each core has a ledger of its own and opens its stores one after the other; cores open at once.
+    pub(crate) cores: usize,
+    /// Which core gets the first store.
+    pub(crate) rotation: usize,
+    pub(crate) config: StoreConfig,
+    /// The cap of each core's ledger, in bytes.
+    pub(crate) memory_bytes: usize,
+    /// From so many bytes on, flushed data is dropped from memory.
+    pub(crate) memory_bytes_soft: usize,
+}
+
+impl Layout {
+    /// Batches of a few KB, journal files that hold a handful of groups, segments of a few batches.
+    pub(crate) fn tiny(stores: usize, cores: usize) -> Self {
+        Self {
+            stores,
+            cores,
+            rotation: 0,
+            config: tiny_config(4096),
+            memory_bytes: 4 << 20,
+            memory_bytes_soft: 96 << 10,
+        }
+    }
+
+    /// As small as can be: for damage at every byte.
+    pub(crate) fn smallest(stores: usize) -> Self {
+        let mut config = tiny_config(1024);
+        config.group_bytes_max = 4096;
+        config.journal_file_bytes = 8 * BLOCK;
+        Self {
+            config,
+            ..Self::tiny(stores, 1)
+        }
+    }
+
+    /// The same for batches of more than the largest chunk of a tail, 1 MiB.
+    pub(crate) fn large_batches(stores: usize, cores: usize) -> Self {
+        let mut config = tiny_config(1_300_000);
+        config.group_bytes_max = 256 << 10;
+        config.group_bytes_min = 64 << 10;
+        config.spill_bytes = 512 << 10;
+        config.spill_write_bytes = 512 << 10;
+        config.segment_allocation_bytes = 1 << 20;
+        config.read_window_bytes = 128 << 10;
+        config.read_cache_bytes = 256 << 10;
+        Self {
+            config,
+            memory_bytes: 64 << 20,
+            memory_bytes_soft: 4 << 20,
+            ..Self::tiny(stores, cores)
+        }
+    }
+
+    /// Which core runs a store.
+    pub(crate) fn core_of(&self, store: usize) -> usize {
+        (store + self.rotation) % self.cores
+    }
+}
+
+fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
+    let largest_group = (u64::from(batch_bytes_max) + 1024).next_multiple_of(BLOCK);
+    StoreConfig {
+        journal_file_bytes: 2 * BLOCK + 4 * largest_group,
+        journal_files_max: 3,
+        group_bytes_max: 8192,
+        group_bytes_min: 2048,
+        groups_in_flight: 3,
+        spill_bytes: 8192,
+        spill_partitions_max: 4,
+        spills_in_flight: 2,
+        spill_write_bytes: 8192,
+        segment_allocation_bytes: 16 << 10,
+        index_interval_bytes: 4096,
+        open_files_max: 2,
+        read_window_bytes: 8192,
+        read_cache_bytes: 32 << 10,
+        close_replay_bytes_max: 12 << 10,
+        seal_after_ms: 5,
+        batch_limits: BatchLimits {
+            batch_bytes_max,
+            ..BatchLimits::default()
+        },
+    }
+}
