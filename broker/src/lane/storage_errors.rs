@@ -7,7 +7,9 @@ use corelane_storage::store::{AppendError, PartitionError, ReadError};
 pub(super) fn append_error(error: AppendError) -> ApiError {
     let code = match error {
         AppendError::Batch(error) => return error.into(),
-        AppendError::UnknownPartition(_) => ErrorCode::UnknownPartition,
+        AppendError::UnknownPartition(_) | AppendError::PartitionGone => {
+            ErrorCode::UnknownPartition
+        }
         AppendError::MemoryFull(_) | AppendError::JournalFull => ErrorCode::Overloaded,
         AppendError::DiskFull => ErrorCode::DiskFull,
         AppendError::PartitionFailed(_) | AppendError::StorageFailed(_) => ErrorCode::StorageFailed,

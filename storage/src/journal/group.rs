@@ -35,6 +35,55 @@ pub(crate) struct PartOrigin {
     pub(crate) high_watermark: Offset,
 }
 
+/// The batches of a partition that are in no group yet, summed up as they come, while one part can hold them.
+///
+/// So a part of a partition that trickles is planned without another look at its batches.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PendingPart {
+    start: Option<LogPoint>,
+    checksum: u32,
+    batch_count: u32,
+}
+
+impl PendingPart {
+    /// Adds a batch that begins at `at` in the last chunk. `is_first` says that no other is pending.
+    pub(crate) fn push(&mut self, chunk: &TailChunk, at: LogPoint, is_first: bool) {
+        if is_first {
+            *self = Self {
+                start: Some(at),
+                checksum: 0,
+                batch_count: 0,
+            };
+        } else if chunk.first() == at {
+            // Those before are in another chunk.
+            self.start = None;
+        }
+        if self.start.is_some() {
+            self.checksum = crc32c::crc32c_append(self.checksum, chunk.batch_sums(at.position.at));
+            self.batch_count += 1;
+        }
+    }
+
+    /// Some of them went into a group, and not all.
+    pub(crate) fn split(&mut self) {
+        self.start = None;
+    }
+
+    /// All of them as one part, if they are one and not larger than `bytes_max`.
+    pub(crate) fn plan(
+        &self,
+        origin: PartOrigin,
+        chunk: &TailChunk,
+        bytes_max: usize,
+    ) -> Option<PlannedPart> {
+        let start = self.start?;
+        let end = chunk.end();
+        let length = end.position.at - start.position.at;
+        (length <= bytes_max as u64)
+            .then(|| planned(origin, chunk, start, end, self.checksum, self.batch_count))
+    }
+}
+
 /// Takes consecutive batches of one chunk, from the boundary `from` on.
 ///
 /// At most `bytes_max`, but at least one batch if `at_least_one`; nothing if that is not possible.
@@ -61,7 +110,18 @@ pub(crate) fn plan_part(
         end.position.at = after;
         end.offset = batch.end_offset;
     }
-    (batch_count > 0).then(|| PlannedPart {
+    (batch_count > 0).then(|| planned(origin, chunk, start, end, checksum, batch_count))
+}
+
+fn planned(
+    origin: PartOrigin,
+    chunk: &TailChunk,
+    start: LogPoint,
+    end: LogPoint,
+    checksum: u32,
+    batch_count: u32,
+) -> PlannedPart {
+    PlannedPart {
         entry: PartEntry {
             partition: origin.partition,
             flags: 0,
@@ -76,7 +136,7 @@ pub(crate) fn plan_part(
         },
         bytes: chunk.slice(start.position.at, end.position.at),
         end,
-    })
+    }
 }
 
 /// Bytes that a group with so many parts and bytes of batches takes in the file.

@@ -18,8 +18,8 @@ pub use files::{ChainPoint, FileId, JournalCheckpoint, JournalFile};
 
 pub(crate) use files::{Arming, CheckpointEffects, JournalFiles, JournalLimits, Placement};
 pub(crate) use group::{
-    GroupPlace, PartFault, PartOrigin, PlannedPart, decode_directory, encode_group, group_bytes,
-    plan_part, verify_part,
+    GroupPlace, PartFault, PartOrigin, PendingPart, PlannedPart, decode_directory, encode_group,
+    group_bytes, plan_part, verify_part,
 };
 pub(crate) use planner::{CommitPlanner, PlannerLimits};
 

@@ -256,7 +256,7 @@ fn append(
         };
         // A chunk that begins within a block needs room for what is before it.
         let skipped = (position.at % crate::layout::BLOCK) as usize;
-        let memory = pool.take_unbounded(partition.tail.next_capacity(len + skipped));
+        let memory = pool.take_unbounded(partition.tail.next_capacity(len + skipped, false));
         partition.tail.push(first, memory);
     }
     let chunk = partition.tail.last_mut().expect("it was just made sure of");

@@ -35,7 +35,13 @@ impl State {
         )?;
         let base_offset = partition.end.offset;
         let end_offset = base_offset.advance(header.offsets_taken());
-        partition.end = partition.tail.last().expect("the batch is in it").end();
+        let chunk = partition.tail.last().expect("the batch is in it");
+        partition.end = chunk.end();
+        let mut start = partition.end;
+        start.position.at -= batch.len() as u64;
+        start.offset = base_offset;
+        let is_first = partition.pending_batches == 0;
+        partition.pending.push(chunk, start, is_first);
         debug_assert_eq!(partition.end.offset, end_offset);
         partition.leader_epoch = leader_epoch;
         partition.pending_batches += 1;
@@ -57,10 +63,10 @@ impl State {
         if self.is_closing {
             return Err(AppendError::Closing);
         }
-        let partition = self
-            .partitions
-            .get(handle)
-            .expect("the caller has looked it up");
+        let partition = self.partitions.get(handle);
+        let partition = partition
+            .filter(|found| !found.flags.is_deleting)
+            .ok_or(AppendError::PartitionGone)?;
         if let Some(reason) = partition.refusal() {
             return Err(AppendError::PartitionFailed(reason.clone()));
         }
@@ -116,6 +122,7 @@ impl State {
 
     /// Makes the partition's last chunk one that takes `len` bytes, in a new segment if this one is full.
     fn make_room(&mut self, handle: PartitionHandle, len: usize) -> Result<(), AppendError> {
+        let is_scarce = self.ledger.is_above_soft();
         let partition = self.partitions.get_mut(handle).expect("it was admitted");
         let next = partition.next_position(len);
         let offsets = partition.end.offset.distance_from(next.segment);
@@ -123,7 +130,7 @@ impl State {
         if !rolls && partition.tail.open_chunk(next.segment, len).is_some() {
             return Ok(());
         }
-        let capacity = partition.tail.next_capacity(len);
+        let capacity = partition.tail.next_capacity(len, is_scarce);
         let memory = match self.take_chunk(capacity) {
             Ok(memory) => memory,
             Err(full) => {

@@ -81,6 +81,9 @@ pub enum AppendError {
     /// The store has no such partition.
     #[error("the store has no partition {0}")]
     UnknownPartition(TopicPartition),
+    /// The partition that the handle named is deleted.
+    #[error("the partition was deleted")]
+    PartitionGone,
     /// The batch is not sound, or not allowed.
     #[error("the batch is refused: {0}")]
     Batch(#[from] BatchError),

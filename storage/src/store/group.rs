@@ -144,6 +144,27 @@ impl State {
                 bytes: 0,
                 is_all: false,
             };
+            let last = partition.tail.last();
+            let whole = last.and_then(|chunk| {
+                let part = partition
+                    .pending
+                    .plan(origin, chunk, room.saturating_sub(PART_BYTES));
+                part.filter(|_| partition.pending_batches > 0)
+            });
+            if let Some(part) = whole {
+                room -= PART_BYTES + part.bytes.len();
+                share.batches = part.entry.batch_count;
+                share.bytes = part.bytes.len();
+                share.journaled = part.end;
+                share.is_all = true;
+                debug_assert_eq!(
+                    (share.batches, share.bytes),
+                    (partition.pending_batches, partition.pending_bytes)
+                );
+                parts.push(part);
+                shares.push(share);
+                continue;
+            }
             for chunk in partition.tail.chunks_after(partition.journaled.position) {
                 let is_first = parts.is_empty();
                 let Some(part) = plan_part(
@@ -200,6 +221,7 @@ impl State {
             partition.journaled = share.journaled;
             partition.pending_batches -= share.batches;
             partition.pending_bytes -= share.bytes;
+            partition.pending.split();
             self.planner.journaled(share.batches, share.bytes);
             if partition.pin(placement.file.incarnation, share.journaled.position) {
                 self.files.pin(placement.file.incarnation);

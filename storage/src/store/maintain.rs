@@ -44,8 +44,8 @@ impl State {
                 .map_or(i64::MAX, |last| now.get().saturating_sub(last.get()));
             self.seal.is_due = since < 0 || since >= self.config.seal_after_ms;
         }
-        if self.ledger.is_above_soft() {
-            self.evict_to_soft();
+        if self.is_memory_scarce() {
+            self.evict();
             self.wants_memory |= self.ledger.is_above_soft();
         } else {
             self.pool.collect();

@@ -62,7 +62,8 @@ pub struct Store<D: Disk> {
     id: StoreId,
     uuid: Uuid,
     state: RefCell<State>,
-    catalogue: BlockLog<D>,
+    /// Absent in a store that is out of service from the start: then it is fenced.
+    catalogue: Option<BlockLog<D>>,
     /// Whose turn it is to change the catalogue.
     catalogue_turn: AsyncLock<()>,
     /// Whose turn it is to create or delete partitions.

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corelane_protocol::StoreId;
+use corelane_protocol::{Offset, StoreId, TopicPartition};
 use futures_util::future::try_join_all;
 use uuid::Uuid;
 
@@ -16,9 +16,12 @@ use super::index_load::IndexCache;
 use super::maintain::{io_error, prewrite, write_header};
 use super::read_cache::ReadCache;
 use super::state::{Chain, State};
-use super::{AsyncLock, Corruption, RecoveryReport, Store, StoreConfig, StoreError, Wakes};
+use super::{
+    AsyncLock, Corruption, LogConfig, Partition, RecoveryReport, Status, Store, StoreConfig,
+    StoreError, Wakes,
+};
 use crate::block_log::{BlockLog, BlockLogError, BlockLogKind};
-use crate::catalogue::{CatalogueImage, CatalogueRecord, Checkpoint};
+use crate::catalogue::{CatalogueImage, CatalogueRecord, Checkpoint, FlushState};
 use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use crate::journal::{
     ChainPoint, FIRST_GROUP, JournalCheckpoint, JournalFile, JournalFiles, JournalHeader,
@@ -145,9 +148,61 @@ impl<D: Disk> Store<D> {
         let free = free_files(&disk, &dir, &checkpoint).await?;
         let (state, files, report) =
             build_state(recovered, &checkpoint, &image, free, config, ledger);
-        let store = Rc::new(Self::assemble(disk, dir, id, uuid, state, catalogue, files));
+        let store = Rc::new(Self::assemble(
+            disk,
+            dir,
+            id,
+            uuid,
+            state,
+            Some(catalogue),
+            files,
+        ));
         store.start(&image).await?;
         Ok((store, report))
+    }
+
+    /// A store that cannot be opened, so that whoever asks for its partitions learns why: every one of them
+    /// is out of service. It touches no file, and its tasks end at once.
+    pub fn out_of_service(
+        disk: D,
+        dir: String,
+        id: StoreId,
+        config: StoreConfig,
+        ledger: Rc<Ledger>,
+        partitions: &[(TopicPartition, LogConfig)],
+        reason: &str,
+    ) -> Rc<Self> {
+        let end = ChainPoint {
+            position: FIRST_GROUP,
+            sequence: 1,
+            previous_checksum: 0,
+        };
+        let limits = config.journal_limits();
+        let files = JournalFiles::recovered(limits, Vec::new(), Vec::new(), Vec::new(), 1, end);
+        let chain = Chain {
+            recovery_epoch: 0,
+            epoch_first_sequence: 1,
+            durable_sequence: 0,
+            durable_checksum: 0,
+        };
+        let mut state = State::new(config, ledger, files, chain);
+        state.fence(reason.to_owned());
+        for (partition, config) in partitions {
+            let empty = FlushState::empty(Offset::ZERO);
+            let mut partition = Partition::new(*partition, config.clone(), empty, Vec::new());
+            partition.status = Status::Failed(reason.into());
+            state.partitions.insert(partition);
+        }
+        let nobody = Uuid::nil();
+        Rc::new(Self::assemble(
+            disk,
+            dir,
+            id,
+            nobody,
+            state,
+            None,
+            BTreeMap::new(),
+        ))
     }
 
     fn assemble(
@@ -156,7 +211,7 @@ impl<D: Disk> Store<D> {
         id: StoreId,
         uuid: Uuid,
         state: State,
-        catalogue: BlockLog<D>,
+        catalogue: Option<BlockLog<D>>,
         journal_files: BTreeMap<u32, D::File>,
     ) -> Self {
         let config = &state.config;

@@ -11,7 +11,7 @@ use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use super::{LogConfig, LogOffsets};
 use crate::catalogue::{FlushState, SealedSegment};
 use crate::index::SparseIndex;
-use crate::journal::FileId;
+use crate::journal::{FileId, PendingPart};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition, SEGMENT_DATA};
 use crate::tail::Tail;
@@ -88,6 +88,7 @@ pub(crate) struct Partition {
     /// Batches that are in no group yet.
     pub(crate) pending_batches: u32,
     pub(crate) pending_bytes: usize,
+    pub(crate) pending: PendingPart,
     /// Records since the last commit that was due, of a weak partition.
     pub(crate) unflushed_records: u64,
     /// When the oldest of them came.
@@ -143,6 +144,7 @@ impl Partition {
             pins: VecDeque::new(),
             pending_batches: 0,
             pending_bytes: 0,
+            pending: PendingPart::default(),
             unflushed_records: 0,
             unflushed_since: None,
             flags: Flags {

@@ -213,7 +213,7 @@ impl<D: Disk> Store<D> {
                 Ok(reservation) => return Ok(reservation),
                 Err(_) if self.read_cache.borrow_mut().drop_oldest() => {}
                 Err(_) => {
-                    self.state.borrow_mut().evict_to_soft();
+                    self.state.borrow_mut().evict();
                     return Ok(Reservation::new(&ledger, MemoryKind::ReadAhead, len)?);
                 }
             }

@@ -5,7 +5,7 @@
 use std::io;
 
 use super::{Store, StoreError};
-use crate::block_log::BlockLogError;
+use crate::block_log::{BlockLog, BlockLogError};
 use crate::catalogue::CatalogueRecord;
 use crate::disk::Disk;
 
@@ -51,7 +51,10 @@ impl<D: Disk> Store<D> {
 
     /// Rewrites the catalogue if most of it is out of date. A failure leaves the old one, or fences.
     pub(super) async fn compact_catalogue(&self) {
-        let len = self.catalogue.len_bytes().await;
+        let Some(catalogue) = &self.catalogue else {
+            return;
+        };
+        let len = catalogue.len_bytes().await;
         let live = self.catalogue_bytes();
         if len < REWRITE_BYTES_MIN || len < REWRITE_FACTOR * live {
             return;
@@ -63,9 +66,9 @@ impl<D: Disk> Store<D> {
             (state.catalogue_records(), checkpoint, effects)
         };
         let encoded: Vec<Vec<u8>> = records.iter().map(CatalogueRecord::encode).collect();
-        match self.catalogue.rewrite(&encoded, &checkpoint.encode()).await {
+        match catalogue.rewrite(&encoded, &checkpoint.encode()).await {
             Ok(()) => self.state.borrow_mut().files.checkpointed(effects),
-            Err(error) if self.catalogue.is_poisoned().await => self.fence(error.to_string()),
+            Err(error) if catalogue.is_poisoned().await => self.fence(error.to_string()),
             Err(error) => tracing::warn!(%error, "the catalogue could not be rewritten"),
         }
     }
@@ -81,12 +84,16 @@ impl<D: Disk> Store<D> {
         if self.is_closed.get() {
             return Err(StoreError::Closed);
         }
+        let catalogue = self
+            .catalogue
+            .as_ref()
+            .expect("a store without one is fenced");
         let (checkpoint, effects) = self.state.borrow().checkpoint();
         let checkpoint = checkpoint.encode();
         let appended = if is_clean {
-            self.catalogue.mark_clean(Some(&checkpoint)).await
+            catalogue.mark_clean(Some(&checkpoint)).await
         } else {
-            self.catalogue.append(records, Some(&checkpoint)).await
+            catalogue.append(records, Some(&checkpoint)).await
         };
         match appended {
             Ok(()) => {
@@ -94,17 +101,17 @@ impl<D: Disk> Store<D> {
                 self.wake.commit.notify();
                 Ok(())
             }
-            Err(error) => Err(self.catalogue_failed(error).await),
+            Err(error) => Err(self.catalogue_failed(catalogue, error).await),
         }
     }
 
     /// A full disk leaves the catalogue as it was, unless it was met in the middle of a write.
-    async fn catalogue_failed(&self, error: BlockLogError) -> StoreError {
+    async fn catalogue_failed(&self, catalogue: &BlockLog<D>, error: BlockLogError) -> StoreError {
         let reason = format!("writing the catalogue failed: {error}");
         match error {
             BlockLogError::Io { file, source }
                 if source.kind() == io::ErrorKind::StorageFull
-                    && !self.catalogue.is_poisoned().await =>
+                    && !catalogue.is_poisoned().await =>
             {
                 self.state.borrow_mut().is_disk_full = true;
                 StoreError::io("writing", file, source)

@@ -100,7 +100,7 @@ impl<D: Disk> Store<D> {
             state.is_disk_full = false;
         }
         if state.ledger.is_above_soft() {
-            state.evict_to_soft();
+            state.evict();
         }
         let has_progress = state.has_progress();
         drop(state);

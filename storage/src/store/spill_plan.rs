@@ -63,7 +63,7 @@ impl State {
             self.force_upto(file);
         }
         if std::mem::take(&mut self.wants_memory) {
-            self.evict_to_soft();
+            self.evict();
             if let Some(file) = self.files.newest() {
                 self.force_upto(file);
             }

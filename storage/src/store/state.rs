@@ -161,10 +161,12 @@ impl State {
         }
     }
 
-    /// An empty chunk for a tail; gives up cached ones for it if need be.
+    /// An empty chunk for a tail; gives up a cached one for it if memory is half used.
     pub(crate) fn take_chunk(&mut self, capacity: usize) -> Result<Chunk, LedgerFull> {
-        if self.ledger.is_above_soft() {
-            self.evict_to_soft();
+        if self.is_memory_scarce() && !self.pool.has_free(capacity) {
+            // Of the same size as a rule, and then it is used again as it is.
+            self.evict_one();
+            self.wants_memory |= self.ledger.is_above_soft();
         }
         loop {
             match self.pool.take(capacity) {
@@ -180,11 +182,17 @@ impl State {
         }
     }
 
-    /// Gives up cached chunks until the ledger is below its soft threshold.
-    pub(crate) fn evict_to_soft(&mut self) {
+    /// Whether what is kept only because there is room should go: below the ledger's soft threshold, from
+    /// which on senders are slowed down.
+    pub(crate) fn is_memory_scarce(&self) -> bool {
+        self.ledger.in_use() >= self.ledger.cap() / 2 || self.ledger.is_above_soft()
+    }
+
+    /// Gives up cached chunks until memory is not scarce.
+    pub(crate) fn evict(&mut self) {
         self.pool.collect();
-        while self.ledger.is_above_soft() && self.evict_one() {}
-        if self.ledger.is_above_soft() {
+        while self.is_memory_scarce() && self.evict_one() {}
+        if self.is_memory_scarce() {
             self.pool.trim();
         }
     }

@@ -21,6 +21,8 @@ use crate::position::{LogPoint, LogPosition};
 pub(crate) const CHUNK_BYTES_MIN: usize = 4096;
 /// The largest chunk, unless a single batch is larger.
 pub(crate) const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// The largest chunk while memory is scarce, unless a single batch is larger.
+const CHUNK_BYTES_SCARCE: usize = 16 << 10;
 /// From this size on a batch gets a chunk of its own size, so that little of one stays unused.
 const OWN_CHUNK_BYTES: usize = CHUNK_BYTES_MAX / 2;
 
@@ -81,16 +83,20 @@ impl Tail {
 
     /// The capacity of the chunk that should take a batch of `len` bytes next: twice what the last one came
     /// to hold, so that a partition that trickles, or rolls often, stays with small ones.
-    pub(crate) fn next_capacity(&self, len: usize) -> usize {
+    /// While memory is scarce it stays small with all of them.
+    pub(crate) fn next_capacity(&self, len: usize, is_scarce: bool) -> usize {
         let needed = block_ceiling(len as u64) as usize;
         if len >= OWN_CHUNK_BYTES {
             return needed;
         }
         let held = self.chunks.back().map_or(0, TailChunk::used);
-        let wanted = (held.next_power_of_two() * 2)
-            .max(needed)
-            .next_power_of_two();
-        wanted.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX)
+        let most = if is_scarce {
+            CHUNK_BYTES_SCARCE
+        } else {
+            CHUNK_BYTES_MAX
+        };
+        let wanted = (held.next_power_of_two() * 2).clamp(CHUNK_BYTES_MIN, most);
+        wanted.max(needed.next_power_of_two())
     }
 
     /// Closes the last chunk. Returns where the next one of its segment begins, if there was one.

@@ -3,6 +3,9 @@
 mod dump;
 mod durability;
 mod lives;
+mod many_partitions;
 mod model;
+mod refusals;
 mod support;
 mod torn_tail;
+mod weak_topics;

@@ -1,10 +1,12 @@
 //! The end of the journal after a crash: what was never acknowledged is discarded for good.
 
-use corelane_protocol::Offset;
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::store::StoreConfig;
 
-use crate::support::{Machine, STORE, append, batch, partition, payloads, small_config, small_log};
+use crate::support::{
+    Machine, NOW, STORE, append, batch, partition, payloads, small_config, small_log,
+};
 
 const JOURNAL: &str = "store-0000/journal-0000";
 
@@ -73,5 +75,46 @@ fn a_discarded_group_never_comes_back() {
             .expect("it is there");
         assert!(payloads(&read) == sent);
         image = machine.disk.crash(seed);
+    }
+}
+
+/// The window in which damage cannot be told from a torn write closes when the store falls idle.
+#[test]
+fn damage_to_the_last_group_is_told_once_it_is_sealed() {
+    for is_sealed in [false, true] {
+        let machine = Machine::new(1);
+        let of = partition(1, 0);
+        let store = machine.store_with(config(), &[(of, small_log())]);
+        append(&store, of, &batch("kept", 1, 10));
+        machine.settle();
+        append(&store, of, &batch("flipped", 1, 3000));
+        machine.settle();
+        let mut image = machine.disk.image();
+        if is_sealed {
+            store.tick(Timestamp::new(NOW.get() + 1000));
+            machine.settle();
+            image = machine.disk.image();
+        }
+        // The second group is at 8192, its batch behind 208 bytes of header and directory.
+        image.flip_bit(JOURNAL, 8192 + 1000, 3);
+        let machine = Machine::from_image(2, &image);
+        let (store, report) = machine
+            .open(STORE, config())
+            .expect("the catalogue is sound");
+        if is_sealed {
+            let told = &report.failed[0].1;
+            assert!(
+                told.contains("journal-0000 is damaged at byte 8192"),
+                "{told}"
+            );
+            assert!(store.read(of, Offset::new(0), 100, true).is_err());
+            assert_eq!((report.failed.len(), report.fenced), (1, None));
+        } else {
+            assert_eq!((report.discarded_from, report.failed.len()), (Some(2), 0));
+            let read = machine
+                .read_all(&store, of, Offset::new(0))
+                .expect("the first is there");
+            assert_eq!(payloads(&read).len(), 1);
+        }
     }
 }
