@@ -2,20 +2,32 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::StartError;
 
 /// The file whose lock says that a broker uses the directory.
 const LOCK_FILE: &str = "LOCK";
 
+/// How long a start waits for a lock whose holder is dead, and how often it looks.
+const DEAD_HOLDER_PATIENCE: Duration = Duration::from_secs(10);
+const DEAD_HOLDER_PAUSE: Duration = Duration::from_millis(5);
+
 /// Holds the data directory for this process; the kernel gives it back when the process ends, however it ends.
+///
+/// The lock belongs to the open file, not to the process. Every core's ring holds that file too
+/// (`Ring::hold`), because a killed process's writes may still be on their way to the disk when its parent
+/// learns of its death: the lock is free only after the last of them has ended, so that none can land on
+/// what a new broker writes.
 pub(super) struct DirectoryLock {
-    _file: File,
+    file: Arc<File>,
 }
 
 impl DirectoryLock {
-    /// Makes the directory if it is not there, and locks it.
+    /// Makes the directory if it is not there, and locks it. Waits a while for a holder that is dead.
     pub(super) fn acquire(data_dir: &Path) -> Result<Self, StartError> {
         let failed = |source| StartError::DataDirectory {
             path: data_dir.to_owned(),
@@ -24,18 +36,65 @@ impl DirectoryLock {
         create_durably(data_dir).map_err(failed)?;
         let file = File::options()
             .create(true)
+            .read(true)
             .write(true)
             .truncate(false)
             .open(data_dir.join(LOCK_FILE))
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(StartError::Locked {
-                path: data_dir.to_owned(),
-            }),
-            Err(TryLockError::Error(source)) => Err(failed(source)),
+        let mut waited = Duration::ZERO;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
+                Err(TryLockError::WouldBlock) => {
+                    if waited >= DEAD_HOLDER_PATIENCE || holder_is_alive(&file) {
+                        return Err(StartError::Locked {
+                            path: data_dir.to_owned(),
+                        });
+                    }
+                }
+            }
+            if waited.is_zero() {
+                tracing::info!("waiting for the last writes of a broker that was killed");
+            }
+            std::thread::sleep(DEAD_HOLDER_PAUSE);
+            waited += DEAD_HOLDER_PAUSE;
         }
+        write_holder(&file).map_err(failed)?;
+        Ok(Self {
+            file: Arc::new(file),
+        })
     }
+
+    /// The open file that the lock belongs to.
+    pub(super) fn file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+}
+
+/// Leaves this process's number in the lock file, for `holder_is_alive` and for people.
+fn write_holder(file: &File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+}
+
+/// Whether the process that holds the lock still runs, as far as can be told. Where the number in the file
+/// belongs to another process by now, the answer is a wrong yes, and the start is refused as ever.
+fn holder_is_alive(file: &File) -> bool {
+    let mut text = [0; 16];
+    let length = file.read_at(&mut text, 0).unwrap_or(0);
+    let holder = str::from_utf8(&text[..length])
+        .ok()
+        .and_then(|text| text.trim().parse::<u32>().ok());
+    let Some(holder) = holder else { return true };
+    let Ok(status) = fs::read_to_string(format!("/proc/{holder}/stat")) else {
+        return false;
+    };
+    // "pid (name) state …", where the name may hold anything.
+    let state = status
+        .rsplit_once(')')
+        .map_or("", |(_, rest)| rest.trim_start());
+    !state.starts_with(['Z', 'X'])
 }
 
 /// Makes a directory and those above it that are missing, so that a power loss does not take their names.
@@ -118,5 +177,26 @@ mod tests {
         ));
         drop(lock);
         assert!(DirectoryLock::acquire(&data_dir).is_ok());
+    }
+
+    #[test]
+    fn a_start_waits_for_the_last_writes_of_a_dead_holder() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut child = Command::new("true").spawn().expect("it starts");
+        let dead = child.id();
+        child.wait().expect("it ends");
+        let lock = DirectoryLock::acquire(dir.path()).expect("free");
+        // As if `dead` had been killed, and the kernel still held its file for a write in flight.
+        let held = lock.file();
+        held.set_len(0).expect("writable");
+        held.write_all_at(format!("{dead}\n").as_bytes(), 0)
+            .expect("writable");
+        drop(lock);
+        let release = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(held);
+        });
+        assert!(DirectoryLock::acquire(dir.path()).is_ok());
+        release.join().expect("it ends");
     }
 }

@@ -1,5 +1,6 @@
 //! The life of one core: the main future of its executor.
 
+use std::fs::File;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +28,8 @@ pub(super) struct CoreParts {
     pub(super) listeners: Listeners,
     pub(super) seat: MailboxSeat<Mail>,
     pub(super) clock: Clock,
+    /// The file whose lock guards the data directory.
+    pub(super) lock: Arc<File>,
     pub(super) link: Link,
 }
 
@@ -59,6 +62,14 @@ pub(super) async fn live(mut parts: CoreParts) -> Ended {
             return Ended::new();
         }
     };
+    let held = ring.hold(&parts.lock);
+    if let Err(error) = &held {
+        tracing::warn!(
+            %error,
+            core,
+            "after a kill the directory's lock may be free while writes are in flight: wait before a restart"
+        );
+    }
     let groups = Groups::default();
     let start_parts = StartParts {
         config: parts.config,
@@ -79,6 +90,7 @@ pub(super) async fn live(mut parts: CoreParts) -> Ended {
         group.ended().await;
     }
     ring.close().await;
+    drop(held);
     ended
 }
 

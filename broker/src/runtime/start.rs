@@ -56,6 +56,7 @@ pub fn serve(config: BrokerConfig) -> Result<Running, StartError> {
             listeners,
             seat,
             clock,
+            lock: lock.file(),
             link: Link::new(core, reports.clone(), receiver, state.clone()),
         };
         let thread = spawn(core, *cpu, parts).map_err(|error| start.give_up(error))?;

@@ -7,7 +7,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -103,7 +103,41 @@ impl Directory {
     }
 }
 
+/// A file that the kernel keeps open until this is dropped or the ring is taken apart.
+pub struct HeldFile {
+    ring: Ring,
+    place: u32,
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        if self.ring.inner.update_file(self.place, NO_FILE).is_ok() {
+            self.ring.inner.files.borrow_mut().free.push(self.place);
+        }
+    }
+}
+
 impl Ring {
+    /// Lets the kernel keep `file` open for as long as this ring has operations in flight, even beyond the death
+    /// of the process: a table of registered files is given up only when the last operation has ended. What
+    /// hangs on the open file, such as its lock, lasts as long.
+    ///
+    /// # Errors
+    /// `Unsupported` if the ring has no place left for registered files, or the kernel's answer.
+    pub fn hold(&self, file: &impl AsFd) -> io::Result<HeldFile> {
+        let place = self.inner.files.borrow_mut().free.pop();
+        let place = place.ok_or(io::ErrorKind::Unsupported)?;
+        let registered = self.inner.update_file(place, file.as_fd().as_raw_fd());
+        if let Err(error) = registered {
+            self.inner.files.borrow_mut().free.push(place);
+            return Err(error);
+        }
+        Ok(HeldFile {
+            ring: self.clone(),
+            place,
+        })
+    }
+
     /// Opens `path` below `directory` with the flags of `openat(2)`; a new file is readable by its group.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ mod slots;
 mod sockets;
 
 pub use buffers::{BufferConfig, Piece};
-pub use files::{Directory, FileStatus, RingFile};
+pub use files::{Directory, FileStatus, HeldFile, RingFile};
 pub use message::RingAddress;
 pub use multishot::{Acceptor, ReceiveControl, Receiver};
 pub use probe::{Features, KernelVersion, LEAST_KERNEL, ProbeError, probe};
