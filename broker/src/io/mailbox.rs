@@ -187,8 +187,7 @@ impl<T: Send + 'static> Mailbox<T> {
             self.flags[self.core].swap(false, Ordering::AcqRel);
             while incoming.take_turns(&mut deliver) {
                 // Let the core's other tasks run between the rounds.
-                self.ring.stay_awake();
-                yield_now().await;
+                self.ring.yield_now().await;
             }
         }
     }
@@ -230,18 +229,6 @@ impl<T> Incoming<T> {
         self.next = (self.next + 1) % count.max(1);
         has_more
     }
-}
-
-fn yield_now() -> impl Future<Output = ()> {
-    let mut yielded = false;
-    poll_fn(move |cx| {
-        if yielded {
-            return Poll::Ready(());
-        }
-        yielded = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
 }
 
 #[cfg(test)]

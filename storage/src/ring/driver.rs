@@ -34,7 +34,7 @@ pub(super) async fn run(ring: Ring) {
         sleep: None,
         empty_turns: 0,
         lap_began: now(),
-        waited: Duration::ZERO,
+        has_waited: false,
         pace: Pace::new(),
     };
     while !driver.ring.inner.closing.get() {
@@ -49,8 +49,8 @@ struct Driver {
     sleep: Option<Pin<Box<dyn Future<Output = ()>>>>,
     empty_turns: u32,
     lap_began: Instant,
-    /// How long the driver has waited inside the ring since the last completion.
-    waited: Duration,
+    /// Whether the driver has waited inside the ring in vain: the next time it sleeps.
+    has_waited: bool,
     pace: Pace,
 }
 
@@ -58,7 +58,7 @@ impl Driver {
     async fn step(&mut self) {
         if self.turn_found_work() {
             self.empty_turns = 0;
-            self.waited = Duration::ZERO;
+            self.has_waited = false;
             // Only under load: a driver that waits soon parks, which serves glommio as well.
             if self.lap_began.elapsed() > self.ring.inner.config.lap {
                 self.lap().await;
@@ -69,13 +69,13 @@ impl Driver {
         if self.empty_turns < self.ring.inner.config.empty_turns {
             return yield_now().await;
         }
-        if let Some(time) = self.next_block() {
-            self.block(time);
+        if self.may_block() {
+            self.block();
             return yield_now().await;
         }
         self.park().await;
         self.empty_turns = 0;
-        self.waited = Duration::ZERO;
+        self.has_waited = false;
         self.lap_began = now();
         yield_now().await;
     }
@@ -99,31 +99,23 @@ impl Driver {
         self.lap_began = now();
     }
 
-    /// How long to wait inside the ring, or `None` if it is time to sleep through glommio. Waiting here costs
-    /// one system call and wakes at once; sleeping there costs several, and doubles the CPU of light loads. So
-    /// short gaps are waited out here, each wait as long as all before it: few wake-ups, and none is late.
-    fn next_block(&self) -> Option<Duration> {
-        let inner = &self.ring.inner;
+    /// Waiting inside the ring costs one system call and wakes at once; sleeping through glommio costs several,
+    /// and doubles the CPU of light loads. So gaps of up to `RingConfig::block` are waited out here, in one piece:
+    /// nothing that comes another way than through the ring is urgent.
+    fn may_block(&self) -> bool {
         // Without messages between rings, other cores can only reach the eventfd, which a ring does not watch.
-        if !inner.features.message_ring {
-            return None;
-        }
-        let left = inner.config.block_for.checked_sub(self.waited)?;
-        let time = self.waited.max(inner.config.block).min(left);
-        (!time.is_zero()).then_some(time)
+        self.ring.inner.features.message_ring && !self.has_waited
     }
 
-    fn block(&mut self, time: Duration) {
+    fn block(&mut self) {
         let inner = &self.ring.inner;
         let gather =
             inner.features.minimum_wait && self.pace.is_faster_than(inner.config.gather / 2);
-        let completed = inner.turn(Wait::Block { time, gather });
+        let completed = inner.turn(Wait::Block { gather });
+        self.has_waited = completed == 0;
         if completed > 0 {
             self.pace.record(completed);
             self.empty_turns = 0;
-            self.waited = Duration::ZERO;
-        } else {
-            self.waited += time;
         }
     }
 
@@ -186,10 +178,7 @@ impl Driver {
                 self.ring.cancel_all();
             }
             inner.turn(Wait::No);
-            inner.turn(Wait::Block {
-                time: inner.config.block,
-                gather: false,
-            });
+            inner.turn(Wait::Block { gather: false });
             yield_now().await;
         }
         if inner.in_flight.get() > 0 {

@@ -37,10 +37,8 @@ pub struct RingConfig {
     /// Turns without progress before the driver waits. Each lets all woken tasks run once, so a chain of so
     /// many tasks that wake each other is never interrupted by a wait.
     pub empty_turns: u32,
-    /// The first wait inside the ring; each further one without a completion is as long as all before it.
+    /// The wait inside the ring. After one in vain the driver parks on the eventfd, which lets the executor sleep.
     pub block: Duration,
-    /// After so long without a completion the driver parks on the eventfd, which lets the executor sleep.
-    pub block_for: Duration,
     /// How often, under load, the executor gets to look at its own rings and timers: seldom, since nothing on
     /// the hot path waits for those.
     pub lap: Duration,
@@ -57,9 +55,8 @@ impl Default for RingConfig {
             completion_entries: 4096,
             fixed_files: 1024,
             buffers: None,
-            empty_turns: 4,
-            block: Duration::from_micros(300),
-            block_for: Duration::from_micros(2000),
+            empty_turns: 8,
+            block: Duration::from_millis(2),
             lap: Duration::from_millis(4),
             gather_completions: 32,
             gather: Duration::from_micros(50),
@@ -131,8 +128,8 @@ pub(super) enum Wait {
     No,
     /// Not at all, but looks into the kernel: with `DEFER_TASKRUN` a completion shows only after that.
     Look,
-    /// For a completion, no longer than `time`; for several if `gather`.
-    Block { time: Duration, gather: bool },
+    /// For a completion, bounded by `RingConfig::block`; for several if `gather`.
+    Block { gather: bool },
 }
 
 impl Ring {
@@ -236,10 +233,17 @@ impl Ring {
     }
 
     /// Says that a task has more to do although it awaits no operation: the driver will let it run before it
-    /// waits for the kernel. Without it a chain of tasks that wake each other may be held up by up to
-    /// `RingConfig::block_for`.
+    /// waits for the kernel. Without it a chain of more than `RingConfig::empty_turns` tasks that wake each other
+    /// may be held up by `RingConfig::block`.
     pub fn stay_awake(&self) {
         self.inner.attention.set(true);
+    }
+
+    /// Lets every other runnable task of the core run once. A task that yields by itself, without the ring's
+    /// knowledge, may wait for `RingConfig::block` instead.
+    pub async fn yield_now(&self) {
+        self.stay_awake();
+        driver::yield_now().await;
     }
 
     /// Completes after `duration`, without glommio's timers: their first sleep may take 8 ms instead of 1.
@@ -438,12 +442,12 @@ impl Inner {
             .set(u32::try_from(backlog.len()).expect("operations fit memory"));
         drop(backlog);
         let result = match wait {
-            Wait::Block { time, gather } if waiting => {
+            Wait::Block { gather } if waiting => {
                 self.count(|stats| {
                     stats.enters += 1;
                     stats.blocks += 1;
                 });
-                let time = types::Timespec::from(time);
+                let time = types::Timespec::from(self.config.block);
                 let mut arguments = types::SubmitArgs::new().timespec(&time);
                 let mut want = 1;
                 if gather {

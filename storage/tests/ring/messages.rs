@@ -54,7 +54,7 @@ fn core(
                 }
                 if value % 2 == parity {
                     let pause =
-                        [0, 0, 0, 0, 0, 50, 310, 2500][numbers.borrow_mut().below(8) as usize];
+                        [0, 0, 0, 0, 50, 1990, 2020, 2500][numbers.borrow_mut().below(8) as usize];
                     if pause > 0 {
                         timer::sleep(Duration::from_micros(pause)).await;
                     }

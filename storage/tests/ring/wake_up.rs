@@ -30,7 +30,7 @@ fn requests_at_any_moment_are_answered() {
                     let mut answer = [0; 4];
                     client.read_exact(&mut answer).expect("answered");
                     assert_eq!(u32::from_le_bytes(answer), request);
-                    let pause = [0, 0, 0, 0, 0, 30, 290, 300, 310, 1950, 2300, 2600]
+                    let pause = [0, 0, 0, 0, 30, 1900, 1980, 2000, 2010, 2050, 2300, 2600]
                         [numbers.borrow_mut().below(12) as usize];
                     spin(Duration::from_micros(pause));
                 }
