@@ -4,7 +4,7 @@
 //! changes an image; it sees one, and answers with records that fit it. Runs on core 0. Randomness
 //! (the ids of new topics) is passed in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_protocol::ids::TOPIC_NAME_BYTES_MAX;
 use corelane_protocol::request::NewTopic;
@@ -12,7 +12,7 @@ use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, T
 
 use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
 use crate::metadata::{
-    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, TopicSettings,
+    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, Topic, TopicSettings,
 };
 
 /// What a client asks the controller for.
@@ -49,16 +49,24 @@ pub struct Decision {
 pub struct Controller<'a> {
     config: &'a BrokerConfig,
     stores: u16,
+    unfit: &'a UnfitStores,
 }
 
+/// The stores that are out of service until the broker starts again, and why.
+pub type UnfitStores = BTreeMap<StoreId, String>;
+
 impl<'a> Controller<'a> {
-    /// A controller of a broker with `stores` stores.
+    /// A controller of a broker with `stores` stores, of which it leaves the `unfit` alone.
     ///
     /// # Panics
     /// With no store there is nowhere to put a partition.
-    pub fn new(config: &'a BrokerConfig, stores: u16) -> Self {
+    pub fn new(config: &'a BrokerConfig, stores: u16, unfit: &'a UnfitStores) -> Self {
         assert!(stores > 0, "a data directory has at least one store");
-        Self { config, stores }
+        Self {
+            config,
+            stores,
+            unfit,
+        }
     }
 
     /// Decides a command on the image as it is. `next_id` gives ids that were never used.
@@ -68,7 +76,7 @@ impl<'a> Controller<'a> {
         command: &Command,
         next_id: &mut dyn FnMut() -> TopicId,
     ) -> Decision {
-        let mut plan = Plan::new(image, self.stores);
+        let mut plan = Plan::new(image, self.stores, self.unfit);
         let mut reply = CommandReply::new();
         match command {
             Command::CreateTopics {
@@ -113,6 +121,7 @@ impl<'a> Controller<'a> {
             return Err(ApiError::new(ErrorCode::TopicExists, message));
         }
         self.check_counts(plan, topic)?;
+        plan.check_stores()?;
         let pairs = topic
             .configs
             .iter()
@@ -160,10 +169,12 @@ impl<'a> Controller<'a> {
 /// What the image will be once the records so far are applied, as far as the rules need to know.
 struct Plan<'a> {
     image: &'a MetadataImage,
+    unfit: &'a UnfitStores,
     created: BTreeSet<String>,
     deleted: BTreeSet<String>,
     partitions: usize,
-    store_partitions: Vec<u32>,
+    /// Partitions of each store that is in service.
+    store_partitions: BTreeMap<StoreId, u32>,
     records: Vec<MetadataRecord>,
     /// At least the bytes of the records.
     record_bytes: usize,
@@ -173,10 +184,14 @@ struct Plan<'a> {
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 impl<'a> Plan<'a> {
-    fn new(image: &'a MetadataImage, stores: u16) -> Self {
-        let counts = (0..stores).map(|store| image.store_partitions(StoreId::new(store)));
+    fn new(image: &'a MetadataImage, stores: u16, unfit: &'a UnfitStores) -> Self {
+        let fit = (0..stores)
+            .map(StoreId::new)
+            .filter(|store| !unfit.contains_key(store));
+        let counts = fit.map(|store| (store, image.store_partitions(store)));
         Self {
             image,
+            unfit,
             created: BTreeSet::new(),
             deleted: BTreeSet::new(),
             partitions: image.partition_count(),
@@ -184,6 +199,16 @@ impl<'a> Plan<'a> {
             records: Vec::new(),
             record_bytes: 0,
         }
+    }
+
+    /// There must be a store to put partitions in.
+    fn check_stores(&self) -> Result<(), ApiError> {
+        if !self.store_partitions.is_empty() {
+            return Ok(());
+        }
+        let reasons: Vec<_> = self.unfit.values().map(String::as_str).collect();
+        let message = format!("every store is out of service: {}", reasons.join("; "));
+        Err(ApiError::new(ErrorCode::StorageFailed, message))
     }
 
     /// Takes room for a topic's records in what is written to the log in one piece.
@@ -246,16 +271,28 @@ impl<'a> Plan<'a> {
         self.partitions += partitions as usize;
     }
 
-    /// Takes the store with the fewest partitions, the lowest number among equals.
+    /// Takes the store in service with the fewest partitions, the lowest number among equals.
     fn place(&mut self) -> StoreId {
         let fewest = self
             .store_partitions
-            .iter()
-            .enumerate()
+            .iter_mut()
             .min_by_key(|(_, count)| **count);
-        let (index, _) = fewest.expect("at least one store");
-        self.store_partitions[index] += 1;
-        StoreId::new(u16::try_from(index).expect("stores are numbered by u16"))
+        let (store, count) = fewest.expect("checked before a topic is made");
+        *count += 1;
+        *store
+    }
+
+    /// A topic is deleted only where its files can be, so that an answered deletion has happened.
+    fn check_reachable(&self, topic: &Topic) -> Result<(), ApiError> {
+        let stores = topic.partitions.iter().map(|placement| placement.store);
+        let mut unfit = stores.filter_map(|store| Some((store, self.unfit.get(&store)?)));
+        let Some((store, reason)) = unfit.next() else {
+            return Ok(());
+        };
+        let message = format!(
+            "the topic has partitions in store {store}, which is out of service, so it cannot be deleted: {reason}"
+        );
+        Err(ApiError::new(ErrorCode::StorageFailed, message))
     }
 
     fn delete(&mut self, name: &str) -> Result<TopicId, ApiError> {
@@ -268,6 +305,7 @@ impl<'a> Plan<'a> {
             let message = format!("there is no topic named {shown:?}");
             return Err(ApiError::new(ErrorCode::UnknownTopic, message));
         };
+        self.check_reachable(topic)?;
         self.take_room(RECORD_OVERHEAD_BYTES)?;
         self.deleted.insert(name.to_owned());
         self.partitions -= topic.partitions.len();
@@ -286,6 +324,7 @@ mod tests {
     struct World {
         config: BrokerConfig,
         image: MetadataImage,
+        unfit: UnfitStores,
         ids: u8,
     }
 
@@ -296,7 +335,11 @@ mod tests {
                 *ids += 1;
                 TopicId::from_bytes([*ids; 16])
             };
-            Controller::new(&self.config, 3).command(&self.image, command, &mut next_id)
+            Controller::new(&self.config, 3, &self.unfit).command(
+                &self.image,
+                command,
+                &mut next_id,
+            )
         }
 
         /// Decides and applies; the codes of the answers.
@@ -455,6 +498,34 @@ mod tests {
         assert_eq!(world.run(&with("1 MiB")), [Ok(id(1))]);
         let topic = world.image.topic_named("a").expect("a topic");
         assert_eq!(topic.settings.segment_bytes, Some(1 << 20));
+    }
+
+    #[test]
+    fn stores_that_are_out_of_service_are_left_alone() {
+        let mut world = World::default();
+        assert_eq!(world.run(&create(&[("a", 3), ("b", 1)])).len(), 2);
+        let reason = "store-0001/catalogue is damaged at byte 20";
+        world.unfit.insert(StoreId::new(1), reason.to_owned());
+        assert_eq!(world.run(&create(&[("c", 4)])), [Ok(id(3))]);
+        let topic = world.image.topic_named("c").expect("a topic");
+        assert!(
+            topic
+                .partitions
+                .iter()
+                .all(|at| at.store != StoreId::new(1))
+        );
+        let refusal = world.decide(&delete(&["a"])).reply.remove(0).1;
+        let refusal = refusal.expect_err("it has a partition there");
+        assert_eq!(refusal.code, ErrorCode::StorageFailed);
+        assert!(refusal.message.contains(reason), "{}", refusal.message);
+        assert_eq!(world.run(&delete(&["b", "c"])), [Ok(id(2)), Ok(id(3))]);
+        for store in [0, 2] {
+            world.unfit.insert(StoreId::new(store), "gone".to_owned());
+        }
+        assert_eq!(
+            world.run(&create(&[("d", 1)])),
+            [Err(ErrorCode::StorageFailed)]
+        );
     }
 
     #[test]

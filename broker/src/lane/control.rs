@@ -111,7 +111,7 @@ impl<D: Disk> Lane<D> {
             let Some(WaitingCommand { asker, command }) = control.waiting.pop_front() else {
                 return;
             };
-            let controller = Controller::new(&self.config, stores);
+            let controller = Controller::new(&self.config, stores, &self.unfit);
             let decision = controller.command(&self.image, &command, &mut control.topic_ids);
             if decision.records.is_empty() {
                 self.finish_command(asker, Ok(decision.reply));

@@ -68,7 +68,11 @@ impl<D: Disk> Lane<D> {
         entry: &ListOffsetsEntry,
     ) -> Result<ListedOffset, ApiError> {
         let partition = self.partitions.local(local).expect("found by the caller");
-        let offsets = self.stores[partition.store]
+        let store = &self.stores[partition.store];
+        if let Some(reason) = store.unfit() {
+            return Err(ApiError::new(ErrorCode::StorageFailed, &*reason));
+        }
+        let offsets = store
             .offsets(entry.partition)
             .map_err(|error| partition_error(&error))?;
         let offset = match entry.position {

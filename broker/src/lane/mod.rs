@@ -38,6 +38,7 @@ mod slab;
 mod storage_errors;
 mod topics;
 mod topology;
+mod unfit;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -49,6 +50,7 @@ use corelane_storage::memory::Ledger;
 use corelane_storage::store::{Progress, Store};
 
 use crate::config::BrokerConfig;
+use crate::controller::UnfitStores;
 use crate::metadata::MetadataImage;
 use connection::{Connection, RefusedPartitions};
 use control::Control;
@@ -63,6 +65,7 @@ use records::PendingRecords;
 pub use reply::refusal_frame;
 use slab::{Key, Slab};
 pub use topology::Topology;
+pub use unfit::open_store;
 
 /// What a lane is made of.
 pub struct LaneParts<D: Disk> {
@@ -74,6 +77,8 @@ pub struct LaneParts<D: Disk> {
     pub topology: Arc<Topology>,
     /// The stores of this core, in the order of [`Topology::stores_of`], reconciled with `image`.
     pub stores: Vec<Rc<Store<D>>>,
+    /// The stores of all cores that are out of service; the controller's core decides by them.
+    pub unfit: UnfitStores,
     /// The memory of this core.
     pub ledger: Rc<Ledger>,
     /// What the metadata log adds up to.
@@ -88,6 +93,8 @@ pub struct Lane<D: Disk> {
     config: Arc<BrokerConfig>,
     topology: Arc<Topology>,
     stores: Vec<Rc<Store<D>>>,
+    /// Stores that are out of service, of all cores.
+    unfit: UnfitStores,
     ledger: Rc<Ledger>,
 
     image: MetadataImage,
@@ -153,6 +160,7 @@ impl<D: Disk> Lane<D> {
             config,
             topology,
             stores,
+            unfit,
             ledger,
             image,
             topic_ids,
@@ -169,6 +177,7 @@ impl<D: Disk> Lane<D> {
             config,
             topology,
             stores,
+            unfit,
             ledger,
             image: MetadataImage::new(),
             hidden: BTreeMap::new(),

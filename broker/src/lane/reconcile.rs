@@ -20,6 +20,8 @@ use corelane_storage::store::{Store, StoreError};
 pub struct Reconciled {
     /// Partitions of this core's stores.
     pub partitions: usize,
+    /// Partitions of stores that are out of service; nothing is done there.
+    pub unfit: usize,
     /// Partitions that the metadata has and a store had not.
     pub created: usize,
     /// Topics that a store had and the metadata has not.
@@ -90,6 +92,10 @@ pub async fn reconcile<D: Disk>(
     let mut done = Reconciled::default();
     for (id, store) in topology.stores_of(core).zip(stores) {
         let wanted = wanted.remove(&id).unwrap_or_default();
+        if store.unfit().is_some() {
+            done.unfit += wanted.len();
+            continue;
+        }
         let failed = |error: StoreError| ReconcileError::Store {
             store: id,
             problem: error.to_string(),

@@ -18,6 +18,7 @@ use super::link::{Ended, Event, GivenUp, Link, Order};
 use super::shell::{Clients, Shell, ShellParts};
 use super::{StartError, StopError, executor, prepare};
 use crate::config::BrokerConfig;
+use crate::controller::UnfitStores;
 use crate::io::{Connections, Listeners, Mailbox, MailboxSeat, TaskGroup, accept};
 use crate::lane::{Lane, LaneParts, Mail, reconcile};
 
@@ -157,7 +158,7 @@ async fn start(
     let core = core_id(link.core);
     let mut stores = Vec::new();
     for id in recover.topology.stores_of(core) {
-        let store = prepare::open_store(&disk, id, recover.is_new, &config, &ledger).await?;
+        let store = prepare::open_store(&disk, id, &recover, &config, &ledger).await?;
         for task in store.tasks() {
             groups.stores.spawn_until_stopped(task);
         }
@@ -165,8 +166,12 @@ async fn start(
     }
     let reconciled = reconcile(&recover.image, &config, &recover.topology, core, &stores).await?;
     tracing::info!(core = link.core, ?reconciled, "stores follow the metadata");
-    link.report(Event::Recovered);
-    finish_directory(link, &disk, identity.as_ref()).await?;
+    let unfit = stores.iter().filter_map(|store| {
+        let reason = store.unfit()?;
+        Some((store.id(), reason.to_string()))
+    });
+    link.report(Event::Recovered(unfit.collect()));
+    let unfit = finish_directory(link, &disk, identity.as_ref()).await?;
     let (mailbox, incoming) = Mailbox::new(seat, ring.clone(), addresses.clone());
     let tasks = groups.serving.clone();
     let connections = Connections::new(ring.clone(), tasks.clone());
@@ -175,6 +180,7 @@ async fn start(
         config: config.clone(),
         topology: recover.topology.clone(),
         stores: stores.clone(),
+        unfit,
         ledger,
         image: recover.image.clone(),
         topic_ids: Box::new(new_topic_id),
@@ -207,12 +213,13 @@ async fn start(
     })
 }
 
-/// Waits for the order to listen; before it core 0 marks a new directory as finished.
+/// Waits for the order to listen; before it core 0 marks a new directory as finished. Gives the stores of all
+/// cores that are out of service.
 async fn finish_directory<D: Disk>(
     link: &mut Link,
     disk: &D,
     new: Option<&DirectoryIdentity>,
-) -> Result<(), NotServing> {
+) -> Result<UnfitStores, NotServing> {
     loop {
         match link.order().await? {
             Order::Finish => {
@@ -220,7 +227,7 @@ async fn finish_directory<D: Disk>(
                 directory::finish(disk, identity).await?;
                 link.report(Event::Finished);
             }
-            Order::Listen => return Ok(()),
+            Order::Listen(unfit) => return Ok(unfit),
             Order::Addresses(_) | Order::Recover(_) => unreachable!("came before"),
         }
     }
@@ -304,7 +311,12 @@ impl<D: Disk> Serving<D> {
 
     async fn close(&self) -> Ended {
         let mut problems = Ended::new();
-        for (id, store) in &self.stores {
+        // A store that is out of service was never opened, and has nothing to close.
+        let open = self
+            .stores
+            .iter()
+            .filter(|(_, store)| store.unfit().is_none());
+        for (id, store) in open {
             if let Err(error) = store.close().await {
                 problems.push(StopError::Store {
                     store: *id,

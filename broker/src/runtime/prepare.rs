@@ -10,9 +10,10 @@ use corelane_storage::memory::Ledger;
 use corelane_storage::store::{RecoveryReport, Store, StoreError};
 use uuid::Uuid;
 
-use super::link::Loaded;
+use super::link::{Loaded, Recover};
 use super::{StartError, metadata_log};
 use crate::config::BrokerConfig;
+use crate::lane;
 use crate::metadata::MetadataImage;
 
 /// The share of a core's memory from which on it slows its senders down.
@@ -77,11 +78,11 @@ pub(super) fn ledger(config: &BrokerConfig) -> Rc<Ledger> {
     Rc::new(Ledger::new(cap, cap / whole * part))
 }
 
-/// Opens a store, which is made before if the directory is new.
+/// Opens a store, which is made before if the directory is new. A damaged one is put out of service.
 pub(super) async fn open_store<D: Disk>(
     disk: &D,
     id: StoreId,
-    is_new: bool,
+    recover: &Recover,
     config: &BrokerConfig,
     ledger: &Rc<Ledger>,
 ) -> Result<Rc<Store<D>>, StartError> {
@@ -91,15 +92,27 @@ pub(super) async fn open_store<D: Disk>(
         problem: error.to_string(),
     };
     let settings = config.store_config();
-    if is_new {
+    if recover.is_new {
         Store::create(disk, &dir, id, new_store_identity(), &settings)
             .await
             .map_err(failed)?;
     }
-    let (store, report) = Store::open(disk.clone(), dir, id, settings, ledger.clone())
+    let image = &recover.image;
+    let (store, report) = lane::open_store(disk, &dir, id, settings, ledger, image, config)
         .await
         .map_err(failed)?;
-    log_recovery(id, &report);
+    match store.unfit() {
+        None => log_recovery(id, &report),
+        Some(problem) => {
+            let partitions = store.partitions().len();
+            tracing::error!(
+                store = %id,
+                partitions,
+                %problem,
+                "the store is out of service; all others serve. Put back what is missing or damaged, and restart"
+            );
+        }
+    }
     Ok(store)
 }
 
@@ -121,9 +134,6 @@ fn log_recovery(store: StoreId, report: &RecoveryReport) {
     }
     for (partition, problem) in &report.failed {
         tracing::error!(%store, %partition, problem, "a partition is out of service");
-    }
-    if let Some(problem) = &report.fenced {
-        tracing::error!(%store, problem, "the store takes no records");
     }
 }
 

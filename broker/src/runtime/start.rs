@@ -16,6 +16,7 @@ use super::life::{CoreParts, live};
 use super::link::{BrokerState, Ended, Event, Link, Loaded, Order, Recover, Report};
 use super::{Running, ShutdownHandle, StartError, cores, executor, open_files};
 use crate::config::BrokerConfig;
+use crate::controller::UnfitStores;
 use crate::io::{bind, mailboxes};
 use crate::lane::Topology;
 
@@ -119,12 +120,12 @@ impl Start {
             image: loaded.image,
         });
         self.order_all(|| Order::Recover(recover.clone()));
-        self.await_all(|event| matches!(event, Event::Recovered))?;
+        let unfit = self.await_recovered()?;
         if recover.is_new {
             self.order(0, Order::Finish);
             self.await_one(|event| matches!(event, Event::Finished))?;
         }
-        self.order_all(|| Order::Listen);
+        self.order_all(|| Order::Listen(unfit.clone()));
         self.await_all(|event| matches!(event, Event::Ready))?;
         Ok(addresses)
     }
@@ -147,6 +148,18 @@ impl Start {
             unreachable!("the other cores wait for core 0");
         };
         Ok(*loaded)
+    }
+
+    /// Waits for every core; the stores that are out of service.
+    fn await_recovered(&self) -> Result<UnfitStores, StartError> {
+        let mut unfit = UnfitStores::new();
+        for _ in 0..self.threads.len() {
+            let Event::Recovered(of_core) = self.report()?.event else {
+                unreachable!("cores are in step");
+            };
+            unfit.extend(of_core);
+        }
+        Ok(unfit)
     }
 
     fn await_all(&self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {

@@ -13,4 +13,5 @@ mod restart;
 mod shutdown;
 mod storm;
 mod topics;
+mod unfit;
 mod world;

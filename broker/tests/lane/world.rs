@@ -7,14 +7,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane_broker::config::BrokerConfig;
+use corelane_broker::controller::UnfitStores;
 use corelane_broker::lane::{
     ConnectionId, Effect, Lane, LaneParts, Mail, Now, ReadToken, Reconciled, StoreTask, Topology,
-    reconcile,
+    open_store, reconcile,
 };
 use corelane_broker::metadata::{MetadataImage, MetadataRecord};
 use corelane_protocol::response::CoreAddress;
 use corelane_protocol::{ApiError, BrokerId, CoreId, StoreId, Timestamp, TopicId};
-use corelane_storage::disk::memory::MemoryDisk;
+use corelane_storage::disk::memory::{DiskImage, MemoryDisk};
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{AppendError, Fetched, ReadError, Store, StoreConfig};
 use corelane_storage::testing::Executor;
@@ -35,6 +36,13 @@ pub(crate) struct Core {
     pub(crate) ledger: Rc<Ledger>,
     pub(crate) reconciled: Reconciled,
     reports: Rc<RefCell<VecDeque<Report>>>,
+}
+
+/// The stores of one core, before it serves.
+struct OpenStores {
+    stores: Vec<Rc<Store<MemoryDisk>>>,
+    reconciled: Reconciled,
+    ledger: Rc<Ledger>,
 }
 
 /// A broker of several cores.
@@ -148,29 +156,54 @@ impl World {
         }
         *world.next_topic.borrow_mut() =
             u128::from(seed) << 64 | u128::from(image.records_applied());
-        for number in 0..cores {
-            let core = world.start_core(core(number), &image);
+        let opened: Vec<_> = (0..cores)
+            .map(|number| world.open_stores(core(number), &image))
+            .collect();
+        let stores = opened.iter().flat_map(|opened| &opened.stores);
+        let unfit = stores.filter_map(|store| Some((store.id(), store.unfit()?.to_string())));
+        let unfit: UnfitStores = unfit.collect();
+        for (number, opened) in (0..).zip(opened) {
+            let core = world.start_core(core(number), opened, unfit.clone(), &image);
             world.cores.push(core);
         }
         world
     }
 
-    fn start_core(&self, core: CoreId, image: &MetadataImage) -> Core {
+    fn open_stores(&self, core: CoreId, image: &MetadataImage) -> OpenStores {
         let memory = self.config.memory.per_core_bytes as usize;
         let ledger = Rc::new(Ledger::new(memory, memory / 4 * 3));
-        let store_config = store_config(&self.config);
+        let settings = store_config(&self.config);
+        let config = &self.config;
         let (stores, reconciled) = self.executor.block_on(async {
             let mut stores = Vec::new();
             for id in self.topology.stores_of(core) {
-                let ledger = Rc::clone(&ledger);
-                let opened =
-                    Store::open(self.disk.clone(), dir(id), id, store_config.clone(), ledger);
+                let (dir, settings) = (dir(id), settings.clone());
+                let opened = open_store(&self.disk, &dir, id, settings, &ledger, image, config);
                 let (store, _report) = opened.await.expect("a store that opens");
                 stores.push(store);
             }
-            let reconciled = reconcile(image, &self.config, &self.topology, core, &stores).await;
+            let reconciled = reconcile(image, config, &self.topology, core, &stores).await;
             (stores, reconciled.expect("stores that follow the metadata"))
         });
+        OpenStores {
+            stores,
+            reconciled,
+            ledger,
+        }
+    }
+
+    fn start_core(
+        &self,
+        core: CoreId,
+        opened: OpenStores,
+        unfit: UnfitStores,
+        image: &MetadataImage,
+    ) -> Core {
+        let OpenStores {
+            stores,
+            reconciled,
+            ledger,
+        } = opened;
         for store in &stores {
             for task in store.tasks() {
                 self.executor.spawn(task);
@@ -187,6 +220,7 @@ impl World {
                 config: Arc::clone(&self.config),
                 topology: Arc::clone(&self.topology),
                 stores: stores.clone(),
+                unfit,
                 ledger: Rc::clone(&ledger),
                 image: image.clone(),
                 topic_ids: Box::new(topic_ids),
@@ -207,21 +241,32 @@ impl World {
 
     /// The same data directory after an orderly end and a restart with `cores` cores.
     pub(crate) fn close_and_restart(self, cores: u16) -> Self {
+        self.close_and_restart_with(cores, |_| {})
+    }
+
+    /// The same, and in between something happens to the files.
+    pub(crate) fn close_and_restart_with(
+        self,
+        cores: u16,
+        change: impl FnOnce(&mut DiskImage),
+    ) -> Self {
         let stores: Vec<_> = self
             .cores
             .iter()
             .flat_map(|core| core.stores.clone())
+            .filter(|store| store.unfit().is_none())
             .collect();
         self.executor.block_on(async {
             for store in &stores {
                 store.close().await.expect("a store that closes");
             }
         });
-        let image = self.disk.image();
+        let mut image = self.disk.image();
+        change(&mut image);
         self.restart_from(&image, cores)
     }
 
-    fn restart_from(self, image: &corelane_storage::disk::memory::DiskImage, cores: u16) -> Self {
+    pub(crate) fn restart_from(self, image: &DiskImage, cores: u16) -> Self {
         let seed = self.seed + 1;
         let executor = Executor::new(seed);
         let disk = MemoryDisk::from_image(&executor, image);

@@ -5,3 +5,4 @@ mod forwarding;
 mod restart;
 mod start;
 mod support;
+mod unfit;

@@ -138,7 +138,11 @@ impl Client {
         }
     }
 
-    fn call(&mut self, request: &Request<'_>, flags: RequestFlags) -> (ResponseHeader, Vec<u8>) {
+    pub(crate) fn call(
+        &mut self,
+        request: &Request<'_>,
+        flags: RequestFlags,
+    ) -> (ResponseHeader, Vec<u8>) {
         let id = self.send(request, flags);
         let (header, body) = self.receive();
         assert_eq!(header.correlation_id, id);

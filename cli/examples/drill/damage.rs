@@ -1,7 +1,7 @@
 //! Files truncated, bit-flipped and removed, one at a time, under a stopped broker. Whatever is
-//! damaged, every acknowledged line is either read back as it was sent, or the partition, or the
-//! broker as a whole, refuses with an error that names the file and the position. What the damage
-//! does not touch keeps serving.
+//! damaged, every acknowledged line is either read back as it was sent, or refused with an error that
+//! names the file and the position. What the damage does not touch keeps serving: damage in a store
+//! costs its partitions alone, and only the files that the whole broker shares keep it from starting.
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
@@ -27,7 +27,7 @@ enum Reach {
     Nowhere,
     /// One partition; all others are served.
     Partition,
-    /// The partitions of a store, or the start of the broker.
+    /// The partitions of one store; those of all others are served.
     Store,
     /// The start of the broker.
     Broker,

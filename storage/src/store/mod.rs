@@ -219,6 +219,14 @@ impl<D: Disk> Store<D> {
         self.uuid
     }
 
+    /// Why the store could not be opened, if it was made by [`Store::out_of_service`].
+    pub fn unfit(&self) -> Option<Rc<str>> {
+        match self.catalogue {
+            Some(_) => None,
+            None => self.state.borrow().fenced.clone(),
+        }
+    }
+
     /// A name for a partition that is quicker to look up than its id.
     pub fn partition_handle(&self, partition: TopicPartition) -> Option<PartitionHandle> {
         let state = self.state.borrow();
