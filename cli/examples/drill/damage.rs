@@ -7,7 +7,10 @@ use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
+
+use serde::Deserialize;
 
 use super::broker_process::{BrokerProcess, Launcher};
 use super::history::{History, Place};
@@ -20,15 +23,18 @@ use super::{PARTITIONS, Topic, create_topic};
 /// Bits flipped in each file, one in each case.
 const FLIPS_PER_FILE: u32 = 4;
 
+/// Stores of the data directory: one is damaged, the other is to serve.
+const STORES: u16 = 2;
+
 /// How far a damaged file may reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reach {
     /// Nowhere: what it holds can be made again from other files.
     Nowhere,
-    /// One partition; all others are served.
+    /// Partition 0; all others are served.
     Partition,
-    /// The partitions of one store; those of all others are served.
-    Store,
+    /// The partitions of this store; those of all others are served.
+    Store(u16),
     /// The start of the broker.
     Broker,
 }
@@ -44,8 +50,8 @@ enum Damage {
 enum Outcome {
     /// Every line was read back: the damage hit nothing that counts.
     AllServed,
-    /// So many partitions refused to be read, with an error that names the file.
-    PartitionsRefused(u32, String),
+    /// These partitions refused to be read, with an error that names the file.
+    PartitionsRefused(Vec<u32>, String),
     /// The broker refused to start, with an error that names the file.
     StartRefused(String),
 }
@@ -54,8 +60,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::AllServed => write!(f, "every line is served"),
-            Self::PartitionsRefused(count, last) => {
-                write!(f, "partitions refused: {count}; {last}")
+            Self::PartitionsRefused(partitions, last) => {
+                write!(f, "partitions refused: {partitions:?}; {last}")
             }
             Self::StartRefused(refusal) => write!(f, "start refused; {refusal}"),
         }
@@ -67,6 +73,8 @@ struct Image {
     data_dir: PathBuf,
     lines: Arc<Vec<Line>>,
     receipts: Vec<(u64, Place)>,
+    /// The store of each partition.
+    stores: Vec<u16>,
 }
 
 /// Runs all cases.
@@ -79,6 +87,9 @@ pub(crate) fn run(
     lines: Vec<Line>,
     mut random: Random,
 ) -> Result<(), String> {
+    let mut launcher = launcher.clone();
+    let stores = ("CORELANE_STORES".to_owned(), STORES.to_string());
+    launcher.settings.push(stores);
     let lines = Arc::new(lines);
     let (mut cases, mut failures) = (0, 0);
     let (mut refused_partitions, mut refused_starts) = (0, 0);
@@ -100,7 +111,7 @@ pub(crate) fn run(
                 apply(&case.data_dir.join(&file), damage)?;
                 let outcome = observe(&case, &image, &file, damage);
                 fs::remove_dir_all(&case.data_dir).map_err(|error| error.to_string())?;
-                let outcome = outcome.and_then(|outcome| judge(outcome, reach));
+                let outcome = outcome.and_then(|outcome| judge(outcome, reach, &image.stores));
                 cases += 1;
                 let shown = match &outcome {
                     Ok(outcome) => outcome.to_string(),
@@ -132,6 +143,7 @@ pub(crate) fn run(
 fn produce(launcher: &Launcher, lines: Arc<Vec<Line>>, cleanly: bool) -> Result<Image, String> {
     let broker = launcher.start()?;
     let topic = create_topic(&launcher.corelane, broker.address())?;
+    let stores = stores_of_partitions(&topic)?;
     let stream = Stream::start(&topic, Arc::clone(&lines), &History::new())?;
     stream.allow(lines.len());
     let receipts = stream.finish(false)?;
@@ -144,7 +156,36 @@ fn produce(launcher: &Launcher, lines: Arc<Vec<Line>>, cleanly: bool) -> Result<
         data_dir: launcher.data_dir.clone(),
         lines,
         receipts,
+        stores,
     })
+}
+
+/// Where the partitions of the topic are, by their numbers.
+fn stores_of_partitions(topic: &Topic) -> Result<Vec<u16>, String> {
+    let output = Command::new(&topic.corelane)
+        .args(["topic", "describe", &topic.name, "--format", "json"])
+        .args(["--broker", &topic.broker])
+        .output()
+        .map_err(|error| format!("cannot run corelane: {error}"))?;
+    let described: Described = serde_json::from_slice(&output.stdout).map_err(|error| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        format!("the topic's description: {error}; {said}")
+    })?;
+    let stores: Vec<_> = described.partitions.iter().map(|at| at.store).collect();
+    match (0..STORES).find(|store| !stores.contains(store)) {
+        None => Ok(stores),
+        Some(store) => Err(format!("no partition is in store {store}")),
+    }
+}
+
+#[derive(Deserialize)]
+struct Described {
+    partitions: Vec<DescribedPartition>,
+}
+
+#[derive(Deserialize)]
+struct DescribedPartition {
+    store: u16,
 }
 
 /// Every file of the data directory that matters, relative to it, and how far it reaches. Of the
@@ -179,8 +220,10 @@ fn reach(file: &Path) -> Option<Reach> {
         (_, Some("log")) if parent == Some("0") => Some(Reach::Partition),
         (_, Some("index")) if parent == Some("0") => Some(Reach::Nowhere),
         (_, Some("log" | "index")) => None,
-        ("catalogue", _) => Some(Reach::Store),
-        _ if name.starts_with("journal-") => Some(Reach::Store),
+        _ if name == "catalogue" || name.starts_with("journal-") => {
+            let store = parent?.strip_prefix("store-")?;
+            Some(Reach::Store(store.parse().ok()?))
+        }
         _ => Some(Reach::Broker),
     }
 }
@@ -229,16 +272,16 @@ fn observe(
         Ok(broker) => broker,
         Err(refusal) => return place(&refusal, file, damage).map(Outcome::StartRefused),
     };
-    let mut refusals = Vec::new();
+    let (mut refused, mut refusals) = (Vec::new(), Vec::new());
     for partition in 0..PARTITIONS {
         if let Some(refusal) = read(&broker, launcher, image, partition)? {
             refusals.push(place(&refusal, file, damage)?);
+            refused.push(partition);
         }
     }
     broker.stop()?;
-    let count = u32::try_from(refusals.len()).expect("partitions are few");
     Ok(refusals.pop().map_or(Outcome::AllServed, |last| {
-        Outcome::PartitionsRefused(count, last)
+        Outcome::PartitionsRefused(refused, last)
     }))
 }
 
@@ -302,13 +345,15 @@ fn place(error: &str, file: &Path, damage: Damage) -> Result<String, String> {
 }
 
 /// Whether the damage reached no further than it may.
-fn judge(outcome: Outcome, reach: Reach) -> Result<Outcome, String> {
-    let allowed = match outcome {
+fn judge(outcome: Outcome, reach: Reach, stores: &[u16]) -> Result<Outcome, String> {
+    let allowed = match &outcome {
         Outcome::AllServed => true,
-        Outcome::PartitionsRefused(1, _) => reach != Reach::Nowhere,
-        Outcome::PartitionsRefused(..) | Outcome::StartRefused(_) => {
-            matches!(reach, Reach::Store | Reach::Broker)
-        }
+        Outcome::PartitionsRefused(refused, _) => match reach {
+            Reach::Nowhere | Reach::Broker => false,
+            Reach::Partition => refused == &[0],
+            Reach::Store(store) => refused.iter().all(|at| stores[*at as usize] == store),
+        },
+        Outcome::StartRefused(_) => reach == Reach::Broker,
     };
     if allowed {
         Ok(outcome)
@@ -320,7 +365,7 @@ fn judge(outcome: Outcome, reach: Reach) -> Result<Outcome, String> {
 }
 
 fn copy_directory(from: &Path, to: &Path) -> Result<(), String> {
-    let status = std::process::Command::new("cp")
+    let status = Command::new("cp")
         .args(["--recursive", "--sparse=always"])
         .args([from, to])
         .status()
