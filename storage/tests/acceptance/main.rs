@@ -4,7 +4,8 @@
 //! of a small store is damaged; an oracle that watched the run says what must be there afterwards. Everything
 //! follows from seeds: a failing test prints its seed, its step, and what happened.
 //!
-//! `CORELANE_CRASH_SEEDS=N` makes every test try N seeds instead of one, each a run of its own.
+//! `CORELANE_CRASH_SEEDS=N` (or `A..B`) makes every test try the seeds 0 to N (or A to B), each a run of its
+//! own, and more of each: every operation, every bit, more crashes in a row.
 
 mod crash;
 mod creation;
