@@ -163,6 +163,31 @@ fn a_dsync_write_in_flight_may_be_torn() {
 }
 
 #[test]
+fn what_a_killed_process_wrote_stays_and_is_not_durable() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..50 {
+        let executor = Executor::new(seed);
+        let disk = MemoryDisk::new(&executor);
+        let file = executor.block_on(durable_file(&disk, "a"));
+        executor
+            .block_on(file.write(0, blocks(1, 1), Durable::No))
+            .unwrap();
+        disk.halt_at(disk.operations());
+        let in_flight = file.write(BLOCK, blocks(2, 1), Durable::Data);
+        assert!(executor.try_block_on(in_flight).is_none());
+        executor.crash();
+        disk.kill(seed);
+        let found = executor.block_on(bytes(&file, 0, 2 * BLOCK_BYTES));
+        assert_eq!(found[0], 1);
+        seen.insert(found.len() / BLOCK_BYTES);
+        assert!(crashes(&disk).any(|image| image.read("a").unwrap().is_empty()));
+        let again = file.write(BLOCK, blocks(3, 1), Durable::Data);
+        executor.block_on(again).unwrap();
+    }
+    assert_eq!(seen.len(), 2, "{seen:?}");
+}
+
+#[test]
 fn a_dropped_future_does_not_cancel_its_write() {
     let executor = Executor::new(1);
     let disk = MemoryDisk::new(&executor);

@@ -183,9 +183,11 @@ impl<D: Disk> BlockLog<D> {
         let scanned = scan::scan(file.clone(), path, kind).await?;
         let allocated = file.len().await.map_err(io_error)?;
         let (header, reached) = (scanned.header, scanned.reached);
+        // What a killed process had written, renamed or in flight was read, but may be in caches only. A
+        // later append takes it for durable.
+        file.flush().await.map_err(io_error)?;
+        sync_parent(&disk, path).await.map_err(io_error)?;
         if scanned.superblock_missing {
-            // The group may have been read from a cache of the device.
-            file.flush().await.map_err(io_error)?;
             write_superblock(&file, &header, &reached, Durable::Data)
                 .await
                 .map_err(io_error)?;
@@ -371,8 +373,13 @@ async fn write_new<D: Disk>(
 /// Gives the new file the log's name, durably.
 async fn put_in_place<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
     disk.rename(&leftover(path), path).await?;
-    disk.sync_dir(path.rsplit_once('/').map_or("", |(directory, _)| directory))
-        .await
+    sync_parent(disk, path).await
+}
+
+/// Makes the names in the log's directory durable.
+async fn sync_parent<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
+    let (directory, _) = path.rsplit_once('/').unwrap_or_default();
+    disk.sync_dir(directory).await
 }
 
 /// Removes the new file of a rewrite that did not get to its end.

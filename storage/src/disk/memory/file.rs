@@ -242,6 +242,13 @@ impl FileState {
         write
     }
 
+    /// Whoever had writes in flight is gone: any of their blocks may be on the device, and none is durable.
+    pub(super) fn abandon_writes(&mut self, random: &mut Random) {
+        for write in std::mem::take(&mut self.in_flight) {
+            self.fail_write(write, random);
+        }
+    }
+
     /// A flush that began at `begun` has succeeded.
     pub(super) fn complete_flush(&mut self, begun: Sequence) {
         self.flush_lengths(begun);

@@ -182,6 +182,20 @@ impl MemoryDisk {
         image_of(&nodes, |file| file.survivor(&mut random))
     }
 
+    /// The process dies, and the machine lives on: what was written stays, flushed or not, and each block of a
+    /// write in flight may have been written. Then the disk works as before, without faults to come.
+    ///
+    /// The tasks of the process must be gone already: see `Executor::crash`.
+    pub fn kill(&self, seed: u64) {
+        let mut random = Random::new(seed);
+        let mut state = self.state.borrow_mut();
+        state.halt_at = None;
+        state.faults.clear();
+        for file in state.names.files() {
+            file.borrow_mut().abandon_writes(&mut random);
+        }
+    }
+
     /// Queues an operation, and completes it some time later, in any order with the others.
     ///
     /// `complete` is given the fault that strikes it, if any.

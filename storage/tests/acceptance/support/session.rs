@@ -55,7 +55,8 @@ pub(crate) struct Run {
     pub(crate) is_finished: bool,
     /// What has completed.
     pub(crate) operations: Vec<Operation>,
-    _executor: Executor,
+    /// Until the process is killed.
+    executor: Option<Executor>,
 }
 
 impl Session {
@@ -82,8 +83,27 @@ impl Session {
     pub(crate) fn run(&self, start: &Start, prepare: impl FnOnce(&MemoryDisk)) -> Run {
         let executor = Executor::new(self.seed);
         let disk = MemoryDisk::from_image(&executor, &start.image);
-        disk.start_trace();
         prepare(&disk);
+        self.run_on(executor, disk, start)
+    }
+
+    /// Kills the process of a session and runs this one on the same disk, on which nothing has been flushed
+    /// meanwhile.
+    pub(crate) fn run_after(
+        &self,
+        mut killed: Run,
+        seed: u64,
+        prepare: impl FnOnce(&MemoryDisk),
+    ) -> Run {
+        let executor = killed.executor.take().expect("a process is killed once");
+        executor.crash();
+        killed.disk.kill(seed);
+        prepare(&killed.disk);
+        self.run_on(executor, killed.disk.clone(), &killed.process_death())
+    }
+
+    fn run_on(&self, executor: Executor, disk: MemoryDisk, start: &Start) -> Run {
+        disk.start_trace();
         let world = World::new(
             disk.clone(),
             executor.spawner(),
@@ -117,7 +137,7 @@ impl Session {
             disk,
             is_finished,
             operations,
-            _executor: executor,
+            executor: Some(executor),
         };
         run.world.expect_stillness(&run.operations);
         run
