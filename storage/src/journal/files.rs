@@ -118,6 +118,8 @@ pub(crate) struct JournalFiles {
     /// Not needed any more, but still in the durable checkpoint.
     leaving: Vec<u32>,
     free: Vec<u32>,
+    /// New ones that could not be written in full; they are tried again, and do not count until then.
+    unfinished: Vec<u32>,
     /// Being written or given a header.
     preparing: usize,
     next_number: u32,
@@ -161,6 +163,7 @@ impl JournalFiles {
             arming: Vec::new(),
             leaving: Vec::new(),
             free,
+            unfinished: Vec::new(),
             preparing: 0,
             next_number,
             next_incarnation,
@@ -252,6 +255,12 @@ impl JournalFiles {
         self.in_use.back().map(|file| file.file.incarnation)
     }
 
+    /// The oldest file in use, if the journal can have no other file before this one is given up.
+    pub(crate) fn oldest_of_full(&self) -> Option<FileId> {
+        let is_full = self.in_use.len() >= self.limits.files_max;
+        if is_full { self.oldest() } else { None }
+    }
+
     /// Bytes of the journal that a replay would read now.
     pub(crate) fn replay_bytes(&self) -> u64 {
         let start = self.start();
@@ -295,9 +304,10 @@ impl JournalFiles {
         let number = match self.free.pop() {
             Some(number) => number,
             None if self.files() < self.limits.files_max => {
-                let number = self.next_number;
-                self.next_number += 1;
-                number
+                self.unfinished.pop().unwrap_or_else(|| {
+                    self.next_number += 1;
+                    self.next_number - 1
+                })
             }
             None => return None,
         };
@@ -322,7 +332,9 @@ impl JournalFiles {
     /// A file could not be made ready.
     pub(crate) fn preparation_failed(&mut self, arming: Arming) {
         self.preparing -= 1;
-        if !arming.is_new {
+        if arming.is_new {
+            self.unfinished.push(arming.file.number);
+        } else {
             self.free.push(arming.file.number);
         }
     }

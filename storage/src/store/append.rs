@@ -158,9 +158,11 @@ impl State {
                 .is_some_and(|limit| partition.unflushed_records >= limit)
             {
                 self.make_due(handle);
-            } else if partition.unflushed_since.is_none() && partition.config.flush_ms.is_some() {
-                partition.unflushed_since = Some(now);
-                self.waiting.push(handle);
+            } else {
+                partition.unflushed_since.get_or_insert(now);
+                if !std::mem::replace(&mut partition.flags.is_waiting, true) {
+                    self.waiting.push(handle);
+                }
             }
         }
         let is_weak = self

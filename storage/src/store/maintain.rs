@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use corelane_protocol::Timestamp;
 
+use super::partition::Status;
 use super::state::State;
 use super::{Store, StoreError};
 use crate::disk::{Disk, DiskFile, Durable, OpenOptions, WriteData};
@@ -20,22 +21,10 @@ const PREWRITE_BYTES: u64 = 256 << 10;
 impl State {
     /// See `Store::tick`.
     pub(crate) fn tick(&mut self, now: Timestamp) {
-        for handle in std::mem::take(&mut self.waiting) {
-            let Some(partition) = self.partitions.get(handle) else {
-                continue;
-            };
-            let (Some(since), Some(flush_ms)) =
-                (partition.unflushed_since, partition.config.flush_ms)
-            else {
-                continue;
-            };
-            // A clock that went back makes it due as well.
-            let elapsed = now.get().saturating_sub(since.get());
-            if elapsed < 0 || elapsed as u64 >= flush_ms {
-                self.make_due(handle);
-            } else {
-                self.waiting.push(handle);
-            }
+        let wants_room = std::mem::take(&mut self.wants_room);
+        self.flush_waiting(now, wants_room);
+        if wants_room {
+            self.fence_if_stuck();
         }
         if self.seal.is_wanted && self.planner.is_idle() {
             let since = self
@@ -49,6 +38,57 @@ impl State {
             self.wants_memory |= self.ledger.is_above_soft();
         } else {
             self.pool.collect();
+        }
+    }
+}
+
+impl State {
+    /// Makes the weak partitions due whose `flush.ms` is over; all that wait if their batches take the
+    /// journal's room from others.
+    fn flush_waiting(&mut self, now: Timestamp, wants_room: bool) {
+        for handle in std::mem::take(&mut self.waiting) {
+            let Some(partition) = self.partitions.get_mut(handle) else {
+                continue;
+            };
+            partition.flags.is_waiting = false;
+            let Some(since) = partition.unflushed_since else {
+                continue;
+            };
+            // A clock that went back makes it due as well.
+            let elapsed = now.get().saturating_sub(since.get());
+            let flush_ms = partition.config.flush_ms;
+            let is_over = flush_ms.is_some_and(|limit| elapsed < 0 || elapsed as u64 >= limit);
+            if is_over || wants_room {
+                self.make_due(handle);
+            } else {
+                partition.flags.is_waiting = true;
+                self.waiting.push(handle);
+            }
+        }
+    }
+
+    /// Fences the store if nothing can give the journal room again: its oldest file is needed by partitions
+    /// only whose segments could not be written.
+    ///
+    /// Appends would be refused as retriable for ever otherwise. A restart recovers.
+    fn fence_if_stuck(&mut self) {
+        let Some(oldest) = self.files.oldest_of_full() else {
+            return;
+        };
+        let mut stuck = None;
+        for (_, partition) in self.partitions.iter() {
+            if partition.pins.front().is_some_and(|pin| pin.file == oldest) {
+                match &partition.status {
+                    Status::Fenced(reason) => stuck = Some((partition.id, Rc::clone(reason))),
+                    Status::Online | Status::Failed(_) => return,
+                }
+            }
+        }
+        if let Some((partition, reason)) = stuck {
+            self.fence(format!(
+                "the journal is full of what {partition} could not write to its segment ({reason}); a restart \
+                 recovers"
+            ));
         }
     }
 }
@@ -117,10 +157,11 @@ impl<D: Disk> Store<D> {
             .cloned();
         let file = match known {
             Some(file) => file,
+            None if arming.is_new => self.create_journal(path).await?,
             None => self.disk.open(path, OpenOptions::CREATE).await?,
         };
-        // A file that is too short is new, or was made when the configured size was smaller.
-        if file.len().await? < file_bytes {
+        // A file that is too short was made when the configured size was smaller.
+        if arming.is_new || file.len().await? < file_bytes {
             prewrite(&file, file_bytes).await?;
             self.sync_shared_dir(&self.dir).await?;
         }
@@ -139,6 +180,16 @@ impl<D: Disk> Store<D> {
             .borrow_mut()
             .insert(arming.file.number, file);
         Ok(())
+    }
+
+    /// Makes an empty file, in the place of one whose making failed: after a failed flush nothing is known of
+    /// that one, whatever later flushes say.
+    async fn create_journal(&self, path: &str) -> io::Result<D::File> {
+        match self.disk.remove_file(path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.disk.open(path, OpenOptions::CREATE_NEW).await
     }
 }
 

@@ -281,7 +281,12 @@ impl<D: Disk> Store<D> {
         if state.planner.is_due() {
             self.wake.commit.notify();
         }
-        if state.wants_memory || matches!(result, Err(AppendError::JournalFull)) {
+        let is_journal_full = matches!(
+            result,
+            Err(AppendError::JournalFull | AppendError::DiskFull)
+        );
+        state.wants_room |= is_journal_full;
+        if state.wants_memory || is_journal_full {
             self.wake.spill.notify();
         }
         if state.has_progress() {
@@ -303,6 +308,7 @@ impl<D: Disk> Store<D> {
             return true;
         }
         state.wants_memory |= !has_memory;
+        state.wants_room |= has_memory;
         self.wake.spill.notify();
         false
     }
@@ -311,12 +317,22 @@ impl<D: Disk> Store<D> {
     /// what a full disk or memory put off. To be called every 10 to 100 ms while anything happens.
     pub fn tick(&self, now: Timestamp) {
         let mut state = self.state.borrow_mut();
+        let was_fenced = state.fenced.is_some();
         state.tick(now);
+        if state.fenced.is_some() && !was_fenced {
+            drop(state);
+            self.wake_all();
+            return;
+        }
         if state.planner.is_due() || state.seal.is_due {
             self.wake.commit.notify();
         }
         if state.wants_memory || state.is_disk_full {
             self.wake.spill.notify();
+            self.wake.journal.notify();
+        }
+        if state.files.wants_work() {
+            // A file could not be made ready before.
             self.wake.journal.notify();
         }
     }

@@ -115,6 +115,8 @@ pub(crate) struct Flags {
     pub(crate) has_progress: bool,
     /// In the queue of those with flushed chunks in memory.
     pub(crate) is_cached: bool,
+    /// Among the weak ones with records that wait to be flushed.
+    pub(crate) is_waiting: bool,
     /// Its directory exists durably.
     pub(crate) has_directory: bool,
 }

@@ -28,7 +28,7 @@ pub(crate) struct State {
     pub(crate) spill_queue: VecDeque<PartitionHandle>,
     /// Partitions with flushed chunks still in memory, each once, in the order in which they were flushed.
     pub(crate) cache: VecDeque<PartitionHandle>,
-    /// Weak partitions with records that wait for `flush.ms`.
+    /// Weak partitions with records that wait to be flushed, each once.
     pub(crate) waiting: Vec<PartitionHandle>,
     pub(crate) seal: Seal,
     /// The journal's oldest file, once the partitions that need it were told to spill.
@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) removing: Vec<TopicPartition>,
     /// Segments cannot be written because the device is full.
     pub(crate) is_disk_full: bool,
+    /// An append found no room in the journal since the last tick.
+    pub(crate) wants_room: bool,
     /// An append found no memory since the last look.
     pub(crate) wants_memory: bool,
     pub(crate) is_closing: bool,
@@ -91,6 +93,7 @@ impl State {
             segments_made: 0,
             removing: Vec::new(),
             is_disk_full: false,
+            wants_room: false,
             wants_memory: false,
             is_closing: false,
             fenced: None,

@@ -1,14 +1,30 @@
 //! A disk without room: appends are refused, nothing is fenced or lost, and it goes on once there is room.
 
 use crate::support::history::History;
+use crate::support::layout::Layout;
 use crate::support::seeds;
-use crate::support::session::{Scene, recovers};
-use crate::support::world::Tolerance;
+use crate::support::session::{Scene, Start, recovers};
+use crate::support::world::{Tolerance, store_dir};
 
 /// The most room that is left, in bytes: enough for a whole session.
 const ROOM_MAX: u64 = 256 << 10;
 /// How many sizes between nothing and all of it are tried.
 const ROOMS: u64 = 8;
+
+/// What could not be made for want of room is not left behind in ever more files.
+fn expect_few_journal_files(left: &Start, layout: &Layout) {
+    let files = left.image.files();
+    for store in (0..layout.stores).map(store_dir) {
+        let journal = files
+            .iter()
+            .filter(|(path, _)| path.starts_with(&format!("{store}/journal-")));
+        let (count, most) = (journal.count(), layout.config.journal_files_max as usize);
+        assert!(
+            count <= most,
+            "{store} has {count} journal files instead of at most {most}"
+        );
+    }
+}
 
 #[test]
 fn appends_are_refused_until_there_is_room_again() {
@@ -33,6 +49,7 @@ fn appends_are_refused_until_there_is_room_again() {
                     "a full disk is no reason to fence: {failure:?}"
                 );
                 refused += usize::from(run.world.was_refused.get());
+                expect_few_journal_files(&run.process_death(), &session.layout);
                 recovers(
                     &run.power_loss(seed + room),
                     &session.layout,

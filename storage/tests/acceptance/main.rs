@@ -13,5 +13,6 @@ mod damage;
 mod disk_full;
 mod io_errors;
 mod liars;
+mod room;
 mod second_crash;
 mod support;

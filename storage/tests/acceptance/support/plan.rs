@@ -187,6 +187,27 @@ impl Planner {
 }
 
 impl Plan {
+    /// Topics of one partition each, with these configurations, and a client that appends to them in turn.
+    pub(crate) fn in_turn(seed: u64, configs: &[LogConfig], rounds: usize) -> Self {
+        let number = |index: usize| (u128::from(seed) << 64) + index as u128 + 1;
+        let configs = configs.iter().cloned().enumerate();
+        let topics: Vec<_> = configs
+            .map(|(index, config)| topic(number(index), config, 1, 1))
+            .collect();
+        let steps = (0..rounds * topics.len()).map(|step| {
+            let (partition, _) = topics[step % topics.len()].partitions[0];
+            Step::Append(
+                partition,
+                Rc::new([batch(seed << 32 | step as u64, 1, 2500)]),
+            )
+        });
+        let clients = vec![steps.collect()];
+        Self {
+            first: topics.into_iter().map(Step::Create).collect(),
+            clients,
+        }
+    }
+
     /// Appends to every partition that there is, makes another topic, and sees it all durable.
     pub(crate) fn touch(oracle: &Oracle, seed: u64, stores: usize) -> Self {
         let mut serial = (seed << 32) | 1 << 31;
