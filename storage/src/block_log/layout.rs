@@ -5,6 +5,7 @@
 use uuid::Uuid;
 
 use crate::disk::BLOCK_BYTES;
+use crate::layout::{get_u16, get_u32, get_u64};
 use crate::memory::AlignedBuf;
 
 /// The first bytes of every block log.
@@ -421,18 +422,6 @@ fn put<const N: usize>(block: &mut [u8], at: usize, bytes: [u8; N]) {
 
 fn get<const N: usize>(block: &[u8], at: usize) -> [u8; N] {
     block[at..at + N].try_into().expect("the range has N bytes")
-}
-
-fn get_u16(block: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes(get(block, at))
-}
-
-fn get_u32(block: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(get(block, at))
-}
-
-fn get_u64(block: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(get(block, at))
 }
 
 #[cfg(test)]
