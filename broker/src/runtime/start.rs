@@ -114,6 +114,7 @@ impl Start {
         self.order_all(|| Order::Addresses(addresses.clone()));
         let loaded = self.await_loaded()?;
         let topology = Arc::new(topology(config, bootstrap, own, &loaded.identity));
+        warn_of_large_journals(config, &topology);
         let recover = Arc::new(Recover {
             topology,
             is_new: loaded.is_new,
@@ -204,6 +205,23 @@ impl Start {
             let _ = thread.join();
         }
         error
+    }
+}
+
+/// Fewer cores than before run more stores each. Such a start is not refused, since what is acknowledged has
+/// to come back; but the core's memory may be too small for all of its stores' journals.
+fn warn_of_large_journals(config: &BrokerConfig, topology: &Topology) {
+    let cores = (0..topology.cores.len())
+        .map(|core| CoreId::new(u16::try_from(core).expect("cores are numbered by u16")));
+    let most = cores.map(|core| {
+        topology
+            .stores
+            .iter()
+            .filter(|owner| **owner == core)
+            .count()
+    });
+    if let Err(problem) = config.check_journals_fit(most.max().unwrap_or(0)) {
+        tracing::warn!("{problem}");
     }
 }
 
