@@ -165,11 +165,10 @@ impl State {
                 }
             }
         }
-        let is_weak = self
-            .partitions
-            .get(handle)
-            .is_some_and(|partition| partition.config.is_weak());
-        if is_weak {
+        if let Some(partition) = self.partitions.get_mut(handle)
+            && partition.config.is_weak()
+        {
+            partition.published = partition.end;
             self.note_progress(handle);
         }
     }

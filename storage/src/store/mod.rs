@@ -8,6 +8,7 @@ mod append;
 mod close;
 mod commit;
 mod config;
+mod configure;
 mod error;
 mod fetch;
 mod group;

@@ -77,6 +77,8 @@ pub(crate) struct Partition {
     pub(crate) journaled: LogPoint,
     /// After the last batch that is known durable.
     pub(crate) durable: LogPoint,
+    /// After the last batch that was readable as soon as it was appended.
+    pub(crate) published: LogPoint,
     /// How far it is in its segment files, as the catalogue has it.
     pub(crate) flush: FlushState,
     pub(crate) tail: Tail,
@@ -138,6 +140,7 @@ impl Partition {
             end: flush.whole,
             journaled: flush.whole,
             durable: flush.whole,
+            published: flush.whole,
             flush,
             tail: Tail::default(),
             sealed,
@@ -165,10 +168,12 @@ impl Partition {
         )
     }
 
-    /// The end of what readers may see: what is durable, or of a weak partition all of it.
+    /// The end of what readers may see: what is durable, and what was appended while the partition was weak.
+    ///
+    /// It never goes back, whatever the settings become.
     pub(crate) fn high_watermark(&self) -> LogPoint {
-        if self.config.is_weak() {
-            self.end
+        if self.published.offset > self.durable.offset {
+            self.published
         } else {
             self.durable
         }

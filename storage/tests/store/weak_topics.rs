@@ -1,7 +1,7 @@
 //! Topics with `flush.messages` or `flush.ms` are read from memory, and flushed when their settings say so.
 
 use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
-use corelane_storage::store::{LogConfig, Progress};
+use corelane_storage::store::{AppendError, LogConfig, PartitionError, Progress};
 
 use crate::support::{
     Machine, NOW, STORE, append, batch, partition, payloads, progress, small_config, small_log,
@@ -96,4 +96,136 @@ fn closing_flushes_what_waits() {
         store.offsets(of).expect("it exists").durable_end,
         Offset::new(10)
     );
+}
+
+#[test]
+fn what_waits_is_flushed_when_the_topic_becomes_durable() {
+    let machine = Machine::new(5);
+    let of = partition(1, 0);
+    let weak = LogConfig {
+        flush_ms: Some(1_000_000),
+        ..small_log()
+    };
+    let store = machine.store_with(small_config(), &[(of, weak)]);
+    append(&store, of, &batch("a", 3, 20));
+    machine.settle();
+    drop(progress(&store));
+    store.configure(of, small_log()).expect("it exists");
+    let offsets = store.offsets(of).expect("it exists");
+    assert_eq!(
+        (offsets.durable_end, offsets.high_watermark),
+        (Offset::new(0), Offset::new(3)),
+        "what could be read stays readable while it is being flushed"
+    );
+    append(&store, of, &batch("b", 2, 20));
+    let offsets = store.offsets(of).expect("it exists");
+    assert_eq!(
+        offsets.high_watermark,
+        Offset::new(3),
+        "what comes later is read when it is durable"
+    );
+    let read = machine.read_all(&store, of, Offset::new(0));
+    assert_eq!(payloads(&read.expect("it is readable")).len(), 1);
+    machine.settle();
+    let offsets = store.offsets(of).expect("it exists");
+    assert_eq!(
+        (offsets.durable_end, offsets.high_watermark),
+        (Offset::new(5), Offset::new(5))
+    );
+    assert!(matches!(
+        progress(&store)[..],
+        [Progress::Durable { durable_end, .. }] if durable_end == Offset::new(5)
+    ));
+}
+
+#[test]
+fn a_topic_that_becomes_weak_shows_only_what_is_appended_from_then_on() {
+    let machine = Machine::new(6);
+    let of = partition(1, 0);
+    let store = machine.store_with(small_config(), &[(of, small_log())]);
+    machine.settle();
+    append(&store, of, &batch("a", 3, 20));
+    let weak = LogConfig {
+        flush_messages: Some(100),
+        ..small_log()
+    };
+    store.configure(of, weak).expect("it exists");
+    let high_watermark = || store.offsets(of).expect("it exists").high_watermark;
+    assert_eq!(
+        high_watermark(),
+        Offset::new(0),
+        "it was to be read when it is durable"
+    );
+    append(&store, of, &batch("b", 2, 20));
+    assert_eq!(high_watermark(), Offset::new(5));
+    machine.settle();
+    append(&store, of, &batch("c", 4, 20));
+    machine.settle();
+    let offsets = store.offsets(of).expect("it exists");
+    assert_eq!(
+        (offsets.durable_end, offsets.high_watermark),
+        (Offset::new(5), Offset::new(9)),
+        "what was due was flushed, and the rest waits"
+    );
+}
+
+#[test]
+fn other_limits_count_at_once_for_what_waits() {
+    let machine = Machine::new(7);
+    let of = partition(1, 0);
+    let flush_messages = |limit| LogConfig {
+        flush_messages: Some(limit),
+        ..small_log()
+    };
+    let store = machine.store_with(small_config(), &[(of, flush_messages(100))]);
+    let durable = || store.offsets(of).expect("it exists").durable_end.get();
+    append(&store, of, &batch("a", 5, 20));
+    store.configure(of, flush_messages(6)).expect("it exists");
+    machine.settle();
+    assert_eq!(durable(), 0, "five are fewer than six");
+    store.configure(of, flush_messages(5)).expect("it exists");
+    machine.settle();
+    assert_eq!(durable(), 5);
+    append(&store, of, &batch("b", 1, 20));
+    let flush_ms = LogConfig {
+        flush_ms: Some(30),
+        ..small_log()
+    };
+    store.configure(of, flush_ms).expect("it exists");
+    store.tick(after(29));
+    machine.settle();
+    assert_eq!(durable(), 5);
+    store.tick(after(30));
+    machine.settle();
+    assert_eq!(durable(), 6);
+}
+
+#[test]
+fn sizes_count_from_the_next_append_on() {
+    let machine = Machine::new(8);
+    let of = partition(1, 0);
+    let store = machine.store_with(small_config(), &[(of, small_log())]);
+    append(&store, of, &batch("a", 1, 3000));
+    let log = LogConfig {
+        batch_bytes_max: 2000,
+        segment_bytes: 6 << 10,
+        ..small_log()
+    };
+    store.configure(of, log).expect("it exists");
+    let refused = store.append(of, &batch("b", 1, 3000), LeaderEpoch::new(1), NOW);
+    assert!(matches!(refused, Err(AppendError::Batch(_))), "{refused:?}");
+    append(&store, of, &batch("c", 1, 1500));
+    for _ in 0..40 {
+        append(&store, of, &batch("d", 1, 1500));
+        machine.settle();
+    }
+    let segment = format!("{STORE}/{}/0/00000000000000000001.log", of.topic);
+    let is_there = machine
+        .disk
+        .files()
+        .iter()
+        .any(|(path, _)| *path == segment);
+    assert!(is_there, "a new segment began with the second batch");
+    let unknown = store.configure(partition(1, 1), small_log());
+    assert_eq!(unknown, Err(PartitionError::Unknown(partition(1, 1))));
 }
