@@ -287,6 +287,9 @@ pub(super) static KEYS: &[Key] = &[
     key("limits.connections_max", |c| {
         count32(&mut c.limits.connections_max, 1..=1_000_000)
     }),
+    key("limits.frame_timeout_ms", |c| {
+        millis32(&mut c.limits.frame_timeout_ms, 100..=DAY_MS)
+    }),
     key("limits.topics_max", |c| {
         count32(&mut c.limits.topics_max, 1..=1_000_000)
     }),

@@ -38,6 +38,9 @@ pub struct Limits {
     pub core_in_flight_bytes_max: u64,
     /// Open connections of one core.
     pub connections_max: u32,
+    /// Time that a client has to send a request whole, from its first byte on, and its first request,
+    /// from the connection on, in milliseconds.
+    pub frame_timeout_ms: u32,
     /// Topics of the broker.
     pub topics_max: u32,
     /// Partitions of one topic.
@@ -74,6 +77,7 @@ impl Default for Limits {
             connection_reply_bytes_max: 16 * MIB,
             core_in_flight_bytes_max: 128 * MIB,
             connections_max: 10_000,
+            frame_timeout_ms: 60_000,
             topics_max: 10_000,
             topic_partitions_max: 10_000,
             partitions_max: 100_000,

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use corelane_protocol::{CoreId, TopicPartition};
 
 use super::effect::ReplyPart;
+use super::frame_deadlines::FrameDebt;
 use super::slab::Key;
 use crate::config::Limits;
 
@@ -21,6 +22,8 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// What was received and not taken up.
     pub(super) input: Input,
+    /// What is missing of a frame that has begun, or of the first one.
+    pub(super) frame_debt: FrameDebt,
     /// Whether a whole frame waits in `input` until others are answered or sent.
     pub(super) stalled: bool,
     /// Whether the connection is listed to have its input taken up.
@@ -59,6 +62,7 @@ impl Connection {
         Self {
             peer,
             input: Input::default(),
+            frame_debt: FrameDebt::default(),
             stalled: false,
             listed: false,
             waits_for_core: false,

@@ -64,7 +64,9 @@ impl<D: Disk> Lane<D> {
         let stores = self.store_clock.next(self.last_append_us);
         let shutdown = self.shutdown_deadline();
         let pacing = self.pacing.check_us();
-        [fetch, self.produce_check_us, stores, pacing, shutdown]
+        let frames = self.frame_checks.first().map(|(check, _)| *check);
+        let produces = self.produce_check_us;
+        [fetch, frames, produces, stores, pacing, shutdown]
             .into_iter()
             .flatten()
             .min()
@@ -81,6 +83,7 @@ impl<D: Disk> Lane<D> {
             let (_, key) = self.fetch_deadlines.pop_first().expect("just looked at");
             self.unpark_fetch(key);
         }
+        self.check_frames(now);
         if self.produce_check_us.is_some_and(|check| check <= time) {
             self.check_produces(now);
         }

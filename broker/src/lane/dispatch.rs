@@ -24,6 +24,7 @@ impl<D: Disk> Lane<D> {
             .connections
             .get_mut(key)
             .expect("frames come from open connections");
+        connection.frame_debt.paid();
         connection.requests += 1;
         connection.in_flight_bytes += client.frame_bytes;
         self.in_flight_bytes += client.frame_bytes;

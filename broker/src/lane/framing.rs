@@ -40,6 +40,7 @@ impl<D: Disk> Lane<D> {
             rest = &rest[wanted..];
             self.take_kept_input(now, key);
         }
+        self.follow_frame(now, key);
         self.update_receiving(key);
         self.finish_event(now);
     }
@@ -53,6 +54,7 @@ impl<D: Disk> Lane<D> {
         if connection.stalled && !connection.closing {
             self.take_kept_input(now, key);
         }
+        self.follow_frame(now, key);
         self.update_receiving(key);
     }
 
@@ -78,6 +80,9 @@ impl<D: Disk> Lane<D> {
         let on = connection.wants_input(&self.config.limits) && self.shutdown.is_none();
         if on != connection.receiving {
             connection.receiving = on;
+            if on {
+                connection.frame_debt.resumed();
+            }
             self.effects.push_back(Effect::Receive {
                 connection: key.into(),
                 on,

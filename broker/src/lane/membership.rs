@@ -17,7 +17,7 @@ impl<D: Disk> Lane<D> {
     /// It cannot be served: the shell sends it [`super::refusal_frame`] and closes.
     pub fn connection_opened(
         &mut self,
-        _now: Now,
+        now: Now,
         peer: SocketAddr,
     ) -> Result<ConnectionId, ApiError> {
         if self.shutdown.is_some() {
@@ -30,7 +30,9 @@ impl<D: Disk> Lane<D> {
                 format!("this core serves {most} connections already"),
             ));
         }
-        Ok(self.connections.insert(Connection::new(peer)).into())
+        let key = self.connections.insert(Connection::new(peer));
+        self.follow_frame(now, key);
+        Ok(key.into())
     }
 
     /// So many bytes of a connection's replies have left.
@@ -63,6 +65,9 @@ impl<D: Disk> Lane<D> {
         let Some(connection) = self.connections.remove(id.key()) else {
             return;
         };
+        if let Some(check_us) = connection.frame_debt.check_us {
+            self.frame_checks.remove(&(check_us, id.key()));
+        }
         self.in_flight_bytes -= connection.in_flight_bytes;
         self.reply_bytes -= connection.unsent_bytes + connection.expected_bytes;
         self.ledger

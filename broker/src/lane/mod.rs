@@ -18,6 +18,7 @@ mod dispatch;
 mod effect;
 mod fetch;
 mod forward;
+mod frame_deadlines;
 mod framing;
 mod gather;
 mod list_offsets;
@@ -127,6 +128,8 @@ pub struct Lane<D: Disk> {
     woken: Vec<Key>,
     /// When parked fetches are answered with what there is.
     fetch_deadlines: BTreeSet<(u64, Key)>,
+    /// When connections are looked at that owed the rest of a frame.
+    frame_checks: BTreeSet<(u64, Key)>,
     /// When produces are next checked for their deadlines.
     produce_check_us: Option<u64>,
     /// Disk reads that wait for others to finish.
@@ -196,6 +199,7 @@ impl<D: Disk> Lane<D> {
             fetches: Slab::new(),
             woken: Vec::new(),
             fetch_deadlines: BTreeSet::new(),
+            frame_checks: BTreeSet::new(),
             produce_check_us: None,
             queued_reads: VecDeque::new(),
             reads_in_flight: 0,

@@ -7,6 +7,7 @@ mod failures;
 mod fetching;
 mod forwarding;
 mod framing;
+mod half_frames;
 mod limits;
 mod producing;
 mod restart;

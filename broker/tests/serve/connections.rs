@@ -152,3 +152,24 @@ fn a_client_that_does_not_read_is_held_back_and_loses_nothing() {
     }
     shut_down(broker);
 }
+
+/// The half of a request is waited for as long as it is configured; an idle client stays.
+#[test]
+fn a_half_sent_request_is_given_up() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut config = config(dir.path());
+    config.limits.frame_timeout_ms = 100;
+    let broker = serve(config).expect("it starts");
+    let mut idle = Client::connect(broker.bootstrap());
+    idle.metadata();
+    let mut half = TcpStream::connect(broker.cores()[1]).expect("it listens");
+    half.write_all(&[16, 0, 0, 0, 1]).expect("connected");
+    let mut silent = TcpStream::connect(broker.cores()[0]).expect("it listens");
+    for stream in [&mut half, &mut silent] {
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).expect("an orderly end");
+        assert_eq!(reply, []);
+    }
+    idle.metadata();
+    shut_down(broker);
+}
