@@ -16,6 +16,9 @@ use crate::config::Limits;
 /// nor gives up, and is disconnected.
 pub(super) const REFUSED_PARTITIONS_MAX: usize = 16_384;
 
+/// So long after replies have left, in µs, the client has them, or will never have them.
+const QUIET_US: u64 = 1_000_000;
+
 /// One client connection.
 pub(super) struct Connection {
     /// The client's address.
@@ -39,6 +42,8 @@ pub(super) struct Connection {
     pub(super) outbox: Vec<ReplyPart>,
     /// Bytes of replies that have not left, in the outbox or in the shell.
     pub(super) unsent_bytes: u64,
+    /// When reply bytes left last, monotonic µs.
+    pub(super) sent_us: Option<u64>,
     /// The part of them that was made for replies, as opposed to log memory, still in the ledger.
     pub(super) ledger_bytes: u64,
     /// Bytes that fetches in the middle of a disk read may add to them.
@@ -70,6 +75,7 @@ impl Connection {
             in_flight_bytes: 0,
             outbox: Vec::new(),
             unsent_bytes: 0,
+            sent_us: None,
             ledger_bytes: 0,
             expected_bytes: 0,
             receiving: true,
@@ -91,6 +97,12 @@ impl Connection {
     /// Whether replies leave fast enough for more of them to be made.
     pub(super) fn may_reply(&self, limits: &Limits) -> bool {
         self.unsent_bytes + self.expected_bytes < limits.connection_reply_bytes_max
+    }
+
+    /// Whether nothing is under way in either direction, as far as this side can know.
+    pub(super) fn is_quiet(&self, now_us: u64) -> bool {
+        let sent_long_ago = self.sent_us.is_none_or(|sent| now_us - sent >= QUIET_US);
+        self.requests == 0 && self.unsent_bytes == 0 && self.input.is_empty() && sent_long_ago
     }
 
     /// How many more request bytes the client may have in flight.

@@ -45,6 +45,7 @@ impl<D: Disk> Lane<D> {
                 "no more is sent than was handed over"
             );
             connection.unsent_bytes -= bytes;
+            connection.sent_us = Some(now.monotonic_us);
             self.reply_bytes -= bytes;
             // What leaves first is not known to be of one kind or the other; in the end both are 0.
             let released = bytes.min(connection.ledger_bytes);

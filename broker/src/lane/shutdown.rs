@@ -33,10 +33,26 @@ impl<D: Disk> Lane<D> {
         }
         let open: Vec<Key> = self.connections.iter().map(|(key, _)| key).collect();
         for key in open {
+            self.close_if_quiet(now, key);
             self.update_receiving(key);
             self.note_answered(key);
         }
         self.finish_event(now);
+    }
+
+    /// Closes a connection that nothing is owed on without waiting for the client to do the same. Others
+    /// linger until the client has taken its last reply.
+    fn close_if_quiet(&mut self, now: Now, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !connection.closing && connection.is_quiet(now.monotonic_us) {
+            connection.closing = true;
+            self.effects.push_back(Effect::Close {
+                connection: key.into(),
+                after_sending: false,
+            });
+        }
     }
 
     /// Whether nothing is left to wait for, or the time to wait is over.

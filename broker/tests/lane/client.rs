@@ -27,6 +27,8 @@ pub(crate) struct Client {
     pub(crate) receiving: bool,
     pub(crate) open: bool,
     pub(crate) closed_by_broker: bool,
+    /// Whether it was closed without waiting for replies to be sent and taken.
+    pub(crate) closed_at_once: bool,
     /// Sent by the broker and not read.
     pub(crate) unread: Vec<u8>,
     inbox: Vec<u8>,
@@ -48,6 +50,7 @@ impl Client {
             receiving: true,
             open: true,
             closed_by_broker: false,
+            closed_at_once: false,
             unread: Vec::new(),
             inbox: Vec::new(),
             correlation: 0,

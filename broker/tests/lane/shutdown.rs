@@ -84,3 +84,36 @@ fn a_client_that_does_not_read_is_given_up_in_the_end() {
     assert!(drained(&world));
     assert_eq!(world.cores[0].lane.connections(), 0);
 }
+
+#[test]
+fn idle_connections_are_closed_at_once_and_no_reply_is_cut_off() {
+    let mut world = World::new(143, 1);
+    let topic = world.create("t", 1, &[]);
+    let clients: Vec<_> = (0..5).map(|_| world.connect(0)).collect();
+    let [silent, idle, waiting, unfinished, recent] = clients[..] else {
+        unreachable!("five clients");
+    };
+    for client in [idle, unfinished] {
+        world
+            .produce_one(client, at(topic, 0), "a")
+            .expect("a produce");
+    }
+    world.pass_ms(1000);
+    world.send_fetch(waiting, fetch_request(&[(at(topic, 0), 2)], 60_000, 1));
+    world.receive(unfinished, &[1]);
+    world.settle();
+    world
+        .produce_one(recent, at(topic, 0), "b")
+        .expect("a produce");
+    begin(&mut world);
+    world.settle();
+    for client in [silent, idle] {
+        assert!(world.clients[client].closed_at_once);
+    }
+    for client in [waiting, unfinished, recent] {
+        assert!(world.clients[client].closed_by_broker);
+        assert!(!world.clients[client].closed_at_once);
+    }
+    assert!(world.reply(waiting).values()[0].is_ok());
+    assert!(drained(&world));
+}

@@ -406,6 +406,7 @@ impl World {
             } => {
                 let client = self.client_of(from, connection);
                 client.closed_by_broker = true;
+                client.closed_at_once = !after_sending;
                 if !after_sending || client.unread.is_empty() {
                     client.open = false;
                     self.cores[index].lane.connection_closed(now, connection);
