@@ -117,8 +117,14 @@ pub async fn reconcile<D: Disk>(
         }
         done.partitions += wanted.len();
         done.created += expected.difference(&existing).count();
-        // Those that exist take over settings that changed since the last run.
         store.create_partitions(&wanted).await.map_err(failed)?;
+        // A default of the broker may have changed since the last run.
+        for (partition, settings) in wanted {
+            if existing.contains(&partition) {
+                let configured = store.configure(partition, settings);
+                configured.expect("the store listed this partition");
+            }
+        }
     }
     Ok(done)
 }

@@ -1,13 +1,14 @@
 //! What was acknowledged is there after a power loss, whatever the number of cores.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use corelane_protocol::request::{Acks, DescribeTopicsRequest};
-use corelane_protocol::response::PartitionState;
+use corelane_protocol::response::{Durability, PartitionState};
 use corelane_protocol::{ErrorCode, Request, Response, TopicId, TopicPartition};
 
 use crate::client::{Put, at, fetch_request, put};
-use crate::world::World;
+use crate::world::{World, small_config};
 
 /// What a producer was told, by partition and offset.
 type Acknowledged = BTreeMap<(TopicPartition, u64), String>;
@@ -325,4 +326,52 @@ fn an_orderly_end_flushes_weak_topics() {
     for partition in 0..2 {
         assert_eq!(world.read_all(client, at(topic, partition)).len(), 1);
     }
+}
+
+/// Topics follow the defaults of the broker that runs, not of the one that made them.
+#[test]
+fn a_changed_default_reaches_partitions_that_exist() {
+    let mut config = small_config();
+    config.log.flush_ms = 3_600_000;
+    let mut world = World::with_config(1510, 1, config);
+    let topic = world.create("t", 2, &[]);
+    let own = world.create("own", 1, &[("flush.ms", "1 h")]);
+    let client = world.connect(0);
+    let durability = |world: &mut World, partition| {
+        world.send_produce(client_of(world), Acks::All, &[put(partition, "x")]);
+        world.settle();
+        let client = client_of(world);
+        let receipt = world.reply(client).receipts().remove(0);
+        receipt.expect("a receipt").durability
+    };
+    assert_eq!(client, client_of(&world));
+    assert_eq!(durability(&mut world, at(topic, 0)), Durability::Memory);
+
+    let mut changed = (*world.config).clone();
+    changed.log.flush_ms = 0;
+    changed.log.segment_bytes = 64 * 1024;
+    world.config = Arc::new(changed);
+    let mut world = world.close_and_restart(1);
+    let client = world.connect(0);
+    // Nobody waits for the hour that the partition was made with.
+    assert_eq!(durability(&mut world, at(topic, 0)), Durability::Durable);
+    assert_eq!(durability(&mut world, at(topic, 1)), Durability::Durable);
+    assert_eq!(durability(&mut world, at(own, 0)), Durability::Memory);
+    let value = "x".repeat(50_000);
+    for _ in 0..8 {
+        world
+            .produce_one(client, at(topic, 0), &value)
+            .expect("a produce");
+    }
+    let world = world.close_and_restart(1);
+    let files = world.disk.files();
+    let segments = files
+        .iter()
+        .filter(|(path, _)| path.contains("/0/") && path.ends_with(".log"));
+    assert!(segments.count() > 4, "{files:?}");
+}
+
+/// The client that connected last.
+fn client_of(world: &World) -> usize {
+    world.clients.len() - 1
 }
