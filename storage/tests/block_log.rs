@@ -614,7 +614,7 @@ fn a_log_can_be_printed() {
         &IDENTITY.to_string(),
         "incarnation 2",
         "sequence 3",
-        "record: 08080808",
+        "record: not understood: 08080808",
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");
     }

@@ -5,15 +5,17 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use corelane_storage::dump::{DumpError, dump};
+use corelane_broker::metadata::MetadataRecord;
+use corelane_storage::dump::{DumpError, dump_with};
 
 use crate::failure::Failure;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Any file of a data directory can be given; what it is, its first bytes say. The file is only read,
-and may belong to a running broker. Where it is damaged, everything before the damage is printed and
-the error names the position. docs/data_dir.md draws every byte.")]
+and may belong to a running broker: what is not written yet is said, and is no error. Where the file
+is damaged, everything before the damage is printed and the error names the position.
+docs/data_dir.md draws every byte.")]
 pub(crate) struct Arguments {
     /// The file
     file: PathBuf,
@@ -31,7 +33,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
         })
         .map_err(|error| Failure::new(format_args!("cannot read {name}: {error}")))?;
     let mut output = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    let dumped = dump(&mut BufReader::new(file), &mut output);
+    let metadata_words = |record: &[u8]| Some(MetadataRecord::decode(record).ok()?.to_string());
+    let dumped = dump_with(&mut BufReader::new(file), &mut output, &metadata_words);
     output.flush().map_err(|error| Failure::writing(&error))?;
     dumped.map_err(|error| match error {
         DumpError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => Failure::BrokenPipe,

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use super::{DumpError, Input, hex, read_at};
+use super::catalogue::{checkpoint_text, record_text};
+use super::{DumpError, Input, RecordWords, hex, read_at};
 use crate::block_log::BlockLogKind;
 use crate::block_log::layout::{FIRST_GROUP, GroupHeader, Header, HeaderDefect, Superblock};
 use crate::catalogue::{CatalogueRecord, Checkpoint};
@@ -12,6 +13,7 @@ pub(super) fn dump(
     input: &mut dyn Input,
     start: &[u8],
     out: &mut dyn Write,
+    metadata_words: RecordWords<'_>,
 ) -> Result<(), DumpError> {
     if start.len() < BLOCK_BYTES {
         return Err(DumpError::Damaged {
@@ -39,7 +41,7 @@ pub(super) fn dump(
     let mut before = Superblock::empty();
     loop {
         let position = before.end;
-        match dump_group(input, &header, &before, out)? {
+        match dump_group(input, &header, &before, out, metadata_words)? {
             Ok(reached) => before = reached,
             Err(what) if newest.is_none_or(|end| position < end) => {
                 return Err(DumpError::Damaged { position, what });
@@ -76,8 +78,8 @@ fn dump_superblocks(
         writeln!(
             out,
             "superblock at {position}: sequence {sequence}, end {end}, group checksum {group_checksum:08x}, \
-             clean {is_clean}, checkpoint {}",
-            checkpoint_text(header.kind, checkpoint)
+             clean {is_clean}{}",
+            checkpoint_clause(header.kind, checkpoint)
         )?;
         if newest
             .as_ref()
@@ -95,6 +97,7 @@ fn dump_group(
     header: &Header,
     before: &Superblock,
     out: &mut dyn Write,
+    metadata_words: RecordWords<'_>,
 ) -> Result<Result<Superblock, &'static str>, DumpError> {
     let position = before.end;
     let block = read_at(input, position, BLOCK_BYTES)?;
@@ -121,28 +124,30 @@ fn dump_group(
     } = group;
     writeln!(
         out,
-        "group at {position}: sequence {sequence}, blocks {}, records {record_count}, clean {is_clean}, checkpoint {}",
+        "group at {position}: sequence {sequence}, blocks {}, records {record_count}, clean {is_clean}{}",
         bytes.len() / BLOCK_BYTES,
-        checkpoint_text(header.kind, &reached.checkpoint)
+        checkpoint_clause(header.kind, &reached.checkpoint)
     )?;
     for record in records {
-        writeln!(out, "  record: {}", record_text(header.kind, record))?;
+        let words = match header.kind {
+            BlockLogKind::Catalogue => CatalogueRecord::decode(record)
+                .ok()
+                .map(|record| record_text(&record)),
+            BlockLogKind::Metadata => metadata_words(record),
+        };
+        let text = words.unwrap_or_else(|| format!("not understood: {}", hex(record)));
+        writeln!(out, "  record: {text}")?;
     }
     Ok(Ok(reached))
 }
 
-/// A checkpoint in words, if it is a catalogue's; in hexadecimal otherwise.
-fn checkpoint_text(kind: BlockLogKind, checkpoint: &[u8]) -> String {
+/// What follows about a checkpoint: in words, if it is a catalogue's; in hexadecimal otherwise.
+fn checkpoint_clause(kind: BlockLogKind, checkpoint: &[u8]) -> String {
     match (kind, Checkpoint::decode(checkpoint)) {
-        (BlockLogKind::Catalogue, Ok(checkpoint)) => format!("{checkpoint:?}"),
-        _ => hex(checkpoint),
-    }
-}
-
-/// A record in words, if it is a catalogue's; in hexadecimal otherwise.
-fn record_text(kind: BlockLogKind, record: &[u8]) -> String {
-    match (kind, CatalogueRecord::decode(record)) {
-        (BlockLogKind::Catalogue, Ok(record)) => format!("{record:?}"),
-        _ => hex(record),
+        _ if checkpoint.is_empty() => String::new(),
+        (BlockLogKind::Catalogue, Ok(checkpoint)) => {
+            format!("; checkpoint: {}", checkpoint_text(&checkpoint))
+        }
+        _ => format!("; checkpoint: {}", hex(checkpoint)),
     }
 }

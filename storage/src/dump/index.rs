@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::rest::rest_of;
 use super::{DumpError, Input, read_at};
 use crate::disk::BLOCK_BYTES;
 use crate::index::decode_block;
@@ -14,6 +15,10 @@ pub(super) fn dump(input: &mut dyn Input, out: &mut dyn Write) -> Result<(), Dum
             return Ok(());
         }
         let Some((identity, number, entries)) = decode_block(&block) else {
+            if block.len() == BLOCK_BYTES && rest_of(input, position)?.written_end == position {
+                writeln!(out, "at {position}: the rest is not written yet")?;
+                return Ok(());
+            }
             return Err(DumpError::Damaged {
                 position,
                 what: "a block of the index (it is made anew when it is needed)",

@@ -4,8 +4,10 @@
 //! with a running broker. Called by the command line, on any thread.
 
 mod block_log;
+mod catalogue;
 mod index;
 mod journal;
+mod rest;
 mod segment;
 
 use std::io::{self, Read, Seek, Write};
@@ -16,6 +18,7 @@ use crate::disk::BLOCK_BYTES;
 use crate::index::INDEX_MAGIC;
 use crate::journal::JOURNAL_MAGIC;
 use crate::segment::SEGMENT_MAGIC;
+use rest::{Rest, rest_of};
 
 /// Why a file could not be printed to its end.
 #[derive(Debug, thiserror::Error)]
@@ -44,23 +47,58 @@ pub trait Input: Read + Seek {}
 
 impl<T: Read + Seek> Input for T {}
 
-/// Prints what `input` holds, a line for each part.
+/// Says a record in words, if it understands it.
+pub type RecordWords<'a> = &'a dyn Fn(&[u8]) -> Option<String>;
+
+/// Prints what `input` holds, a line for each part; the records of the cluster's metadata in hexadecimal.
 ///
 /// # Errors
 /// `DumpError`, after everything before the damage was printed.
 pub fn dump(input: &mut dyn Input, out: &mut dyn Write) -> Result<(), DumpError> {
+    dump_with(input, out, &|_| None)
+}
+
+/// Prints what `input` holds, a line for each part. The records of the cluster's metadata are not known here:
+/// `metadata_words` says them.
+///
+/// A file that a broker is writing to may end in what is not written yet: it is said, and no error.
+///
+/// # Errors
+/// `DumpError`, after everything before the damage was printed.
+pub fn dump_with(
+    input: &mut dyn Input,
+    out: &mut dyn Write,
+    metadata_words: RecordWords<'_>,
+) -> Result<(), DumpError> {
     let start = read_at(input, 0, BLOCK_BYTES)?;
     let mut magic = [0; 8];
     let known = start.len().min(magic.len());
     magic[..known].copy_from_slice(&start[..known]);
     match magic {
         DIRECTORY_MAGIC => dump_directory(&start, out),
-        BLOCK_LOG_MAGIC => block_log::dump(input, &start, out),
+        BLOCK_LOG_MAGIC => block_log::dump(input, &start, out, metadata_words),
         JOURNAL_MAGIC => journal::dump(input, &start, out),
         SEGMENT_MAGIC => segment::dump(input, &start, out),
         INDEX_MAGIC => index::dump(input, out),
+        _ if !start.is_empty() => dump_zeros(input, magic, out),
         _ => Err(DumpError::Unknown(magic)),
     }
+}
+
+/// A journal or segment file is zeros before it is used.
+fn dump_zeros(input: &mut dyn Input, magic: [u8; 8], out: &mut dyn Write) -> Result<(), DumpError> {
+    let Rest {
+        written_end,
+        file_end,
+    } = rest_of(input, 0)?;
+    if written_end > 0 {
+        return Err(DumpError::Unknown(magic));
+    }
+    writeln!(
+        out,
+        "nothing is written yet: {file_end} bytes, all of them zero"
+    )?;
+    Ok(())
 }
 
 fn dump_directory(start: &[u8], out: &mut dyn Write) -> Result<(), DumpError> {
@@ -141,5 +179,19 @@ mod tests {
             let result = dump(&mut Cursor::new(bytes), &mut Vec::new());
             assert!(matches!(result, Err(DumpError::Unknown(_))));
         }
+    }
+
+    #[test]
+    fn a_file_before_its_first_use_is_no_stranger() {
+        let mut bytes = vec![0; 3 * BLOCK_BYTES];
+        let mut out = Vec::new();
+        dump(&mut Cursor::new(&bytes), &mut out).expect("nothing is wrong");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "nothing is written yet: 12288 bytes, all of them zero\n"
+        );
+        bytes[2 * BLOCK_BYTES] = 1;
+        let result = dump(&mut Cursor::new(&bytes), &mut Vec::new());
+        assert!(matches!(result, Err(DumpError::Unknown([0, ..]))));
     }
 }

@@ -1,14 +1,19 @@
-//! Prints a segment file: its header, and every batch.
+//! Prints a segment file: its header, every batch, and where what is written ends.
 
 use std::io::Write;
 
-use corelane_protocol::batch::{BatchHeader, PREFIX_LEN, Stamp};
+use corelane_protocol::TopicPartition;
+use corelane_protocol::batch::{BatchHeader, PREFIX_LEN, Stamp, is_padding};
 
+use super::rest::rest_of;
 use super::{DumpError, Input, read_at};
 use crate::layout::BLOCK;
 use crate::position::SEGMENT_DATA;
 use crate::segment::SegmentHeader;
 use crate::segment::batches::{Check, Found, find};
+
+/// How often a place is read again that changes while it is read: a broker may be writing there.
+const REREADS_MAX: usize = 100;
 
 pub(super) fn dump(
     input: &mut dyn Input,
@@ -24,54 +29,132 @@ pub(super) fn dump(
         "segment: partition {}, base offset {}, store {}, incarnation {:#x}",
         header.partition, header.base_offset, header.store, header.incarnation
     )?;
-    let mut position = SEGMENT_DATA;
-    let mut padding_from = None;
+    let (mut position, mut zeros_from, mut rereads) = (SEGMENT_DATA, None, 0);
     loop {
-        let mut bytes = read_at(input, position, BLOCK as usize)?;
-        if bytes.is_empty() {
-            end_padding(&mut padding_from, position, out)?;
-            return Ok(());
-        }
-        let mut found = find(header.partition, position, &bytes, Check::Whole);
-        if let Found::Incomplete(needed) = found {
-            bytes = read_at(input, position, needed.max(PREFIX_LEN))?;
-            found = find(header.partition, position, &bytes, Check::Whole);
-        }
-        if let Found::Incomplete(needed) = found {
-            bytes = read_at(input, position, needed)?;
-            found = find(header.partition, position, &bytes, Check::Whole);
-        }
+        let (bytes, found) = look(input, header.partition, position)?;
         match found {
             Found::Padding(next) => {
-                padding_from.get_or_insert(position);
+                zeros_from.get_or_insert(position);
                 position = next;
             }
             Found::Batch(batch) => {
-                end_padding(&mut padding_from, position, out)?;
+                if let Some(from) = zeros_from.take() {
+                    writeln!(out, "padding from {from} to {position}")?;
+                }
                 dump_batch(position, &bytes, out)?;
                 position += u64::from(batch.length);
             }
+            _ if bytes.is_empty() => return end(zeros_from, position, out),
             Found::Incomplete(_) | Found::Damaged(_) => {
-                end_padding(&mut padding_from, position, out)?;
-                writeln!(out, "at {position}: {found:?}")?;
-                return Err(DumpError::Damaged {
-                    position,
-                    what: "no sound batch (legal only beyond what was flushed)",
-                });
+                let verdict = judge(input, &header, position, &bytes)?;
+                // What was zeros, or half a batch, may have been written in the meantime.
+                let from = zeros_from.unwrap_or(position);
+                if rereads < REREADS_MAX
+                    && has_changed(input, header.partition, from, position, &bytes)?
+                {
+                    (position, zeros_from, rereads) = (from, None, rereads + 1);
+                    continue;
+                }
+                if let Some(from) = zeros_from {
+                    writeln!(out, "padding from {from} to {position}")?;
+                }
+                return match verdict {
+                    Verdict::NotWritten(text) => Ok(writeln!(out, "at {position}: {text}")?),
+                    Verdict::Damaged(what) => {
+                        writeln!(out, "at {position}: {found:?}")?;
+                        Err(DumpError::Damaged { position, what })
+                    }
+                };
             }
         }
     }
 }
 
-fn end_padding(
-    from: &mut Option<u64>,
+/// What lies at a place, and the bytes that say so.
+fn look(
+    input: &mut dyn Input,
+    partition: TopicPartition,
     position: u64,
-    out: &mut dyn Write,
-) -> Result<(), DumpError> {
-    if let Some(from) = from.take() {
-        writeln!(out, "padding from {from} to {position}")?;
+) -> Result<(Vec<u8>, Found), DumpError> {
+    let mut len = BLOCK as usize;
+    loop {
+        let bytes = read_at(input, position, len)?;
+        match find(partition, position, &bytes, Check::Whole) {
+            // First the header may need more than was read, and then the batch.
+            Found::Incomplete(needed) if bytes.len() == len && needed > len => len = needed,
+            found => return Ok((bytes, found)),
+        }
     }
-    Ok(())
+}
+
+/// Whether the zeros from `from` on, or the bytes at `position`, are others by now.
+fn has_changed(
+    input: &mut dyn Input,
+    partition: TopicPartition,
+    from: u64,
+    position: u64,
+    before: &[u8],
+) -> Result<bool, DumpError> {
+    let zeros = from < position && matches!(look(input, partition, from)?.1, Found::Padding(_));
+    Ok((from < position && !zeros) || look(input, partition, position)?.0 != before)
+}
+
+/// What a place is at which no sound batch begins.
+enum Verdict {
+    /// The file is written up to here; what comes is still in the journal only.
+    NotWritten(String),
+    Damaged(&'static str),
+}
+
+/// Segments are written in whole blocks, and a batch may go beyond what is written: then there are zeros or
+/// nothing from the block on in which it is cut. Where it is cut can only be told if its header is there.
+fn judge(
+    input: &mut dyn Input,
+    header: &SegmentHeader,
+    position: u64,
+    bytes: &[u8],
+) -> Result<Verdict, DumpError> {
+    let rest = rest_of(input, position)?;
+    if !rest.file_end.is_multiple_of(BLOCK) {
+        return Ok(Verdict::Damaged(
+            "no whole batch, and the file ends within a block: it was cut off",
+        ));
+    }
+    let batch_bytes = match (BatchHeader::parse(bytes), Stamp::read(bytes)) {
+        (Ok(batch), Ok(stamp)) if stamp.topic_partition() == header.partition => {
+            Some(u64::from(batch.total_length))
+        }
+        _ => None,
+    };
+    let needed = batch_bytes.unwrap_or(PREFIX_LEN as u64);
+    if is_padding(bytes) || rest.written_end >= position + needed {
+        return Ok(Verdict::Damaged(
+            "no sound batch (legal only beyond what the catalogue says is flushed)",
+        ));
+    }
+    let here = rest.written_end - position;
+    Ok(Verdict::NotWritten(match batch_bytes {
+        Some(batch_bytes) => {
+            format!("{here} bytes of a batch of {batch_bytes}: the rest is not written yet")
+        }
+        None => format!("{here} bytes of a batch: the rest is not written yet"),
+    }))
+}
+
+fn end(zeros_from: Option<u64>, position: u64, out: &mut dyn Write) -> Result<(), DumpError> {
+    if let Some(from) = zeros_from {
+        writeln!(
+            out,
+            "zeros from {from} to the end of the file at {position}"
+        )?;
+    }
+    if position.is_multiple_of(BLOCK) {
+        return Ok(());
+    }
+    Err(DumpError::Damaged {
+        position,
+        what: "the file ends within a block: it was cut off",
+    })
 }
 
 fn dump_batch(position: u64, bytes: &[u8], out: &mut dyn Write) -> Result<(), DumpError> {

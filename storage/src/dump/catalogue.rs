@@ -1,0 +1,170 @@
+//! The records and the checkpoint of a catalogue, in words.
+
+use crate::catalogue::{CatalogueRecord, Checkpoint};
+
+/// One line for a record.
+pub(super) fn record_text(record: &CatalogueRecord) -> String {
+    match record {
+        CatalogueRecord::PartitionCreated { partition, config } => {
+            let mut text = format!(
+                "partition {partition} created: segment.bytes {}, max.message.bytes {}",
+                config.segment_bytes, config.batch_bytes_max
+            );
+            for (name, value) in [
+                ("flush.messages", config.flush_messages),
+                ("flush.ms", config.flush_ms),
+            ] {
+                if let Some(value) = value {
+                    text += &format!(", {name} {value}");
+                }
+            }
+            text
+        }
+        CatalogueRecord::PartitionFlushed { partition, state } => format!(
+            "partition {partition} flushed up to {}: incarnation {:#x}, whole batches up to byte {} and offset {}{}, \
+             high watermark {}",
+            state.flushed,
+            state.incarnation,
+            state.whole.position.at,
+            state.whole.offset,
+            if state.straddles {
+                ", the next one is cut here"
+            } else {
+                ""
+            },
+            state.high_watermark
+        ),
+        CatalogueRecord::SegmentSealed { partition, segment } => format!(
+            "segment {} of partition {partition} sealed: end offset {}, data up to byte {} of {}, incarnation {:#x}",
+            segment.base,
+            segment.end_offset,
+            segment.data_end,
+            segment.file_bytes,
+            segment.incarnation
+        ),
+        CatalogueRecord::PartitionDeleted { partition } => {
+            format!("partition {partition} deleted: its files are still to be removed")
+        }
+        CatalogueRecord::PartitionRemoved { partition } => {
+            format!("partition {partition} removed: its files are gone")
+        }
+        CatalogueRecord::PartitionFailed { partition, reason } => {
+            format!("partition {partition} failed for good: {reason}")
+        }
+    }
+}
+
+/// One line for a checkpoint.
+pub(super) fn checkpoint_text(checkpoint: &Checkpoint) -> String {
+    let Checkpoint {
+        recovery_epoch,
+        epoch_first_sequence,
+        next_incarnation,
+        durable_sequence,
+        durable_checksum,
+        journal,
+    } = checkpoint;
+    let mut text = format!(
+        "recovery epoch {recovery_epoch} from group {epoch_first_sequence} on, durable up to group {durable_sequence} \
+         (checksum {durable_checksum:08x}), replay from group {} at byte {} (after checksum {:08x}), journal files",
+        journal.start.sequence, journal.start.position, journal.start.previous_checksum
+    );
+    for file in &journal.files {
+        text += &format!(" {} (incarnation {})", file.number, file.incarnation);
+    }
+    if journal.files.is_empty() {
+        text += " none";
+    }
+    text + &format!(", next incarnation {next_incarnation}")
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::{Offset, PartitionIndex, TopicId, TopicPartition};
+
+    use super::*;
+    use crate::catalogue::{FlushState, SealedSegment};
+    use crate::journal::{ChainPoint, JournalCheckpoint, JournalFile};
+    use crate::store::LogConfig;
+
+    #[test]
+    fn every_record_is_a_sentence() {
+        let partition = TopicPartition::new(TopicId::from_bytes([7; 16]), PartitionIndex::new(3));
+        let name = partition.to_string();
+        let texts: Vec<_> = [
+            CatalogueRecord::PartitionCreated {
+                partition,
+                config: LogConfig {
+                    flush_ms: Some(50),
+                    ..LogConfig::default()
+                },
+            },
+            CatalogueRecord::PartitionFlushed {
+                partition,
+                state: FlushState {
+                    straddles: true,
+                    incarnation: 0x1_0000_0002,
+                    ..FlushState::empty(Offset::new(9))
+                },
+            },
+            CatalogueRecord::SegmentSealed {
+                partition,
+                segment: SealedSegment {
+                    base: Offset::new(0),
+                    incarnation: 1,
+                    end_offset: Offset::new(9),
+                    data_end: 5000,
+                    file_bytes: 8192,
+                },
+            },
+            CatalogueRecord::PartitionDeleted { partition },
+            CatalogueRecord::PartitionRemoved { partition },
+            CatalogueRecord::PartitionFailed {
+                partition,
+                reason: "a reason".to_owned(),
+            },
+        ]
+        .iter()
+        .map(|record| record_text(record).replace(&name, "P"))
+        .collect();
+        assert_eq!(
+            texts,
+            [
+                "partition P created: segment.bytes 1073741824, max.message.bytes 1048588, flush.ms 50",
+                "partition P flushed up to byte 4096 of segment 9: incarnation 0x100000002, whole batches up to byte \
+                 4096 and offset 9, the next one is cut here, high watermark 9",
+                "segment 0 of partition P sealed: end offset 9, data up to byte 5000 of 8192, incarnation 0x1",
+                "partition P deleted: its files are still to be removed",
+                "partition P removed: its files are gone",
+                "partition P failed for good: a reason",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_is_a_sentence() {
+        let checkpoint = Checkpoint {
+            recovery_epoch: 2,
+            epoch_first_sequence: 10,
+            next_incarnation: 7,
+            durable_sequence: 12,
+            durable_checksum: 0xab,
+            journal: JournalCheckpoint {
+                start: ChainPoint {
+                    position: 8192,
+                    sequence: 11,
+                    previous_checksum: 0xcd,
+                },
+                files: vec![JournalFile {
+                    number: 1,
+                    incarnation: 6,
+                }],
+            },
+        };
+        assert_eq!(
+            checkpoint_text(&checkpoint),
+            "recovery epoch 2 from group 10 on, durable up to group 12 (checksum 000000ab), replay from group 11 at \
+             byte 8192 (after checksum 000000cd), journal files 1 (incarnation 6), next incarnation 7"
+        );
+    }
+}
