@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 10] = [
+    let commands: [&[&str]; 11] = [
         &[],
         &["serve"],
         &["topic"],
@@ -17,6 +17,7 @@ fn every_command_explains_itself() {
         &["produce"],
         &["consume"],
         &["dump"],
+        &["completions"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());
@@ -79,6 +80,7 @@ fn wrong_use_is_exit_code_2() {
         &["consume", "t", "--print", "%"],
         &["topic", "list", "--format", "xml"],
         &["dump"],
+        &["completions"],
     ] {
         let outcome = corelane(arguments);
         outcome.assert_code(2);

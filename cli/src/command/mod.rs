@@ -1,5 +1,6 @@
 //! The commands, one file each. Owns the command line's form.
 
+mod completions;
 mod consume;
 mod dump;
 mod perf;
@@ -59,6 +60,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Measure this machine: a short durable load on an embedded broker
     Perf(perf::Arguments),
+    /// Print the script that makes a shell complete this command line
+    Completions(completions::Arguments),
 }
 
 /// What every command takes that talks to a broker.
@@ -101,6 +104,7 @@ pub(crate) fn run(command_line: CommandLine) -> Result<(), Failure> {
         Command::Consume(arguments) => consume::run(arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Perf(arguments) => perf::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments),
     }
 }
 
