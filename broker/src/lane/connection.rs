@@ -9,6 +9,7 @@ use corelane_protocol::{CoreId, TopicPartition};
 
 use super::effect::ReplyPart;
 use super::frame_deadlines::FrameDebt;
+use super::pacing::Bottleneck;
 use super::slab::Key;
 use crate::config::Limits;
 
@@ -31,9 +32,10 @@ pub(super) struct Connection {
     pub(super) stalled: bool,
     /// Whether the connection is listed to have its input taken up.
     pub(super) listed: bool,
-    /// Whether the connection is queued until other connections' requests are answered, or a store
-    /// has room.
+    /// Whether the connection is queued until other connections' requests are answered.
     pub(super) waits_for_core: bool,
+    /// The line in which the connection waits for room.
+    pub(super) paced_at: Option<Bottleneck>,
     /// Requests taken up and not answered.
     pub(super) requests: u32,
     /// Bytes of those requests.
@@ -71,6 +73,7 @@ impl Connection {
             stalled: false,
             listed: false,
             waits_for_core: false,
+            paced_at: None,
             requests: 0,
             in_flight_bytes: 0,
             outbox: Vec::new(),

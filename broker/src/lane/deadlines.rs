@@ -98,7 +98,7 @@ impl<D: Disk> Lane<D> {
             }
         }
         if self.pacing.check_us().is_some_and(|check| check <= time) {
-            self.admit_paced(now);
+            self.pacing.look_again = true;
         }
         self.check_shutdown_deadline(now);
         self.finish_event(now);
@@ -117,8 +117,11 @@ impl<D: Disk> Lane<D> {
             .iter()
             .filter(|(_, wait)| wait.deadline_us <= now.monotonic_us);
         let late: Vec<Key> = late.map(|(key, _)| key).collect();
-        for key in late {
-            self.time_out_produce(key);
+        if !late.is_empty() {
+            for key in late {
+                self.time_out_produce(key);
+            }
+            self.drop_paced(|_| false);
         }
         self.produce_check_us = None;
         self.plan_produce_check(now);

@@ -13,7 +13,16 @@ use super::{Effect, Lane, Mail};
 pub(super) struct Outbound {
     requests: u32,
     bytes: u64,
+    /// The part of them that are produces.
+    produces: u32,
+    produce_bytes: u64,
 }
+
+/// The part of a core's memory that produces of other cores may fill while they wait.
+const MAILBOX_MEMORY_SHARE: u64 = 8;
+
+/// What an entry of a forwarded request counts for, beside its batch.
+pub(super) const FORWARDED_ENTRY_BYTES: u64 = 64;
 
 impl<D: Disk> Lane<D> {
     /// Sends a client's request, or a part of it, to the core that owns it.
@@ -30,6 +39,11 @@ impl<D: Disk> Lane<D> {
         let mailbox_bytes = request.mailbox_bytes();
         if let Err(error) = self.reserve_mailbox(to, mailbox_bytes) {
             return Err((kind, error));
+        }
+        if let ForwardKind::Produce { .. } = kind {
+            let outbound = &mut self.outbound[usize::from(to.get())];
+            outbound.produces += 1;
+            outbound.produce_bytes += mailbox_bytes;
         }
         if let Some(connection) = self.connections.get_mut(connection)
             && !connection.forwarded_to.contains(&to)
@@ -52,11 +66,9 @@ impl<D: Disk> Lane<D> {
 
     /// Counts a request to another core, if there is room for it.
     pub(super) fn reserve_mailbox(&mut self, to: CoreId, bytes: u64) -> Result<(), ApiError> {
-        let limits = &self.config.limits;
+        let takes = self.mailbox_takes(to, bytes);
         let outbound = &mut self.outbound[usize::from(to.get())];
-        let full = outbound.requests >= limits.mailbox_requests_max
-            || (outbound.bytes > 0 && outbound.bytes + bytes > limits.mailbox_bytes_max);
-        if full {
+        if !takes {
             let message = format!(
                 "{} requests with {} bytes wait for core {to}; connect to its own address",
                 outbound.requests, outbound.bytes
@@ -68,10 +80,31 @@ impl<D: Disk> Lane<D> {
         Ok(())
     }
 
+    /// Whether a request to another core is taken at all.
+    pub(super) fn mailbox_takes(&self, to: CoreId, bytes: u64) -> bool {
+        let limits = &self.config.limits;
+        let outbound = &self.outbound[usize::from(to.get())];
+        outbound.requests < limits.mailbox_requests_max
+            && (outbound.bytes == 0 || outbound.bytes + bytes <= limits.mailbox_bytes_max)
+    }
+
+    /// Whether a produce may go to another core without waiting: produces keep to half of what the mailbox
+    /// takes, and those of all cores together to a part of the memory of the one that they go to.
+    pub(super) fn mailbox_has_room(&self, to: CoreId, bytes: u64) -> bool {
+        let limits = &self.config.limits;
+        let outbound = &self.outbound[usize::from(to.get())];
+        let others = (self.topology.cores.len() as u64 - 1).max(1);
+        let share = self.config.memory.per_core_bytes / MAILBOX_MEMORY_SHARE / others;
+        let most = share.min(limits.mailbox_bytes_max / 2);
+        outbound.produces < limits.mailbox_requests_max.div_ceil(2)
+            && (outbound.produce_bytes == 0 || outbound.produce_bytes + bytes <= most)
+    }
+
     pub(super) fn release_mailbox(&mut self, to: CoreId, bytes: u64) {
         let outbound = &mut self.outbound[usize::from(to.get())];
         outbound.requests -= 1;
         outbound.bytes -= bytes;
+        self.pacing.look_again = true;
     }
 
     /// Another core has answered a forwarded request.
@@ -79,6 +112,11 @@ impl<D: Disk> Lane<D> {
         let wait = self.forwards.remove(Key::from_u64(token));
         let wait = wait.expect("a forwarded request is answered once");
         self.release_mailbox(wait.to, wait.mailbox_bytes);
+        if let ForwardKind::Produce { .. } = wait.kind {
+            let outbound = &mut self.outbound[usize::from(wait.to.get())];
+            outbound.produces -= 1;
+            outbound.produce_bytes -= wait.mailbox_bytes;
+        }
         match (wait.kind, reply) {
             (ForwardKind::Produce { produce, entries }, ForwardedReply::Produce(results)) => {
                 self.forwarded_produce_done(produce, &entries, results);

@@ -108,10 +108,11 @@ impl<D: Disk> Lane<D> {
             if rest.len() < length {
                 return taken;
             }
-            if !self.may_take(now, key, &header) {
+            if !self.may_take(now, key, &header, &rest[..length]) {
                 return taken;
             }
             self.dispatch(now, key, &header, &rest[..length]);
+            self.pacing.end_turn();
             taken += length;
             if self
                 .connections
@@ -125,23 +126,29 @@ impl<D: Disk> Lane<D> {
 
     /// Whether a whole frame may be taken up now. If not, the connection is stalled, and listed
     /// again when something changes.
-    fn may_take(&mut self, now: Now, key: Key, header: &RequestHeader) -> bool {
-        let frame_bytes = header.frame_length();
-        let stores_have_room = self.has_room(now, header.api_key, frame_bytes);
+    fn may_take(&mut self, now: Now, key: Key, header: &RequestHeader, frame: &[u8]) -> bool {
         let limits = &self.config.limits;
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
-        let core_has_room = stores_have_room
-            && (self.in_flight_bytes == 0
-                || self.in_flight_bytes + frame_bytes as u64 <= limits.core_in_flight_bytes_max);
-        let own_turn = connection.may_take(frame_bytes, limits);
-        connection.stalled = !(own_turn && core_has_room);
-        if own_turn && !core_has_room && !connection.waits_for_core {
-            connection.waits_for_core = true;
-            self.core_waiting.push_back(key);
+        let in_flight_bytes = self.in_flight_bytes + frame.len() as u64;
+        let core_has_room =
+            self.in_flight_bytes == 0 || in_flight_bytes <= limits.core_in_flight_bytes_max;
+        connection.stalled = true;
+        if !connection.may_take(frame.len(), limits) {
+            return false;
         }
-        !connection.stalled
+        if !core_has_room {
+            if !connection.waits_for_core {
+                connection.waits_for_core = true;
+                self.core_waiting.push_back(key);
+            }
+            return false;
+        }
+        let stalled = self.is_paced(now, key, header, frame);
+        let connection = self.connections.get_mut(key).expect("just looked up");
+        connection.stalled = stalled;
+        !stalled
     }
 
     /// After requests were answered: the next connection that waited for the core goes on.

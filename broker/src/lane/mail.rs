@@ -13,6 +13,7 @@ use corelane_protocol::response::{DescribedPartition, FetchedHead, ListedOffset,
 use corelane_protocol::{ApiError, TopicId, TopicPartition};
 
 use super::ConnectionId;
+use super::forward::FORWARDED_ENTRY_BYTES;
 use crate::controller::{Command, CommandReply};
 use crate::metadata::MetadataRecord;
 
@@ -148,7 +149,7 @@ pub enum ForwardedReply {
 impl ForwardedRequest {
     /// What the request counts for in the mailbox: the bytes of its batches or of its answer.
     pub(super) fn mailbox_bytes(&self) -> u64 {
-        const ENTRY: usize = 64;
+        const ENTRY: usize = FORWARDED_ENTRY_BYTES as usize;
         let bytes = match self {
             Self::Produce { batches, .. } => {
                 batches.iter().map(|batch| batch.batch.len() + ENTRY).sum()

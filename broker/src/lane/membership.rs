@@ -8,6 +8,7 @@ use corelane_storage::memory::MemoryKind;
 
 use super::connection::Connection;
 use super::dispatch::shutting_down;
+use super::parked::Origin;
 use super::{ConnectionId, Effect, Lane, Mail, Now};
 
 impl<D: Disk> Lane<D> {
@@ -78,6 +79,9 @@ impl<D: Disk> Lane<D> {
         for fetch in connection.fetches {
             self.drop_fetch(fetch);
         }
+        self.drop_paced(
+            |wait| matches!(wait.origin, Origin::Client(client) if client.connection == id.key()),
+        );
         for to in connection.forwarded_to {
             self.effects.push_back(Effect::Mail {
                 to,

@@ -113,9 +113,9 @@ pub struct Lane<D: Disk> {
     reply_bytes: u64,
     /// Connections whose input is to be taken up within this event.
     ready: Vec<Key>,
-    /// Connections that wait for other connections' requests to be answered, or for a store.
+    /// Connections that wait for other connections' requests to be answered.
     core_waiting: VecDeque<Key>,
-    /// Whether some of them wait for room in a store.
+    /// Those that wait for room in a store or a mailbox, and batches that do.
     pacing: Pacing,
     /// Connections with something in their outbox.
     to_send: Vec<Key>,
@@ -174,6 +174,7 @@ impl<D: Disk> Lane<D> {
             "a lane is given the stores of its core"
         );
         let cores = topology.cores.len();
+        let stores_count = stores.len();
         let control = (core == Topology::CONTROLLER).then(|| Control::new(topic_ids));
         let mut lane = Self {
             core,
@@ -192,7 +193,7 @@ impl<D: Disk> Lane<D> {
             reply_bytes: 0,
             ready: Vec::new(),
             core_waiting: VecDeque::new(),
-            pacing: Pacing::default(),
+            pacing: Pacing::new(stores_count, cores),
             to_send: Vec::new(),
             spare_inputs: Vec::new(),
             produces: Slab::new(),
@@ -249,7 +250,7 @@ impl<D: Disk> Lane<D> {
 
     /// Whether somebody waits for others' requests although there are none.
     fn may_admit_more(&self) -> bool {
-        self.in_flight_bytes == 0 && !self.core_waiting.is_empty() && !self.pacing.is_waiting()
+        self.in_flight_bytes == 0 && !self.core_waiting.is_empty()
     }
 
     /// Ends every event: serves what it woke, and takes up input that it made room for.
@@ -259,6 +260,8 @@ impl<D: Disk> Lane<D> {
                 self.serve_woken(now, key);
             } else if let Some(key) = self.ready.pop() {
                 self.take_waiting_input(now, key);
+            } else if std::mem::take(&mut self.pacing.look_again) {
+                self.serve_lines(now);
             } else if self.may_admit_more() {
                 // Whoever was admitted last had nothing to be taken up after all.
                 self.admit_core_waiting();

@@ -49,7 +49,7 @@ impl<D: Disk> Lane<D> {
         for (index, entry) in (0..).zip(&request.entries) {
             match self.partitions.find(entry.partition) {
                 Home::Local(local) => {
-                    self.append(now, key, index, local, origin, request.acks, entry);
+                    self.append_or_pace(now, key, index, local, origin, request.acks, entry);
                 }
                 Home::Remote(core) => {
                     self.route_batch(key, index, core, origin, entry, &mut groups);
@@ -67,12 +67,36 @@ impl<D: Disk> Lane<D> {
         self.plan_produce_check(now);
     }
 
+    /// Appends one batch to a partition of this core, or lets it wait until the store has room.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one call of a hot path, not an interface"
+    )]
+    fn append_or_pace(
+        &mut self,
+        now: Now,
+        produce: Key,
+        index: u32,
+        local: Key,
+        origin: Origin,
+        acks: Acks,
+        entry: &ProduceEntry<'_>,
+    ) {
+        let partition = self.partitions.local(local).expect("found by the caller");
+        let store = partition.store;
+        if self.may_append(now, store, entry.batch.len()) {
+            self.append(now, produce, index, local, origin, acks, entry);
+        } else if let Err(error) = self.pace_batch(store, local, produce, index, acks, entry) {
+            self.settle_produce(produce, index, Err(error));
+        }
+    }
+
     /// Appends one batch to a partition of this core.
     #[expect(
         clippy::too_many_arguments,
         reason = "one call of a hot path, not an interface"
     )]
-    fn append(
+    pub(super) fn append(
         &mut self,
         now: Now,
         produce: Key,

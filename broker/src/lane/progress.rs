@@ -31,7 +31,7 @@ impl<D: Disk> Lane<D> {
             }
         }
         self.progress = progress;
-        self.admit_paced(now);
+        self.pacing.look_again = true;
         self.finish_event(now);
     }
 

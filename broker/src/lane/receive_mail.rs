@@ -121,6 +121,9 @@ impl<D: Disk> Lane<D> {
     /// it was refused.
     fn source_closed(&mut self, from: CoreId, closed: ConnectionId) {
         self.foreign_refused.remove(&(from, closed));
+        self.drop_paced(|wait| {
+            matches!(wait.origin, Origin::Core { core, source, .. } if (core, source) == (from, closed))
+        });
         for wait in self.produces.iter_mut() {
             if let Origin::Core { core, source, .. } = &mut wait.origin
                 && (*core, *source) == (from, closed)

@@ -78,13 +78,7 @@ fn a_journal_that_stays_full_refuses_in_the_end_and_order_survives() {
     for value in ["1", "2"] {
         world.send_produce(client, Acks::All, &[put(at(topic, 0), value)]);
     }
-    // Time passes, and the disk does nothing.
-    for _ in 0..6 {
-        world.now.monotonic_us += 1_000_000;
-        let now = world.now;
-        world.cores[0].lane.tick(now);
-        world.carry();
-    }
+    world.pass_ms_without_disks(6000);
     let refused = Err(ErrorCode::Overloaded);
     assert_eq!(world.reply(client).receipts(), [refused]);
     assert_eq!(
@@ -113,7 +107,6 @@ fn a_resume_that_is_refused_must_be_resumed_again() {
     let mut world = World::new(101, 2);
     let topic = world.create("t", 2, &[]);
     let partition = world.partition_on("t", topic, 1);
-    // Through the other core: what is forwarded is not paced.
     let client = world.connect(0);
     let puts = || {
         let first = Put {
@@ -125,7 +118,7 @@ fn a_resume_that_is_refused_must_be_resumed_again() {
     for _ in 0..3 {
         world.fill_journals(1);
         world.send_produce(client, Acks::All, &puts());
-        world.carry();
+        world.pass_ms_without_disks(6000);
         let outcomes = world.reply(client).receipts();
         let refused = [Err(ErrorCode::Overloaded), Err(ErrorCode::ProduceOrder)];
         assert_eq!(outcomes, refused);

@@ -9,6 +9,7 @@ mod forwarding;
 mod framing;
 mod half_frames;
 mod limits;
+mod pacing;
 mod producing;
 mod restart;
 mod shutdown;

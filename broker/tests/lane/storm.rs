@@ -222,7 +222,15 @@ fn storm(seed: u64, reached: &mut Reached) {
                     world.start_reading(reader.client);
                 }
             }
-            14 if random.below(10) == 0 => world.fill_journals(random.below(3) as u16),
+            14 => match random.below(40) {
+                0..4 => world.fill_journals(random.below(3) as u16),
+                4..9 => {
+                    // For longer than the lanes' patience.
+                    world.fill_journals(random.below(3) as u16);
+                    world.pass_ms_without_disks(5_500);
+                }
+                _ => {}
+            },
             15..=16 => {
                 world.carry();
             }

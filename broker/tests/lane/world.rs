@@ -311,6 +311,23 @@ impl World {
         self.set_time(end);
     }
 
+    /// Lets time pass and mail be carried while no disk makes progress.
+    pub(crate) fn pass_ms_without_disks(&mut self, ms: u64) {
+        let end = self.now.monotonic_us + ms * 1000;
+        while self.now.monotonic_us < end {
+            self.set_time((self.now.monotonic_us + 100_000).min(end));
+            self.tick(0..self.cores.len());
+            self.carry();
+        }
+    }
+
+    /// Tells these lanes the time.
+    pub(crate) fn tick(&mut self, cores: std::ops::Range<usize>) {
+        for core in &mut self.cores[cores] {
+            core.lane.tick(self.now);
+        }
+    }
+
     fn set_time(&mut self, monotonic_us: u64) {
         let passed = i64::try_from(monotonic_us / 1000 - self.now.monotonic_us / 1000);
         let wall = self.now.wall.get() + passed.expect("tests are short");
@@ -566,27 +583,33 @@ impl World {
     /// Appends to a topic of its own until the journals of a core's stores are full; the next
     /// `settle` writes them out.
     pub(crate) fn fill_journals(&mut self, number: u16) {
+        for store in 0..self.cores[usize::from(number)].stores.len() {
+            self.fill_journal(number, store);
+        }
+    }
+
+    /// The same for one of the core's stores.
+    pub(crate) fn fill_journal(&mut self, number: u16, store: usize) {
         let filler = match self.cores[0].lane.image().topic_named("filler") {
             Some(topic) => topic.id,
             None => self.create("filler", 4 * u32::from(number + 1), &[]),
         };
         let sizes = [100_000, 1000, 1];
         let batches = sizes.map(|size| crate::client::batch(&["x".repeat(size).as_str()]));
-        for store in &self.cores[usize::from(number)].stores {
-            let mut partitions = store.partitions().into_iter();
-            let partition = partitions.find(|partition| partition.topic == filler);
-            let partition = partition.expect("the filler has a partition in every store");
-            let epoch = corelane_protocol::LeaderEpoch::new(0);
-            for batch in &batches {
-                let mut appended = 0;
-                while store.append(partition, batch, epoch, self.now.wall).is_ok() {
-                    appended += 1;
-                    assert!(appended < 10_000, "the journal never fills");
-                }
+        let store = &self.cores[usize::from(number)].stores[store];
+        let mut partitions = store.partitions().into_iter();
+        let partition = partitions.find(|partition| partition.topic == filler);
+        let partition = partition.expect("the filler has a partition in every store");
+        let epoch = corelane_protocol::LeaderEpoch::new(0);
+        for batch in &batches {
+            let mut appended = 0;
+            while store.append(partition, batch, epoch, self.now.wall).is_ok() {
+                appended += 1;
+                assert!(appended < 10_000, "the journal never fills");
             }
-            let refusal = store.append(partition, &batches[2], epoch, self.now.wall);
-            assert_eq!(refusal, Err(AppendError::JournalFull));
         }
+        let refusal = store.append(partition, &batches[2], epoch, self.now.wall);
+        assert_eq!(refusal, Err(AppendError::JournalFull));
     }
 
     /// The end of a partition's log, in memory.
