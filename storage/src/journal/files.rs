@@ -235,9 +235,15 @@ impl JournalFiles {
         }
     }
 
-    /// The file that should be emptied next, if the journal holds more than it should: its oldest one.
+    /// The file that should be emptied next, if the journal holds more than it should, or could not be given
+    /// another file: its oldest one.
     pub(crate) fn crowded(&self) -> Option<FileId> {
-        let enough = (self.limits.files_max / 2).max(1);
+        let cannot_grow = !self.unfinished.is_empty() && self.armed.is_empty();
+        let enough = if cannot_grow {
+            1
+        } else {
+            (self.limits.files_max / 2).max(1)
+        };
         if self.in_use.len() > enough {
             self.oldest()
         } else {

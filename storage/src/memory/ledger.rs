@@ -2,7 +2,8 @@
 //!
 //! Owns numbers only: it allocates nothing, and whoever reserves must release. Each core has one.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::task::Waker;
 
 /// What a reservation is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,8 @@ pub struct Ledger {
     soft: usize,
     in_use: Cell<usize>,
     by_kind: [Cell<usize>; MemoryKind::ALL.len()],
+    /// To be woken when something is released.
+    waiters: RefCell<Vec<Waker>>,
 }
 
 impl Ledger {
@@ -68,6 +71,7 @@ impl Ledger {
             soft,
             in_use: Cell::new(0),
             by_kind: Default::default(),
+            waiters: RefCell::default(),
         }
     }
 
@@ -110,6 +114,17 @@ impl Ledger {
         );
         of_kind.set(of_kind.get() - bytes);
         self.in_use.set(self.in_use.get() - bytes);
+        for waiter in self.waiters.take() {
+            waiter.wake();
+        }
+    }
+
+    /// Wakes `waker` when bytes are released next, once.
+    pub(crate) fn wake_on_release(&self, waker: &Waker) {
+        let mut waiters = self.waiters.borrow_mut();
+        if !waiters.iter().any(|waiter| waiter.will_wake(waker)) {
+            waiters.push(waker.clone());
+        }
     }
 
     /// The most that may be reserved, in bytes.

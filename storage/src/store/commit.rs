@@ -107,6 +107,7 @@ impl<D: Disk> Store<D> {
         let (mut buffer, reservation) = self.buffers.borrow_mut().take(len);
         let checksum = encode_group(self.uuid, group.place, &group.parts, &mut buffer);
         state.group_encoded(&mut group.ticket, checksum);
+        self.tell_news(&state);
         if state.files.crowded().is_some() {
             self.wake.spill.notify();
         }
@@ -151,9 +152,7 @@ impl<D: Disk> Store<D> {
                 &error,
             ),
         }
-        if state.has_progress() {
-            self.wake.progress.notify();
-        }
+        self.tell_news(&state);
         if !state.spill_queue.is_empty() {
             self.wake.spill.notify();
         }

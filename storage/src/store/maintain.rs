@@ -134,6 +134,7 @@ impl<D: Disk> Store<D> {
                 state.files.preparation_failed(arming);
                 let is_harmless = arming.is_new || error.kind() == io::ErrorKind::StorageFull;
                 tracing::warn!(path, %error, "a journal file could not be made ready");
+                self.wake.spill.notify();
                 if !is_harmless {
                     state.fence(format!("writing the header of {path} failed: {error}"));
                     drop(state);

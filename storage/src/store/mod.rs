@@ -23,6 +23,7 @@ mod read_cache;
 mod read_window;
 mod record;
 mod reservation;
+mod room;
 mod segments;
 mod spill;
 mod spill_plan;
@@ -49,7 +50,6 @@ use state::State;
 
 use crate::block_log::BlockLog;
 use crate::disk::Disk;
-use crate::journal::CommitPlanner;
 use crate::memory::Ledger;
 use crate::segment::SegmentHandles;
 use commit::GroupBuffers;
@@ -290,28 +290,8 @@ impl<D: Disk> Store<D> {
         if state.wants_memory || is_journal_full {
             self.wake.spill.notify();
         }
-        if state.has_progress() {
-            self.wake.progress.notify();
-        }
+        self.tell_news(&state);
         result
-    }
-
-    /// Whether appends of so many batches, with so many bytes together, would find room now. If not, the
-    /// store begins to make some. True as well where waiting would not help: the append then says why.
-    pub fn has_room(&self, batches: u32, bytes: usize) -> bool {
-        let mut state = self.state.borrow_mut();
-        if state.fenced.is_some() || state.is_closing || state.is_disk_full {
-            return true;
-        }
-        let cost = state.planner.unjournaled_cost() + CommitPlanner::cost(batches, bytes);
-        let has_memory = state.ledger.available() >= bytes || !state.cache.is_empty();
-        if has_memory && state.files.has_room_for(cost) {
-            return true;
-        }
-        state.wants_memory |= !has_memory;
-        state.wants_room |= has_memory;
-        self.wake.spill.notify();
-        false
     }
 
     /// Tells the store the time: for weak topics' `flush.ms`, for sealing an idle journal, and to try again
@@ -338,15 +318,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Resolves when `take_progress` has something.
-    pub async fn progressed(&self) {
-        self.wake
-            .progress
-            .until(|| self.state.borrow().has_progress())
-            .await;
-    }
-
-    /// Moves what happened since the last call into `out`.
+    /// Moves what happened since the last call into `out`. Whoever waits for room asks for it again then.
     pub fn take_progress(&self, out: &mut Vec<Progress>) {
         self.state.borrow_mut().take_progress(out);
     }

@@ -45,7 +45,8 @@ impl Notify {
         .await;
     }
 
-    fn wait(&self, waker: &Waker) {
+    /// Wakes `waker` at the next event.
+    pub(crate) fn wait(&self, waker: &Waker) {
         let mut waiters = self.waiters.borrow_mut();
         if !waiters.iter().any(|waiter| waiter.will_wake(waker)) {
             waiters.push(waker.clone());

@@ -8,6 +8,7 @@ use super::{Store, StoreError};
 use crate::block_log::{BlockLog, BlockLogError};
 use crate::catalogue::CatalogueRecord;
 use crate::disk::Disk;
+use crate::journal::CheckpointEffects;
 
 /// The most bytes of records in one append: far below what a block log takes.
 const APPEND_BYTES_MAX: usize = 1 << 20;
@@ -67,7 +68,7 @@ impl<D: Disk> Store<D> {
         };
         let encoded: Vec<Vec<u8>> = records.iter().map(CatalogueRecord::encode).collect();
         match catalogue.rewrite(&encoded, &checkpoint.encode()).await {
-            Ok(()) => self.state.borrow_mut().files.checkpointed(effects),
+            Ok(()) => self.checkpointed(effects),
             Err(error) if catalogue.is_poisoned().await => self.fence(error.to_string()),
             Err(error) => tracing::warn!(%error, "the catalogue could not be rewritten"),
         }
@@ -97,12 +98,19 @@ impl<D: Disk> Store<D> {
         };
         match appended {
             Ok(()) => {
-                self.state.borrow_mut().files.checkpointed(effects);
-                self.wake.commit.notify();
+                self.checkpointed(effects);
                 Ok(())
             }
             Err(error) => Err(self.catalogue_failed(catalogue, error).await),
         }
+    }
+
+    /// A checkpoint is durable, and journal files may be armed or free by it.
+    fn checkpointed(&self, effects: CheckpointEffects) {
+        let mut state = self.state.borrow_mut();
+        state.files.checkpointed(effects);
+        self.tell_news(&state);
+        self.wake.commit.notify();
     }
 
     /// A full disk leaves the catalogue as it was, unless it was met in the middle of a write.
@@ -113,7 +121,9 @@ impl<D: Disk> Store<D> {
                 if source.kind() == io::ErrorKind::StorageFull
                     && !catalogue.is_poisoned().await =>
             {
-                self.state.borrow_mut().is_disk_full = true;
+                let mut state = self.state.borrow_mut();
+                state.is_disk_full = true;
+                self.tell_news(&state);
                 StoreError::io("writing", file, source)
             }
             _ => {

@@ -98,11 +98,13 @@ impl<D: Disk> Store<D> {
         }
         if is_recorded && !flushed.is_empty() {
             state.is_disk_full = false;
+            // What failed is tried again by a tick: the two tasks must not wake each other for ever.
+            self.wake.journal.notify();
         }
         if state.ledger.is_above_soft() {
             state.evict();
         }
-        let has_progress = state.has_progress();
+        self.tell_news(&state);
         drop(state);
         for work in flushed.iter().filter(|work| work.sealed.is_some()) {
             self.handles.borrow_mut().close(HandleKey {
@@ -110,11 +112,7 @@ impl<D: Disk> Store<D> {
                 base: work.from.segment,
             });
         }
-        self.wake.journal.notify();
         self.wake.idle.notify();
-        if has_progress {
-            self.wake.progress.notify();
-        }
     }
 
     async fn spill(&self, work: &SpillWork) -> SpillOutcome {

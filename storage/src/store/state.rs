@@ -10,6 +10,7 @@ use corelane_protocol::{Timestamp, TopicPartition};
 
 use super::partition::{Partition, PartitionHandle, Status};
 use super::partitions::Partitions;
+use super::room::RoomWanted;
 use super::{Progress, StoreConfig};
 use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState};
 use crate::journal::{CheckpointEffects, CommitPlanner, FileId, JournalFiles};
@@ -41,6 +42,8 @@ pub(crate) struct State {
     pub(crate) is_disk_full: bool,
     /// An append found no room in the journal since the last tick.
     pub(crate) wants_room: bool,
+    /// The smallest room that was asked for in vain, until it is there and that was told.
+    pub(crate) room_wanted: Option<RoomWanted>,
     /// An append found no memory since the last look.
     pub(crate) wants_memory: bool,
     pub(crate) is_closing: bool,
@@ -94,6 +97,7 @@ impl State {
             removing: Vec::new(),
             is_disk_full: false,
             wants_room: false,
+            room_wanted: None,
             wants_memory: false,
             is_closing: false,
             fenced: None,
@@ -149,6 +153,9 @@ impl State {
 
     /// Moves what has changed since the last call into `out`.
     pub(crate) fn take_progress(&mut self, out: &mut Vec<Progress>) {
+        if self.has_wanted_room() {
+            self.room_wanted = None;
+        }
         out.append(&mut self.failures);
         while let Some(handle) = self.progress.pop_front() {
             let Some(partition) = self.partitions.get_mut(handle) else {

@@ -142,6 +142,7 @@ impl<D: Disk> Store<D> {
             self.indexes.borrow_mut().forget(*handle);
         }
         state.files.release();
+        self.tell_news(&state);
         self.wake.journal.notify();
         self.wake.commit.notify();
     }

@@ -8,4 +8,5 @@ mod model;
 mod refusals;
 mod support;
 mod torn_tail;
+mod waiting_for_room;
 mod weak_topics;
