@@ -18,7 +18,7 @@ pub struct MetadataImage {
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
     partitions: usize,
-    /// Partitions of each store, by its number; stores without any may be missing at the end.
+    /// Partitions of each store, by its number, up to the last store that has any.
     store_partitions: Vec<u32>,
 }
 
@@ -99,12 +99,20 @@ impl MetadataImage {
         Self::default()
     }
 
+    /// An image without topics, at a position of the log: so many records came before.
+    pub fn at_position(records: u64) -> Self {
+        Self {
+            records,
+            ..Self::default()
+        }
+    }
+
     /// The level of record forms that the log has declared; 0 before its first record.
     pub fn feature_level(&self) -> u16 {
         self.feature_level
     }
 
-    /// How many records were applied: the position in the log.
+    /// How many records were applied: the position in the log. A log that is rewritten keeps it.
     pub fn records_applied(&self) -> u64 {
         self.records
     }
@@ -249,6 +257,9 @@ impl MetadataImage {
         debug_assert_eq!(named, Some(id), "each topic has its name");
         for placement in &topic.partitions {
             self.store_partitions[usize::from(placement.store.get())] -= 1;
+        }
+        while self.store_partitions.last() == Some(&0) {
+            self.store_partitions.pop();
         }
         self.partitions -= topic.partitions.len();
         Ok(())

@@ -10,6 +10,7 @@
 mod image;
 mod record;
 mod settings;
+mod snapshot;
 
 pub use image::{ApplyError, MetadataImage, Placement, Topic};
 pub use record::{MetadataRecord, PLACEMENTS_PER_RECORD_MAX, RecordError};

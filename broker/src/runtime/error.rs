@@ -71,6 +71,14 @@ pub enum StartError {
     /// The metadata log.
     #[error("metadata log: {0}")]
     MetadataLog(#[from] BlockLogError),
+    /// What a rewritten metadata log begins with.
+    #[error(
+        "metadata log: its checkpoint has {bytes} bytes, a position has 8; it was written by a newer version, start that"
+    )]
+    MetadataPosition {
+        /// Length of the checkpoint.
+        bytes: usize,
+    },
     /// A record of the metadata log.
     #[error("metadata log, record {number}: {source}")]
     MetadataRecord {

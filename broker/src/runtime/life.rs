@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane_protocol::{CoreId, StoreId, TopicId};
-use corelane_storage::block_log::BlockLog;
 use corelane_storage::directory::{self, DirectoryIdentity};
 use corelane_storage::disk::Disk;
 use corelane_storage::disk::uring::UringDisk;
@@ -15,6 +14,7 @@ use uuid::Uuid;
 
 use super::clock::Clock;
 use super::link::{Ended, Event, GivenUp, Link, Order};
+use super::metadata_log::MetadataLog;
 use super::shell::{Clients, Shell, ShellParts};
 use super::{StartError, StopError, executor, prepare};
 use crate::config::BrokerConfig;
@@ -264,7 +264,7 @@ struct Serving<D: Disk> {
     addresses: Vec<RingAddress>,
     shell: Rc<Shell<D>>,
     stores: Vec<(StoreId, Rc<Store<D>>)>,
-    metadata_log: Option<Rc<BlockLog<D>>>,
+    metadata_log: Option<Rc<MetadataLog<D>>>,
 }
 
 impl<D: Disk> Serving<D> {
@@ -325,7 +325,7 @@ impl<D: Disk> Serving<D> {
             }
         }
         if let Some(log) = &self.metadata_log
-            && let Err(error) = log.mark_clean(None).await
+            && let Err(error) = log.mark_clean().await
         {
             problems.push(StopError::MetadataLog(error.to_string()));
         }

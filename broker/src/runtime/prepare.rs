@@ -3,15 +3,15 @@
 use std::rc::Rc;
 
 use corelane_protocol::StoreId;
-use corelane_storage::block_log::BlockLog;
 use corelane_storage::directory::{self, DirectoryIdentity, Opened};
 use corelane_storage::disk::Disk;
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{RecoveryReport, Store, StoreError};
 use uuid::Uuid;
 
+use super::StartError;
 use super::link::{Loaded, Recover};
-use super::{StartError, metadata_log};
+use super::metadata_log::MetadataLog;
 use crate::config::BrokerConfig;
 use crate::lane;
 use crate::metadata::MetadataImage;
@@ -24,7 +24,7 @@ pub(super) async fn load<D: Disk>(
     disk: &D,
     config: &BrokerConfig,
     cores: usize,
-) -> Result<(Loaded, BlockLog<D>), StartError> {
+) -> Result<(Loaded, MetadataLog<D>), StartError> {
     let wanted = config.server.stores;
     let stores = if wanted == 0 {
         u16::try_from(cores).expect("cores are numbered by u16")
@@ -33,7 +33,7 @@ pub(super) async fn load<D: Disk>(
     };
     match directory::open(disk, new_identity(stores)).await? {
         Opened::New(identity) => {
-            let log = metadata_log::create(disk, &identity).await?;
+            let log = MetadataLog::create(disk, &identity).await?;
             let loaded = Loaded {
                 identity,
                 is_new: true,
@@ -48,7 +48,7 @@ pub(super) async fn load<D: Disk>(
                     wanted,
                 });
             }
-            let (log, image) = metadata_log::open(disk).await?;
+            let (log, image) = MetadataLog::open(disk).await?;
             let loaded = Loaded {
                 identity,
                 is_new: false,

@@ -11,12 +11,12 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use corelane_protocol::CoreId;
-use corelane_storage::block_log::BlockLog;
 use corelane_storage::disk::Disk;
 use corelane_storage::ring::Ring;
 use corelane_storage::store::{DiskRead, Store};
 
 use super::clock::Clock;
+use super::metadata_log::MetadataLog;
 use super::timer::Timer;
 use super::work::WorkQueue;
 use crate::io::{ConnectionEvents, Connections, Mailbox, TaskGroup};
@@ -151,7 +151,7 @@ impl<D: Disk> Shell<D> {
     }
 
     /// Starts the tasks that run for as long as the core serves.
-    pub(super) fn start_tasks(self: &Rc<Self>, metadata_log: Option<Rc<BlockLog<D>>>) {
+    pub(super) fn start_tasks(self: &Rc<Self>, metadata_log: Option<Rc<MetadataLog<D>>>) {
         for store in 0..self.stores.len() {
             self.tasks
                 .spawn_until_stopped(self.clone().follow_progress(store));
@@ -189,12 +189,18 @@ impl<D: Disk> Shell<D> {
         }
     }
 
-    async fn append_metadata(self: Rc<Self>, log: Rc<BlockLog<D>>) {
+    async fn append_metadata(self: Rc<Self>, log: Rc<MetadataLog<D>>) {
         loop {
             let (token, records) = self.metadata_work.next().await;
-            let result = log.append(&records, None).await;
+            let result = log.append(&records).await;
             let result = result.map_err(|error| error.to_string());
+            let is_logged = result.is_ok();
             self.event(|lane, now| lane.metadata_appended(now, token, result));
+            // The lane of this core has applied all that is logged.
+            let rewriting = log.rewriting(self.lane.borrow().image());
+            if let Some(rewriting) = rewriting.filter(|_| is_logged) {
+                log.rewrite(rewriting).await;
+            }
         }
     }
 

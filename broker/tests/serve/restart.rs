@@ -1,10 +1,12 @@
 //! What was acknowledged is there after any end of the broker.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use corelane_broker::config::CoreSelection;
 use corelane_broker::runtime::serve;
 use corelane_protocol::frame::RequestFlags;
+use corelane_protocol::request::{CreateTopicsRequest, DeleteTopicsRequest, NewTopic, Request};
 use corelane_protocol::response::Durability;
 
 use crate::support::{Client, batch, config, partition, receipt, shut_down, start};
@@ -163,4 +165,54 @@ fn stores_follow_the_number_of_cores() {
         }
         shut_down(broker);
     }
+}
+
+/// Topics that come and go leave nothing behind in the metadata log.
+#[test]
+fn the_metadata_log_is_rewritten_while_the_broker_runs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.bootstrap());
+    let kept = client.create_topic("kept", 2);
+    client
+        .produce(partition(&kept, 0), &batch(&[b"value"]))
+        .expect("acknowledged");
+    let ask = |client: &mut Client, request: &Request<'_>| {
+        let (header, _) = client.call(request, RequestFlags::default());
+        assert_eq!(header.error_code, 0);
+    };
+    let log = || std::fs::metadata(dir.path().join("metadata/log")).expect("it exists");
+    let first = log().ino();
+    for round in 0..6 {
+        let names: Vec<_> = (0..100)
+            .map(|number| format!("t-{round}-{number}"))
+            .collect();
+        let topics = names.iter().map(|name| NewTopic {
+            name: name.clone(),
+            partitions: 1,
+            configs: Vec::new(),
+        });
+        let create = CreateTopicsRequest {
+            topics: topics.collect(),
+            validate_only: false,
+        };
+        ask(&mut client, &Request::CreateTopics(create));
+        let delete = DeleteTopicsRequest { names };
+        ask(&mut client, &Request::DeleteTopics(delete));
+    }
+    // A command is answered after the rewriting that the one before it made due.
+    client.create_topic("last", 1);
+    assert_ne!(log().ino(), first, "it is another file by now");
+    drop(broker);
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.bootstrap());
+    let names: Vec<_> = client
+        .metadata()
+        .topics
+        .into_iter()
+        .map(|topic| topic.name)
+        .collect();
+    assert_eq!(names, ["kept", "last"]);
+    assert_eq!(client.read_all(partition(&kept, 0)), [b"value".to_vec()]);
+    shut_down(broker);
 }
