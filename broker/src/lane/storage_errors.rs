@@ -20,7 +20,7 @@ pub(super) fn append_error(error: AppendError) -> ApiError {
 
 pub(super) fn read_error(error: &ReadError) -> ApiError {
     let code = match error {
-        ReadError::UnknownPartition(_) => ErrorCode::UnknownPartition,
+        ReadError::UnknownPartition(_) | ReadError::PartitionGone => ErrorCode::UnknownPartition,
         ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Corrupt(_) => ErrorCode::CorruptData,
         ReadError::PartitionFailed(_) | ReadError::Io { .. } => ErrorCode::StorageFailed,

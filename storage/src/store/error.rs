@@ -113,6 +113,9 @@ pub enum ReadError {
     /// The store has no such partition.
     #[error("the store has no partition {0}")]
     UnknownPartition(TopicPartition),
+    /// The partition that the handle named is deleted.
+    #[error("the partition was deleted")]
+    PartitionGone,
     /// The offset is outside of what can be read.
     #[error("offset {offset} is not within {log_start} to {high_watermark}")]
     OutOfRange {

@@ -76,7 +76,8 @@ impl State {
         let partition = self
             .partitions
             .get(handle)
-            .expect("the caller has looked it up");
+            .filter(|found| !found.flags.is_deleting)
+            .ok_or(ReadError::PartitionGone)?;
         partition.expect_readable(from)?;
         let end = partition.high_watermark();
         if from == end.offset {

@@ -328,8 +328,16 @@ impl<D: Disk> Store<D> {
     /// # Errors
     /// `Unknown`.
     pub fn offsets(&self, partition: TopicPartition) -> Result<LogOffsets, PartitionError> {
-        self.describe(partition)
-            .map(|description| description.offsets)
+        self.partition_handle(partition)
+            .and_then(|handle| self.offsets_by_handle(handle))
+            .ok_or(PartitionError::Unknown(partition))
+    }
+
+    /// `offsets` by handle; nothing if the partition was deleted.
+    pub fn offsets_by_handle(&self, handle: PartitionHandle) -> Option<LogOffsets> {
+        let state = self.state.borrow();
+        let found = state.partitions.get(handle)?;
+        (!found.flags.is_deleting).then(|| found.offsets())
     }
 
     /// What a partition looks like.

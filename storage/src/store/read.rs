@@ -37,6 +37,20 @@ impl<D: Disk> Store<D> {
         let handle = self
             .partition_handle(partition)
             .ok_or(ReadError::UnknownPartition(partition))?;
+        self.read_by_handle(handle, from, bytes_max, at_least_one)
+    }
+
+    /// `read` by handle.
+    ///
+    /// # Errors
+    /// `PartitionGone`, `OutOfRange`, `PartitionFailed`.
+    pub fn read_by_handle(
+        &self,
+        handle: PartitionHandle,
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
         let read = self
             .state
             .borrow()

@@ -7,7 +7,7 @@ use corelane_protocol::{LeaderEpoch, Offset, StoreId};
 use corelane_storage::disk::memory::{Fault, OperationKind};
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{
-    AppendError, LogConfig, LogState, Progress, ReadError, StoreConfig, StoreError,
+    AppendError, LogConfig, LogState, Progress, Read, ReadError, StoreConfig, StoreError,
 };
 
 use crate::support::{
@@ -78,6 +78,13 @@ fn a_handle_of_a_deleted_partition_is_refused() {
     let handle = store.partition_handle(of).expect("it exists");
     let bytes = batch("a", 1, 10);
     append(&store, of, &bytes);
+    machine.settle();
+    assert_eq!(
+        store.offsets_by_handle(handle),
+        Some(store.offsets(of).expect("it exists"))
+    );
+    let read = store.read_by_handle(handle, Offset::new(0), 100, true);
+    assert!(matches!(read, Ok(Read::Ready(found)) if found.next_offset == Offset::new(1)));
     machine
         .executor
         .block_on(store.delete_topic(topic(1)))
@@ -92,6 +99,9 @@ fn a_handle_of_a_deleted_partition_is_refused() {
         .expect("the disk works");
     let late = store.append_by_handle(handle, &bytes, LeaderEpoch::new(1), NOW);
     assert_eq!(late, Err(AppendError::PartitionGone));
+    let late = store.read_by_handle(handle, Offset::new(0), 100, true);
+    assert!(matches!(late, Err(ReadError::PartitionGone)), "{late:?}");
+    assert_eq!(store.offsets_by_handle(handle), None);
     assert!(matches!(
         store.read(of, Offset::new(0), 100, true),
         Err(ReadError::UnknownPartition(_))

@@ -269,7 +269,9 @@ impl World {
         let oracle = self.oracle.borrow();
         let existence = oracle.logs[&partition].existence;
         let in_order = match error {
-            ReadError::UnknownPartition(_) => existence != Existence::Exists,
+            ReadError::UnknownPartition(_) | ReadError::PartitionGone => {
+                existence != Existence::Exists
+            }
             ReadError::MemoryFull(_) => true,
             ReadError::Io { .. } | ReadError::PartitionFailed(_) => {
                 self.tolerance > Tolerance::Nothing
