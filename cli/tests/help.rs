@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 12] = [
         &[],
         &["serve"],
         &["topic"],
@@ -18,6 +18,7 @@ fn every_command_explains_itself() {
         &["consume"],
         &["dump"],
         &["completions"],
+        &["doctor"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());

@@ -1,7 +1,9 @@
 //! The commands, one file each. Owns the command line's form.
 
 mod completions;
+mod configuration;
 mod consume;
+mod doctor;
 mod dump;
 mod perf;
 mod produce;
@@ -60,6 +62,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Measure this machine: a short durable load on an embedded broker
     Perf(perf::Arguments),
+    /// Look whether a broker can serve on this machine, and say what to change
+    Doctor(doctor::Arguments),
     /// Print the script that makes a shell complete this command line
     Completions(completions::Arguments),
 }
@@ -104,6 +108,7 @@ pub(crate) fn run(command_line: CommandLine) -> Result<(), Failure> {
         Command::Consume(arguments) => consume::run(arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Perf(arguments) => perf::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     }
 }

@@ -43,6 +43,6 @@ pub use buffers::{BufferConfig, Piece};
 pub use files::{Directory, FileStatus, HeldFile, RingFile};
 pub use message::RingAddress;
 pub use multishot::{Acceptor, ReceiveControl, Receiver};
-pub use probe::{Features, KernelVersion, LEAST_KERNEL, ProbeError, probe};
+pub use probe::{Features, KernelVersion, LEAST_KERNEL, ProbeError, operations, probe};
 pub use ring::{Ring, RingConfig, RingStats};
 pub use sockets::{SendBatch, SendPart, Socket};

@@ -133,16 +133,25 @@ const OPERATIONS: [(u8, &str); 16] = [
     (opcode::Timeout::CODE, "timeout"),
 ];
 
+/// The operations that there is no substitute for, by name, and whether the kernel has each.
+///
+/// # Errors
+/// `ProbeError` if there is no ring to ask.
+pub fn operations() -> Result<Vec<(&'static str, bool)>, ProbeError> {
+    let there = ask(&small_ring()?)?;
+    let operations = OPERATIONS.iter();
+    Ok(operations
+        .map(|(code, name)| (*name, there.is_supported(*code)))
+        .collect())
+}
+
 /// Tries what a core's ring needs.
 ///
 /// # Errors
 /// `ProbeError`, whose text says what to change.
 pub fn probe() -> Result<Features, ProbeError> {
     let mut ring = small_ring()?;
-    let mut operations = Probe::new();
-    ring.submitter()
-        .register_probe(&mut operations)
-        .map_err(|error| classify(error, "it cannot list its operations"))?;
+    let operations = ask(&ring)?;
     for (code, name) in OPERATIONS {
         if !operations.is_supported(code) {
             return Err(too_old(name));
@@ -182,6 +191,15 @@ fn small_ring() -> Result<IoUring, ProbeError> {
     builder
         .build(8)
         .map_err(|error| classify(error, "the flags SINGLE_ISSUER and DEFER_TASKRUN"))
+}
+
+/// Asks the kernel for its operations.
+fn ask(ring: &IoUring) -> Result<Probe, ProbeError> {
+    let mut operations = Probe::new();
+    ring.submitter()
+        .register_probe(&mut operations)
+        .map_err(|error| classify(error, "it cannot list its operations"))?;
+    Ok(operations)
 }
 
 /// Whether a message from one ring shows up in the other.
@@ -245,6 +263,8 @@ mod tests {
 
     #[test]
     fn this_kernel_is_accepted() {
+        let operations = operations().expect("the tests run on Linux with io_uring");
+        assert!(operations.iter().all(|(_, is_there)| *is_there));
         let features = probe().expect("the tests run on Linux 6.1 or newer with io_uring");
         assert!(features.fallbacks().len() <= 4);
     }
