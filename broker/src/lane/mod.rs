@@ -144,7 +144,7 @@ pub struct Lane<D: Disk> {
 
     /// How stores are told the time.
     store_clock: deadlines::StoreClock,
-    /// When a batch was last appended, monotonic µs.
+    /// When a batch was last appended, or last found no room, monotonic µs.
     last_append_us: Option<u64>,
     shutdown: Option<shutdown::Shutdown>,
     effects: VecDeque<Effect>,

@@ -27,8 +27,8 @@ use super::{Lane, Now};
 /// How long senders wait for room before they are refused, in µs.
 const PATIENCE_US: u64 = 5_000_000;
 
-/// How often room is looked for while senders wait, in µs, beside whenever a store reports progress.
-const CHECK_US: u64 = 5_000;
+/// How often room is looked for while senders wait, in µs, beside whenever a store says that there is some.
+const CHECK_US: u64 = 500_000;
 
 /// A batch for each so many bytes is reckoned with before a request is decoded.
 const BATCH_BYTES_ASSUMED: u32 = 512;
@@ -268,7 +268,9 @@ impl<D: Disk> Lane<D> {
         if time - since_us > PATIENCE_US {
             return true;
         }
-        line.check_us = Some(time + CHECK_US);
+        line.check_us = Some((time + CHECK_US).min(since_us + PATIENCE_US + 1));
+        // A store that makes room has to be told the time.
+        self.last_append_us = Some(time);
         false
     }
 

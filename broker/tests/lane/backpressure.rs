@@ -29,7 +29,6 @@ fn a_full_journal_paces_senders_and_refuses_nobody() {
         [Ok(vec![(0, "0".to_owned())])]
     );
     world.settle();
-    world.pass_ms(10);
     for _ in 0..3 {
         assert!(world.reply(writer).receipts()[0].is_ok());
     }

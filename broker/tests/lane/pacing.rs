@@ -109,7 +109,6 @@ fn a_full_store_holds_up_only_who_writes_to_it() {
         assert_eq!(world.log_end(1, free), 2 + u64::from(taken_up));
         assert_eq!(world.clients[clients[2]].receiving, taken_up);
         world.settle();
-        world.pass_ms(10);
         for client in clients {
             assert!(world.reply(client).receipts().iter().all(Result::is_ok));
         }
@@ -188,7 +187,6 @@ fn what_waits_for_a_closed_connection_is_dropped() {
     assert!(world.cores[1].ledger.in_use_of(MemoryKind::Receive) > 0);
     world.disconnect(gone);
     world.settle();
-    world.pass_ms(10);
     assert!(world.reply(stays).receipts()[0].is_ok());
     assert_eq!(values(&mut world, full), [stays.to_string()]);
     assert_eq!(world.cores[1].ledger.in_use_of(MemoryKind::Receive), 0);
@@ -262,7 +260,6 @@ fn what_another_core_has_taken_up_is_finished_before_the_end() {
     }
     assert!(!world.cores[1].lane.is_drained());
     world.settle();
-    world.pass_ms(10);
     assert!(world.reply(client).receipts()[0].is_ok());
     assert!(world.cores.iter().all(|core| core.lane.is_drained()));
 }

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use corelane_broker::config::BrokerConfig;
 use corelane_broker::controller::UnfitStores;
@@ -343,10 +345,6 @@ impl World {
             self.carry();
             self.executor.run_until_stalled();
             let reported = self.deliver_reports();
-            let now = self.now;
-            for core in &mut self.cores {
-                core.lane.store_progress(now);
-            }
             if !self.carry() && !reported {
                 break;
             }
@@ -368,10 +366,6 @@ impl World {
     pub(crate) fn run_disks(&mut self) {
         self.executor.run_until_stalled();
         self.deliver_reports();
-        let now = self.now;
-        for core in &mut self.cores {
-            core.lane.store_progress(now);
-        }
         self.perform_effects();
     }
 
@@ -489,6 +483,11 @@ impl World {
                     }
                 }
             }
+            let mut stores = core.stores.iter();
+            if stores.any(|store| is_ready(store.progressed())) {
+                any = true;
+                core.lane.store_progress(now);
+            }
         }
         any
     }
@@ -565,6 +564,12 @@ impl World {
             self.disconnect(client);
         }
     }
+}
+
+/// Whether a future is ready at once.
+fn is_ready(future: impl Future<Output = ()>) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    pin!(future).poll(&mut context).is_ready()
 }
 
 fn dir(id: StoreId) -> String {
