@@ -12,7 +12,7 @@ use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, T
 
 use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
 use crate::metadata::{
-    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, Topic, TopicSettings,
+    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, TopicSettings,
 };
 
 /// What a client asks the controller for.
@@ -282,19 +282,6 @@ impl<'a> Plan<'a> {
         *store
     }
 
-    /// A topic is deleted only where its files can be, so that an answered deletion has happened.
-    fn check_reachable(&self, topic: &Topic) -> Result<(), ApiError> {
-        let stores = topic.partitions.iter().map(|placement| placement.store);
-        let mut unfit = stores.filter_map(|store| Some((store, self.unfit.get(&store)?)));
-        let Some((store, reason)) = unfit.next() else {
-            return Ok(());
-        };
-        let message = format!(
-            "the topic has partitions in store {store}, which is out of service, so it cannot be deleted: {reason}"
-        );
-        Err(ApiError::new(ErrorCode::StorageFailed, message))
-    }
-
     fn delete(&mut self, name: &str) -> Result<TopicId, ApiError> {
         let topic = self
             .image
@@ -305,7 +292,6 @@ impl<'a> Plan<'a> {
             let message = format!("there is no topic named {shown:?}");
             return Err(ApiError::new(ErrorCode::UnknownTopic, message));
         };
-        self.check_reachable(topic)?;
         self.take_room(RECORD_OVERHEAD_BYTES)?;
         self.deleted.insert(name.to_owned());
         self.partitions -= topic.partitions.len();
@@ -514,18 +500,16 @@ mod tests {
                 .iter()
                 .all(|at| at.store != StoreId::new(1))
         );
-        let refusal = world.decide(&delete(&["a"])).reply.remove(0).1;
-        let refusal = refusal.expect_err("it has a partition there");
-        assert_eq!(refusal.code, ErrorCode::StorageFailed);
-        assert!(refusal.message.contains(reason), "{}", refusal.message);
-        assert_eq!(world.run(&delete(&["b", "c"])), [Ok(id(2)), Ok(id(3))]);
+        // What is there of a deleted topic goes when the store comes back.
+        let results = world.run(&delete(&["a", "b", "c"]));
+        assert_eq!(results, [Ok(id(1)), Ok(id(2)), Ok(id(3))]);
         for store in [0, 2] {
             world.unfit.insert(StoreId::new(store), "gone".to_owned());
         }
-        assert_eq!(
-            world.run(&create(&[("d", 1)])),
-            [Err(ErrorCode::StorageFailed)]
-        );
+        let refusal = world.decide(&create(&[("d", 1)])).reply.remove(0).1;
+        let refusal = refusal.expect_err("there is no store");
+        assert_eq!(refusal.code, ErrorCode::StorageFailed);
+        assert!(refusal.message.contains(reason), "{}", refusal.message);
     }
 
     #[test]

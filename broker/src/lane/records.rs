@@ -172,7 +172,11 @@ impl<D: Disk> Lane<D> {
             }
         }
         for store in stores {
-            tasks.push((store, StoreTask::DeleteTopic(id), Vec::new()));
+            // A store that is out of service hears of it when it comes back: it is opened, and has a topic
+            // that the metadata does not know.
+            if self.stores[store].unfit().is_none() {
+                tasks.push((store, StoreTask::DeleteTopic(id), Vec::new()));
+            }
         }
     }
 

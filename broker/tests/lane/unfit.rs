@@ -155,10 +155,6 @@ fn a_damaged_store_fails_its_partitions_and_no_other_until_it_is_put_back() {
             if core == 1 {
                 check_damaged(&mut world, client, topic, &file);
             }
-            let refused = world
-                .delete(client, "t")
-                .expect_err("it would be half done");
-            expect_refusal(&refused, &file);
             let name = format!("new-{core}");
             let new = world.try_create(client, &name, 6, &[]).expect("a topic");
             for (index, described) in (0..).zip(describe(&mut world, client, &name)) {
@@ -247,6 +243,62 @@ fn without_any_store_the_broker_says_why() {
         &refused.expect_err("there is no store"),
         "store-0003/catalogue",
     );
-    let refused = world.delete(client, "t");
-    expect_refusal(&refused.expect_err("there is no store"), "/catalogue");
+    world.delete(client, "t").expect("it is remembered");
+}
+
+/// A topic with partitions in a store that is lost can go, and its name be used again. If the store comes
+/// back after all, it loses what is left of the topic.
+#[test]
+fn a_topic_is_deleted_without_a_damaged_store() {
+    let catalogue = format!("{DIR}catalogue");
+    // With the store's files gone for two runs, or put back at once; through the store's core or another.
+    for (seed, runs, core) in [(1740, 1, 0), (1741, 1, 1), (1742, 2, 1)] {
+        let (world, old) = filled(seed);
+        let mut kept = Vec::new();
+        let mut world = world.close_and_restart_with(2, |image| {
+            kept = contents(image);
+            assert!(image.remove(&catalogue));
+        });
+        let client = world.connect(core);
+        assert_eq!(world.delete(client, "t"), Ok(old));
+        for partition in 0..PARTITIONS {
+            let gone = world.produce_one(client, at(old, partition), "x");
+            assert_eq!(gone, Err(ErrorCode::UnknownTopic));
+        }
+        let stores = world.cores.iter().flat_map(|core| &core.stores);
+        let fit = stores.filter(|store| store.unfit().is_none());
+        assert_eq!(fit.map(|store| store.partitions().len()).sum::<usize>(), 0);
+        let new = world.try_create(client, "t", 6, &[]).expect("a free name");
+        assert_ne!(new, old);
+        for partition in 0..6 {
+            assert_eq!(world.produce_one(client, at(new, partition), "new"), Ok(0));
+        }
+        for _ in 1..runs {
+            world = world.close_and_restart(2);
+            assert_eq!(world.cores[1].reconciled.deleted, 0);
+        }
+        let mut world = world.close_and_restart_with(2, |image| {
+            for (path, bytes) in &kept {
+                image.write(path, bytes);
+            }
+        });
+        assert_eq!(world.cores[1].reconciled.deleted, 1);
+        let left: Vec<_> = world.disk.files();
+        let old_files = left
+            .iter()
+            .filter(|(path, _)| path.starts_with(DIR) && path.contains(&old.to_string()));
+        assert_eq!(old_files.count(), 0, "{left:?}");
+        let client = world.connect(core);
+        for partition in 0..6 {
+            let found = world.read_all(client, at(new, partition));
+            assert_eq!(found, [(0, "new".to_owned())]);
+        }
+        // It takes part again.
+        let last = world.try_create(client, "last", 12, &[]).expect("a topic");
+        let described = describe(&mut world, client, "last");
+        assert!(described.iter().any(|partition| partition.store == STORE));
+        for partition in 0..12 {
+            assert_eq!(world.produce_one(client, at(last, partition), "x"), Ok(0));
+        }
+    }
 }

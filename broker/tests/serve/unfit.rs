@@ -101,14 +101,6 @@ fn check_damaged(data_dir: &Path, file: &str, has_position: bool) {
                 client.produce(place, &batch(&[b"more"])).expect("served");
             }
         }
-        let names = vec!["records".to_owned()];
-        let delete = Request::DeleteTopics(DeleteTopicsRequest { names });
-        ask(&mut client, &delete, |response| {
-            let Response::DeleteTopics(mut deleted) = response else {
-                panic!("{response:?}");
-            };
-            check_refusal(deleted.topics.remove(0).result.err(), file);
-        });
     }
     let mut client = Client::connect(broker.bootstrap());
     let new = client.create_topic("new", 2);
@@ -163,6 +155,53 @@ fn a_damaged_store_costs_its_own_partitions_alone() {
         }
         shut_down(broker);
     }
+}
+
+/// The store's files are put back although nobody hoped for it any more.
+#[test]
+fn a_topic_is_deleted_without_a_lost_store() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.bootstrap());
+    let old = client.create_topic("records", PARTITIONS);
+    for index in 0..PARTITIONS {
+        let place = partition(&old, index);
+        client.produce(place, &batch(&[b"old"])).expect("served");
+    }
+    shut_down(broker);
+    let path = file_of_store(dir.path(), "catalogue");
+    let bytes = std::fs::read(&path).expect("it exists");
+    std::fs::remove_file(&path).expect("it exists");
+
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.cores()[1]);
+    let names = vec!["records".to_owned()];
+    let delete = Request::DeleteTopics(DeleteTopicsRequest { names });
+    ask(&mut client, &delete, |response| {
+        let Response::DeleteTopics(mut deleted) = response else {
+            panic!("{response:?}");
+        };
+        assert_eq!(deleted.topics.remove(0).result, Ok(old.id));
+    });
+    let new = client.create_topic("records", PARTITIONS);
+    assert_ne!(new.id, old.id);
+    for index in 0..PARTITIONS {
+        let place = partition(&new, index);
+        client.produce(place, &batch(&[b"new"])).expect("served");
+        let gone = client.produce(partition(&old, index), &batch(&[b"old"]));
+        assert_eq!(gone.expect_err("deleted").code, ErrorCode::UnknownTopic);
+    }
+    shut_down(broker);
+
+    std::fs::write(&path, &bytes).expect("a healthy disk");
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.bootstrap());
+    for index in 0..PARTITIONS {
+        let values = client.read_all(partition(&new, index));
+        assert_eq!(values, [b"new".to_vec()]);
+    }
+    client.create_topic("more", PARTITIONS);
+    shut_down(broker);
 }
 
 /// The first file of the store whose name begins like this.
