@@ -16,10 +16,13 @@ pub use self::layout::{
     BLOCK_LOG_MAGIC, BLOCK_LOG_VERSION, BlockLogKind, CHECKPOINT_BYTES_MAX, GROUP_BYTES_MAX,
 };
 use self::layout::{Header, Superblock, encode_group, group_length};
-use crate::disk::{Disk, DiskFile, Durable, OpenOptions};
+use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions};
 
 /// Room is taken in steps, so that a full disk is met before a write begins.
 const ALLOCATION_STEP_BYTES: u64 = 64 * 1024;
+
+/// Room behind the last group that is taken ahead, for what must be recorded though the disk is full.
+const RESERVE_BYTES: u64 = 64 * 1024;
 
 /// The most bytes of a group that `rewrite` makes.
 const REWRITE_GROUP_BYTES: usize = 256 * 1024;
@@ -216,6 +219,8 @@ impl<D: Disk> BlockLog<D> {
 
     /// Appends records, all or none of them, and replaces the checkpoint (`None` keeps it). Durable on return.
     ///
+    /// A full disk is met while a reserve of room is left, see `append_from_reserve`.
+    ///
     /// # Errors
     /// `TooLarge`, or `Io` for a full disk: then the log is as it was. `Io` for anything else, and
     /// `Poisoned` from then on: whether the records are there shows only when the log is opened again.
@@ -224,15 +229,29 @@ impl<D: Disk> BlockLog<D> {
         records: &[impl AsRef<[u8]>],
         checkpoint: Option<&[u8]>,
     ) -> Result<(), BlockLogError> {
-        self.write(records, checkpoint, false).await
+        self.write(records, checkpoint, false, Reserve::Keep).await
     }
 
-    /// Marks the log as cleanly ended, with a last checkpoint. Durable on return; the next append ends it.
+    /// `append` for what a full disk must not prevent, a little at a time: it may use the reserve.
+    ///
+    /// # Errors
+    /// As `append`.
+    pub async fn append_from_reserve(
+        &self,
+        records: &[impl AsRef<[u8]>],
+        checkpoint: Option<&[u8]>,
+    ) -> Result<(), BlockLogError> {
+        self.write(records, checkpoint, false, Reserve::Use).await
+    }
+
+    /// Marks the log as cleanly ended, with a last checkpoint. Durable on return; the next append ends it. It
+    /// may use the reserve.
     ///
     /// # Errors
     /// As `append`.
     pub async fn mark_clean(&self, checkpoint: Option<&[u8]>) -> Result<(), BlockLogError> {
-        self.write(&[[0; 0]; 0], checkpoint, true).await
+        self.write(&[[0; 0]; 0], checkpoint, true, Reserve::Use)
+            .await
     }
 
     /// Replaces the whole log with these records, in a new file. Durable on return; a crash before leaves
@@ -281,6 +300,7 @@ impl<D: Disk> BlockLog<D> {
         records: &[impl AsRef<[u8]>],
         checkpoint: Option<&[u8]>,
         is_clean: bool,
+        reserve: Reserve,
     ) -> Result<(), BlockLogError> {
         let mut writer = self.writer.lock().await;
         self.expect_sound(&writer)?;
@@ -294,11 +314,8 @@ impl<D: Disk> BlockLog<D> {
             is_clean,
         );
         let io_error = |source| BlockLogError::io(&self.path, source);
-        if reached.end > writer.allocated {
-            let room = reached.end.next_multiple_of(ALLOCATION_STEP_BYTES);
-            writer.file.allocate(room).await.map_err(io_error)?;
-            writer.allocated = room;
-        }
+        let room = writer.make_room(reached.end, reserve).await;
+        room.map_err(io_error)?;
         writer.is_poisoned = true;
         let position = writer.reached.end;
         writer
@@ -325,6 +342,44 @@ impl<D: Disk> BlockLog<D> {
     }
 }
 
+/// Whether an append may use the room that is kept for what must be recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reserve {
+    Keep,
+    Use,
+}
+
+impl<F: DiskFile> Writer<F> {
+    /// Sees to it that a group that ends at `end` has its room, and the reserve behind it. The group's durable
+    /// write makes that room durable too.
+    async fn make_room(&mut self, end: u64, reserve: Reserve) -> io::Result<()> {
+        if end + RESERVE_BYTES <= self.allocated {
+            return Ok(());
+        }
+        match self.allocate(room_for(end)).await {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && reserve == Reserve::Use => {
+                if end > self.allocated {
+                    self.allocate(end.next_multiple_of(BLOCK_BYTES as u64))
+                        .await?;
+                }
+                Ok(())
+            }
+            allocated => allocated,
+        }
+    }
+
+    async fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        self.file.allocate(bytes).await?;
+        self.allocated = bytes;
+        Ok(())
+    }
+}
+
+/// Bytes of a file whose last group ends at `end`.
+fn room_for(end: u64) -> u64 {
+    (end + RESERVE_BYTES).next_multiple_of(ALLOCATION_STEP_BYTES)
+}
+
 /// Writes a whole log to the file that will take `path`'s name, and makes its bytes durable.
 async fn write_new<D: Disk>(
     disk: &D,
@@ -349,7 +404,7 @@ async fn write_new<D: Disk>(
     remove_leftover(disk, path).await.map_err(io_error)?;
     let written = async {
         let file = disk.open(&leftover(path), OpenOptions::CREATE_NEW).await?;
-        let allocated = reached.end.next_multiple_of(ALLOCATION_STEP_BYTES);
+        let allocated = room_for(reached.end);
         file.allocate(allocated).await?;
         file.write(0, header.encode().into(), Durable::No).await?;
         write_superblock(&file, &header, &before, Durable::No).await?;

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 
 use corelane_protocol::{Offset, StoreId, TopicPartition};
@@ -51,7 +52,7 @@ impl<D: Disk> Store<D> {
         check(disk, config)?;
         tracing::debug!(%id, dir, "making a store");
         match disk.create_dir(dir).await {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             result => result.map_err(io_error("making", dir))?,
         }
         let mut files = Vec::new();
@@ -146,7 +147,7 @@ impl<D: Disk> Store<D> {
             bury_discarded(&dir, &recovered).await?;
         }
         let free = free_files(&disk, &dir, &checkpoint).await?;
-        let (state, files, report) =
+        let (state, files, mut report) =
             build_state(recovered, &checkpoint, &image, free, config, ledger);
         let store = Rc::new(Self::assemble(
             disk,
@@ -157,7 +158,7 @@ impl<D: Disk> Store<D> {
             Some(catalogue),
             files,
         ));
-        store.start(&image).await?;
+        store.start(&image, &mut report).await?;
         Ok((store, report))
     }
 
@@ -239,11 +240,26 @@ impl<D: Disk> Store<D> {
     }
 
     /// Makes the new recovery epoch durable, and finishes what a crash interrupted.
-    async fn start(&self, image: &CatalogueImage) -> Result<(), StoreError> {
+    ///
+    /// A disk that has been full through so many openings that the catalogue's reserve is used up lets it
+    /// take no appends, but what there is can be read.
+    async fn start(
+        &self,
+        image: &CatalogueImage,
+        report: &mut RecoveryReport,
+    ) -> Result<(), StoreError> {
         if self.state.borrow().fenced.is_some() {
             return Ok(());
         }
-        self.record(&[]).await?;
+        match self.record_from_reserve(&[]).await {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::StorageFull => {
+                let reason = "the disk has no room for a block of the catalogue: free space on it, and restart";
+                self.fence(reason.to_owned());
+                report.fenced = Some(reason.to_owned());
+                return Ok(());
+            }
+            recorded => recorded?,
+        }
         if !image.deleted.is_empty()
             && let Err(error) = self.remove_deleted(&image.deleted).await
         {

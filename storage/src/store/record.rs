@@ -19,18 +19,41 @@ const REWRITE_FACTOR: u64 = 4;
 /// About what a partition's records take, in bytes: generous.
 const PARTITION_RECORD_BYTES: u64 = 200;
 
+/// What is appended to the catalogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    FromReserve,
+    Clean,
+}
+
 impl<D: Disk> Store<D> {
     /// Makes records durable, with a checkpoint. All of them are, or (after an error) none may be relied on.
     ///
     /// # Errors
     /// A full disk, after which it may be tried again; anything else fences the store.
     pub(super) async fn record(&self, records: &[CatalogueRecord]) -> Result<(), StoreError> {
+        self.record_as(records, Kind::Usual).await
+    }
+
+    /// `record` for what goes on though the disk is full: opening, closing, and making room by deletions.
+    ///
+    /// # Errors
+    /// As `record`.
+    pub(super) async fn record_from_reserve(
+        &self,
+        records: &[CatalogueRecord],
+    ) -> Result<(), StoreError> {
+        self.record_as(records, Kind::FromReserve).await
+    }
+
+    async fn record_as(&self, records: &[CatalogueRecord], kind: Kind) -> Result<(), StoreError> {
         let _turn = self.catalogue_turn.lock().await;
         let encoded: Vec<Vec<u8>> = records.iter().map(CatalogueRecord::encode).collect();
         let mut rest = &encoded[..];
         loop {
             let count = fitting(rest);
-            self.append_to_catalogue(&rest[..count], false).await?;
+            self.append_to_catalogue(&rest[..count], kind).await?;
             rest = &rest[count..];
             if rest.is_empty() {
                 break;
@@ -45,7 +68,7 @@ impl<D: Disk> Store<D> {
     /// As `record`.
     pub(super) async fn record_clean(&self) -> Result<(), StoreError> {
         let _turn = self.catalogue_turn.lock().await;
-        self.append_to_catalogue(&[], true).await?;
+        self.append_to_catalogue(&[], Kind::Clean).await?;
         self.is_closed.set(true);
         Ok(())
     }
@@ -74,11 +97,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    async fn append_to_catalogue(
-        &self,
-        records: &[Vec<u8>],
-        is_clean: bool,
-    ) -> Result<(), StoreError> {
+    async fn append_to_catalogue(&self, records: &[Vec<u8>], kind: Kind) -> Result<(), StoreError> {
         if let Some(reason) = &self.state.borrow().fenced {
             return Err(StoreError::Fenced(reason.clone()));
         }
@@ -91,10 +110,13 @@ impl<D: Disk> Store<D> {
             .expect("a store without one is fenced");
         let (checkpoint, effects) = self.state.borrow().checkpoint();
         let checkpoint = checkpoint.encode();
-        let appended = if is_clean {
-            catalogue.mark_clean(Some(&checkpoint)).await
-        } else {
-            catalogue.append(records, Some(&checkpoint)).await
+        let appended = match kind {
+            Kind::Usual => catalogue.append(records, Some(&checkpoint)).await,
+            Kind::FromReserve => {
+                let appended = catalogue.append_from_reserve(records, Some(&checkpoint));
+                appended.await
+            }
+            Kind::Clean => catalogue.mark_clean(Some(&checkpoint)).await,
         };
         match appended {
             Ok(()) => {

@@ -76,7 +76,7 @@ impl<D: Disk> Store<D> {
             .iter()
             .map(|&partition| CatalogueRecord::PartitionDeleted { partition })
             .collect();
-        if let Err(error) = self.record(&records).await {
+        if let Err(error) = self.record_from_reserve(&records).await {
             self.mark_deleting(&handles, false);
             return Err(error);
         }
@@ -172,7 +172,7 @@ impl<D: Disk> Store<D> {
             .iter()
             .map(|&partition| CatalogueRecord::PartitionRemoved { partition })
             .collect();
-        self.record(&records).await?;
+        self.record_from_reserve(&records).await?;
         self.state
             .borrow_mut()
             .removing

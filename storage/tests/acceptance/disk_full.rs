@@ -1,4 +1,5 @@
-//! A disk without room: appends are refused, nothing is fenced or lost, and it goes on once there is room.
+//! A disk without room: stores open, appends are refused, nothing is fenced or lost, and it goes on once there
+//! is room.
 
 use crate::support::history::History;
 use crate::support::layout::Layout;

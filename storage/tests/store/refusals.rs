@@ -155,6 +155,69 @@ fn a_full_disk_refuses_appends_and_recovers_by_itself() {
     assert!(payloads(&read) == sent);
 }
 
+/// Each opening and each closing records something. They have their room wherever in its last step of room the
+/// catalogue ends, and reading and deleting go on.
+#[test]
+fn a_store_opens_closes_and_deletes_on_a_full_disk() {
+    for made in 1..40 {
+        let machine = Machine::new(made);
+        let (of, other) = (partition(1, 0), partition(2, 0));
+        let store = machine.store_with(small_config(), &[(of, small_log()), (other, small_log())]);
+        for index in 1..made {
+            let more = [(partition(1, index as u32), small_log())];
+            let created = machine.executor.block_on(store.create_partitions(&more));
+            created.expect("the disk works");
+        }
+        append(&store, of, &batch("a", 1, 100));
+        machine.settle();
+        let mut image = machine.disk.crash(made);
+        for life in 0..3 {
+            let machine = Machine::from_image(made, &image);
+            machine.disk.set_capacity(Some(machine.disk.allocated()));
+            let (store, report) = machine.open(STORE, small_config()).expect("it has room");
+            assert_eq!(report.fenced, None);
+            let read = machine.read_all(&store, of, Offset::new(0));
+            assert_eq!(payloads(&read.expect("it is there")).len(), 1);
+            if life == 2 {
+                let deleted = machine.executor.block_on(store.delete_topic(topic(2)));
+                deleted.expect("that makes room");
+            }
+            let closed = machine.executor.block_on(store.close());
+            closed.expect("it has room");
+            image = machine.disk.crash(life);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_stays_full_through_many_restarts_lets_data_be_read() {
+    let machine = Machine::new(12);
+    let of = partition(1, 0);
+    let store = machine.store_with(small_config(), &[(of, small_log())]);
+    append(&store, of, &batch("a", 1, 100));
+    machine.settle();
+    let mut image = machine.disk.crash(1);
+    let mut fenced = None;
+    for restart in 0..60 {
+        let machine = Machine::from_image(restart, &image);
+        machine.disk.set_capacity(Some(machine.disk.allocated()));
+        let (store, report) = machine.open(STORE, small_config()).expect("it opens");
+        let read = machine.read_all(&store, of, Offset::new(0));
+        assert_eq!(payloads(&read.expect("it is there")).len(), 1);
+        image = machine.disk.crash(restart);
+        if report.fenced.is_some() {
+            fenced = report.fenced;
+            break;
+        }
+    }
+    let reason = fenced.expect("the reserve is used up");
+    assert!(reason.contains("free space"), "{reason}");
+    let machine = Machine::from_image(13, &image);
+    let (store, report) = machine.open(STORE, small_config()).expect("there is room");
+    assert_eq!(report.fenced, None);
+    append(&store, of, &batch("b", 1, 100));
+}
+
 #[test]
 fn a_full_memory_refuses_and_empties_as_segments_are_written() {
     let machine = Machine::new(4);

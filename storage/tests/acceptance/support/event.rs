@@ -45,7 +45,11 @@ pub(crate) enum Event {
 impl Event {
     /// Whether a store or partition was reported as out of service.
     pub(crate) fn is_failure(&self) -> bool {
-        matches!(self, Self::Progress(Progress::Failed { .. }))
+        match self {
+            Self::Opened { report, .. } => report.fenced.is_some() || !report.failed.is_empty(),
+            Self::NotOpened { .. } | Self::Progress(Progress::Failed { .. }) => true,
+            _ => false,
+        }
     }
 }
 
