@@ -78,7 +78,11 @@ impl ReplyPart {
 
 /// Names a disk read in the report of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ReadToken(pub(super) Key);
+pub struct ReadToken {
+    pub(super) fetch: Key,
+    /// The entry of the fetch.
+    pub(super) entry: usize,
+}
 
 /// Something for a store to do that takes a while.
 #[derive(Debug, Clone)]

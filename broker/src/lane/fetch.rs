@@ -4,35 +4,27 @@
 //! that found too little parks until its partitions' high watermarks move or its time is over. A
 //! fetch is served by one core: the one that owns its first partition.
 
+use std::collections::BTreeMap;
+
 use corelane_protocol::request::FetchRequest;
 use corelane_protocol::response::{FetchResponseHead, FetchedEntryHead, FetchedHead};
 use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset};
 use corelane_storage::disk::Disk;
 
 use super::mail::{ForwardedReply, ForwardedRequest};
-use super::parked::{ClientRequest, FetchState, FetchWait, ForwardKind, Origin};
+use super::parked::{ClientRequest, ColdRead, FetchState, FetchWait, ForwardKind, Origin};
 use super::partitions::Home;
 use super::produce::unknown_partition;
 use super::slab::Key;
 use super::storage_errors::{partition_error, read_error};
-use super::{Effect, Lane, Mail, Now, ReadToken, ReplyPart};
-use corelane_storage::store::{DiskRead, Fetched, Read, ReadError, Store};
-
-/// Disk reads that one core has out at a time.
-const READS_IN_FLIGHT_MAX: usize = 128;
+use super::{Lane, Mail, Now, ReplyPart};
+use corelane_storage::store::{DiskRead, Fetched, LogOffsets, PartitionError, Read};
 
 /// Bytes that a fetch through another core returns: they are copied, and wait in a mailbox.
 const FORWARDED_FETCH_BYTES_MAX: u32 = 256 * 1024;
 
 /// Bytes that a fetch returns while the core holds more replies than it should.
 const SCARCE_FETCH_BYTES_MAX: usize = 64 * 1024;
-
-/// A disk read that waits for others to finish.
-pub(super) struct QueuedRead {
-    fetch: Key,
-    store: usize,
-    read: DiskRead,
-}
 
 /// What serving a fetch came to.
 enum Served {
@@ -95,6 +87,7 @@ impl<D: Disk> Lane<D> {
             homes,
             heads,
             parts: Vec::new(),
+            cold: BTreeMap::new(),
             min_bytes: (request.min_bytes as usize).min(max_bytes),
             max_bytes,
             deadline_us: now.monotonic_us + u64::from(wait_ms) * 1000,
@@ -118,7 +111,7 @@ impl<D: Disk> Lane<D> {
     }
 
     /// Reads on from the fetch's cursor, and answers it, parks it or sends it to the disk.
-    fn serve_fetch(&mut self, now: Now, key: Key) {
+    pub(super) fn serve_fetch(&mut self, now: Now, key: Key) {
         let Some(room) = self.reply_room(key) else {
             return self.defer_fetch(key);
         };
@@ -128,7 +121,7 @@ impl<D: Disk> Lane<D> {
         match self.read_entries(key, most) {
             Served::Done => self.finish_fetch(key),
             Served::TooLittle => self.park_fetch(key),
-            Served::Disk { store, read, bytes } => self.start_read(key, store, read, bytes),
+            Served::Disk { store, read, bytes } => self.start_reads(key, store, read, bytes, most),
         }
     }
 
@@ -167,18 +160,31 @@ impl<D: Disk> Lane<D> {
                 continue;
             };
             let entry = wait.entries[index];
-            let store = &self.stores[partition.store];
             let bytes = most
                 .saturating_sub(wait.bytes)
                 .min(entry.max_bytes as usize);
             let first = wait.bytes == 0;
-            if bytes == 0 && !first {
+            let read = match wait.cold.remove(&index) {
+                // It was read for less than there is room for now; the first one comes whole.
+                Some(ColdRead::Done(Ok(fetched))) if first && fetched.bytes == 0 => None,
+                // Others returned more than was thought: one that comes first is not cut.
+                Some(ColdRead::Done(Ok(fetched)))
+                    if !first && wait.bytes + fetched.bytes > most =>
+                {
+                    Some(Ok(nothing_read(entry.offset)))
+                }
+                Some(ColdRead::Done(result)) => Some(result),
+                Some(ColdRead::Out { .. }) => unreachable!("it is served when all reads are done"),
                 // The answer is full; the disk is not asked for nothing.
-                wait.keep(store, nothing_read(entry.offset));
-                continue;
-            }
-            match store.read(entry.partition, entry.offset, bytes, first) {
-                Ok(Read::Ready(fetched)) => wait.keep(store, fetched),
+                None if bytes == 0 && !first => Some(Ok(nothing_read(entry.offset))),
+                None => None,
+            };
+            let read = match read {
+                Some(read) => read.map(Read::Ready),
+                None => partition.read(&self.stores, entry.offset, bytes, first),
+            };
+            match read {
+                Ok(Read::Ready(fetched)) => wait.keep(partition.offsets(&self.stores), fetched),
                 Ok(Read::Disk(read)) => {
                     return Served::Disk {
                         store: partition.store,
@@ -283,69 +289,10 @@ impl<D: Disk> Lane<D> {
         self.fetches.remove(key);
     }
 
-    fn forget_listed(&mut self, connection: Key, key: Key) {
+    pub(super) fn forget_listed(&mut self, connection: Key, key: Key) {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.fetches.remove(&key);
         }
-    }
-
-    fn start_read(&mut self, key: Key, store: usize, read: DiskRead, bytes: usize) {
-        let wait = self.fetches.get_mut(key).expect("looked up by the caller");
-        let expected_bytes = bytes as u64;
-        wait.state = FetchState::Reading { expected_bytes };
-        if let Origin::Client(client) = wait.origin
-            && let Some(connection) = self.connections.get_mut(client.connection)
-        {
-            connection.expected_bytes += expected_bytes;
-            self.reply_bytes += expected_bytes;
-            connection.fetches.insert(key);
-        }
-        let fetch = key;
-        self.queued_reads
-            .push_back(QueuedRead { fetch, store, read });
-        self.start_queued_reads();
-    }
-
-    fn start_queued_reads(&mut self) {
-        while self.reads_in_flight < READS_IN_FLIGHT_MAX
-            && let Some(QueuedRead { fetch, store, read }) = self.queued_reads.pop_front()
-        {
-            if self.fetches.get(fetch).is_some() {
-                let token = ReadToken(fetch);
-                self.reads_in_flight += 1;
-                self.effects.push_back(Effect::Read { token, store, read });
-            }
-        }
-    }
-
-    /// A disk read has ended.
-    pub fn read_done(&mut self, now: Now, token: ReadToken, result: Result<Fetched, ReadError>) {
-        self.reads_in_flight -= 1;
-        self.start_queued_reads();
-        let key = token.0;
-        if let Some(wait) = self.fetches.get_mut(key) {
-            let FetchState::Reading { expected_bytes } = wait.state else {
-                unreachable!("a fetch has one read out, and waits for nothing else");
-            };
-            wait.state = FetchState::Woken;
-            let local = wait.homes[wait.cursor].expect("only local entries are read");
-            match (result, self.partitions.local(local)) {
-                (Ok(fetched), Some(partition)) => wait.keep(&self.stores[partition.store], fetched),
-                (Err(error), Some(_)) => wait.keep_error(read_error(&error)),
-                (_, None) => wait.keep_error(ErrorCode::UnknownTopic.into()),
-            }
-            // What came from the disk is not read again to wait for more.
-            wait.hasty = true;
-            if let Origin::Client(client) = wait.origin
-                && let Some(connection) = self.connections.get_mut(client.connection)
-            {
-                connection.expected_bytes -= expected_bytes;
-                self.reply_bytes -= expected_bytes;
-                self.forget_listed(client.connection, key);
-            }
-            self.serve_fetch(now, key);
-        }
-        self.finish_event(now);
     }
 
     fn finish_fetch(&mut self, key: Key) {
@@ -447,9 +394,8 @@ fn nothing_read(next_offset: Offset) -> Fetched {
 
 impl FetchWait {
     /// Keeps what was read for the entry at the cursor, and goes on to the next.
-    fn keep<D: Disk>(&mut self, store: &Store<D>, fetched: Fetched) {
-        let entry = &self.entries[self.cursor];
-        match store.offsets(entry.partition) {
+    fn keep(&mut self, offsets: Result<LogOffsets, PartitionError>, fetched: Fetched) {
+        match offsets {
             Ok(offsets) => {
                 self.heads[self.cursor].result = Ok(FetchedHead {
                     high_watermark: offsets.high_watermark,

@@ -72,8 +72,8 @@ impl<D: Disk> Lane<D> {
         if let Some(reason) = store.unfit() {
             return Err(ApiError::new(ErrorCode::StorageFailed, &*reason));
         }
-        let offsets = store
-            .offsets(entry.partition)
+        let offsets = partition
+            .offsets(&self.stores)
             .map_err(|error| partition_error(&error))?;
         let offset = match entry.position {
             OffsetPosition::Earliest => offsets.log_start,

@@ -11,6 +11,7 @@
 //! becomes one send for each round of events. What changes topics goes through `control` on the
 //! controller's core and `records` on every core.
 
+mod cold_reads;
 mod connection;
 mod control;
 mod deadlines;
@@ -133,7 +134,7 @@ pub struct Lane<D: Disk> {
     /// When produces are next checked for their deadlines.
     produce_check_us: Option<u64>,
     /// Disk reads that wait for others to finish.
-    queued_reads: VecDeque<fetch::QueuedRead>,
+    queued_reads: VecDeque<cold_reads::QueuedRead>,
     reads_in_flight: usize,
     gathers: Slab<GatherWait>,
     forwards: Slab<ForwardWait>,

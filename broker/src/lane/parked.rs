@@ -9,6 +9,7 @@ use corelane_protocol::response::{
 };
 use corelane_protocol::{ApiKey, CoreId, TopicId};
 use corelane_storage::memory::ChunkSlice;
+use corelane_storage::store::{Fetched, ReadError};
 use std::collections::BTreeMap;
 
 use super::ConnectionId;
@@ -60,6 +61,8 @@ pub(super) struct FetchWait {
     pub(super) heads: Vec<FetchedEntryHead>,
     /// The batches read so far, in the order of the entries.
     pub(super) parts: Vec<ChunkSlice>,
+    /// What entries from the cursor on have of the disk, by their index.
+    pub(super) cold: BTreeMap<usize, ColdRead>,
     pub(super) min_bytes: usize,
     pub(super) max_bytes: usize,
     /// When it is answered with what there is, monotonic µs.
@@ -74,6 +77,14 @@ pub(super) struct FetchWait {
     pub(super) state: FetchState,
 }
 
+/// A disk read of one entry.
+pub(super) enum ColdRead {
+    /// It is out, or queued; so many reply bytes are expected of it.
+    Out { expected_bytes: u64 },
+    /// What it returned.
+    Done(Result<Fetched, ReadError>),
+}
+
 /// Where a fetch is on its way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FetchState {
@@ -81,8 +92,8 @@ pub(super) enum FetchState {
     Woken,
     /// Listed at its partitions and among the deadlines.
     Parked,
-    /// A disk read is out, or queued; so many reply bytes are expected of it.
-    Reading { expected_bytes: u64 },
+    /// So many disk reads are out, or queued.
+    Reading { reads: usize },
     /// Listed at its connection until replies have left.
     Deferred,
 }

@@ -4,12 +4,16 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use corelane_protocol::{CoreId, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition};
 
 use super::slab::{Key, Slab};
 use crate::metadata::EffectiveSettings;
-use corelane_storage::store::PartitionHandle;
+use corelane_storage::disk::Disk;
+use corelane_storage::store::{
+    LogOffsets, PartitionError, PartitionHandle, Read, ReadError, Store,
+};
 
 /// Where a partition is, as a request learns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +84,35 @@ pub(super) struct WaitingProduce {
     /// The request, and its entry.
     pub(super) produce: Key,
     pub(super) entry: u32,
+}
+
+impl LocalPartition {
+    /// Reads from the partition's log: `stores` are those of this core. One that its store could not make has
+    /// no handle, and its store says why.
+    pub(super) fn read<D: Disk>(
+        &self,
+        stores: &[Rc<Store<D>>],
+        from: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Read, ReadError> {
+        let store = &stores[self.store];
+        match self.handle {
+            Some(handle) => store.read_by_handle(handle, from, bytes_max, at_least_one),
+            None => store.read(self.id, from, bytes_max, at_least_one),
+        }
+    }
+
+    /// The ends of the partition's log.
+    pub(super) fn offsets<D: Disk>(
+        &self,
+        stores: &[Rc<Store<D>>],
+    ) -> Result<LogOffsets, PartitionError> {
+        let offsets = self
+            .handle
+            .map(|handle| stores[self.store].offsets_by_handle(handle));
+        offsets.flatten().ok_or(PartitionError::Unknown(self.id))
+    }
 }
 
 impl Partitions {

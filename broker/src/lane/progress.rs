@@ -45,7 +45,7 @@ impl<D: Disk> Lane<D> {
             .partitions
             .local_mut(key)
             .expect("found under this key");
-        if let Ok(offsets) = self.stores[local.store].offsets(partition) {
+        if let Ok(offsets) = local.offsets(&self.stores) {
             local.log_start = offsets.log_start;
         }
         loop {

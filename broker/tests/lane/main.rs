@@ -3,6 +3,7 @@
 
 mod backpressure;
 mod client;
+mod cold_reads;
 mod failures;
 mod fetching;
 mod forwarding;

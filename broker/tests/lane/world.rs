@@ -62,6 +62,8 @@ pub(crate) struct World {
     pub(crate) metadata_log_fails: bool,
     /// Mail on its way, by sender and receiver.
     pub(crate) mail: BTreeMap<(CoreId, CoreId), VecDeque<Mail>>,
+    /// Disk reads that fetches asked for.
+    pub(crate) reads_begun: usize,
     /// The most mail that was on its way from one core to another.
     pub(crate) mail_on_its_way_max: usize,
     next_topic: Rc<RefCell<u128>>,
@@ -147,6 +149,7 @@ impl World {
             metadata_log,
             metadata_log_fails: false,
             mail: BTreeMap::new(),
+            reads_begun: 0,
             mail_on_its_way_max: 0,
             next_topic: Rc::new(RefCell::new(0)),
             seed,
@@ -446,6 +449,7 @@ impl World {
                 self.cores[index].lane.metadata_appended(now, token, result);
             }
             Effect::Read { token, store, read } => {
+                self.reads_begun += 1;
                 let core = &self.cores[index];
                 let (store, reports) = (Rc::clone(&core.stores[store]), Rc::clone(&core.reports));
                 self.executor.spawn(async move {
