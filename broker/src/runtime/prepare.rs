@@ -117,18 +117,7 @@ pub(super) async fn open_store<D: Disk>(
 }
 
 fn log_recovery(store: StoreId, report: &RecoveryReport) {
-    tracing::info!(
-        %store,
-        clean = report.was_clean,
-        partitions = report.partitions,
-        groups_replayed = report.groups_replayed,
-        bytes_replayed = report.bytes_replayed,
-        bytes_recovered = report.bytes_recovered,
-        "store opened"
-    );
-    if let Some(group) = report.discarded_from {
-        tracing::info!(%store, group, "what a crash had torn was discarded; it was never acknowledged");
-    }
+    tracing::info!(%store, "store opened: {report}");
     for warning in &report.warnings {
         tracing::warn!(%store, "{warning}");
     }

@@ -22,6 +22,7 @@ mod read;
 mod read_cache;
 mod read_window;
 mod record;
+mod report;
 mod reservation;
 mod room;
 mod segments;
@@ -42,6 +43,7 @@ pub use config::{LogConfig, SEGMENT_BYTES_MAX, StoreConfig};
 pub use error::{AppendError, Corruption, PartitionError, ReadError, StoreError};
 pub use fetch::{DiskRead, Fetched, Read};
 pub use partition::PartitionHandle;
+pub use report::RecoveryReport;
 
 pub(crate) use notify::{AsyncLock, Notify};
 pub(crate) use partition::{Partition, Status};
@@ -173,29 +175,6 @@ pub struct Pressure {
     pub journal: f32,
     /// The share of the core's memory that is in use.
     pub memory: f32,
-}
-
-/// What an opening found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// Whether the store had been closed.
-    pub was_clean: bool,
-    /// The partitions that it has.
-    pub partitions: usize,
-    /// Groups that were read from the journal.
-    pub groups_replayed: u64,
-    /// Bytes that were read from the journal.
-    pub bytes_replayed: u64,
-    /// Bytes of batches that went from the journal into tails.
-    pub bytes_recovered: u64,
-    /// The group that ended the log, if something was discarded: never acknowledged, torn by a crash.
-    pub discarded_from: Option<u64>,
-    /// The partitions that are out of service, and why.
-    pub failed: Vec<(TopicPartition, String)>,
-    /// Why the whole store takes no appends, if it does not.
-    pub fenced: Option<String>,
-    /// Damage that was found and costs nothing.
-    pub warnings: Vec<String>,
 }
 
 impl<D: Disk> Store<D> {

@@ -134,7 +134,8 @@ impl<D: Disk> Store<D> {
         };
         let pool = ChunkPool::new(Rc::clone(&ledger));
         let mut recovered = recover(source, pool, config.index_interval_bytes).await?;
-        recovered.report.was_clean = contents.is_clean;
+        recovered.report.is_new = checkpoint.recovery_epoch == 0;
+        recovered.report.was_clean = contents.is_clean || recovered.report.is_new;
         if recovered.report.fenced.is_none() {
             // What was read may have been in a cache of the device only.
             let flushes = recovered

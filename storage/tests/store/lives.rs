@@ -27,6 +27,22 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 #[test]
+fn a_store_is_new_until_it_was_opened() {
+    let machine = Machine::new(20);
+    machine.create(STORE, &small_config());
+    let (_, report) = machine.open(STORE, small_config()).expect("it was made");
+    assert!(report.is_new && report.was_clean, "{report}");
+    let machine = Machine::from_image(21, &machine.disk.crash(1));
+    let (store, report) = machine.open(STORE, small_config()).expect("it was made");
+    assert!(!report.is_new && !report.was_clean, "{report}");
+    let closed = machine.executor.block_on(store.close());
+    closed.expect("the disk works");
+    let machine = Machine::from_image(22, &machine.disk.crash(1));
+    let (_, report) = machine.open(STORE, small_config()).expect("it was closed");
+    assert!(!report.is_new && report.was_clean, "{report}");
+}
+
+#[test]
 fn nothing_acknowledged_is_lost_through_many_crashes() {
     let first = setting("CORELANE_STORE_SEED", 1);
     for seed in first..first + setting("CORELANE_STORE_LIVES", 60) {

@@ -56,7 +56,7 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Opened { store, report } => write!(f, "store {store} opened: {report:?}"),
+            Self::Opened { store, report } => write!(f, "store {store} opened: {report}"),
             Self::NotOpened { store, error } => write!(f, "store {store} not opened: {error}"),
             Self::Creating(partition) => write!(f, "creating {partition}"),
             Self::Created(partition) => write!(f, "created {partition}"),
