@@ -6,13 +6,14 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 12] = [
+    let commands: [&[&str]; 13] = [
         &[],
         &["serve"],
         &["topic"],
         &["topic", "create"],
         &["topic", "list"],
         &["topic", "describe"],
+        &["topic", "alter"],
         &["topic", "delete"],
         &["produce"],
         &["consume"],
@@ -32,7 +33,8 @@ fn every_command_explains_itself() {
         );
         assert_eq!(help.stderr, "");
     }
-    let client_commands: [&[&str]; 6] = [
+    let client_commands: [&[&str]; 7] = [
+        &["topic", "alter"],
         &["topic", "create"],
         &["topic", "list"],
         &["topic", "describe"],

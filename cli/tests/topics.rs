@@ -79,6 +79,49 @@ fn a_topic_lives_from_create_to_delete() {
 }
 
 #[test]
+fn settings_are_changed_while_the_topic_serves() {
+    let mut broker = TestBroker::start();
+    broker.create("orders", 2);
+    let setting = |broker: &TestBroker, key: &str| {
+        let described = broker.succeed(&["topic", "describe", "orders", "--format", "json"]);
+        let described = json(&described);
+        let configs = described["configs"].as_array().unwrap();
+        let found = configs.iter().find(|config| config["key"] == key).unwrap();
+        let text = |field: &str| found[field].as_str().unwrap().to_owned();
+        (text("value"), text("source"))
+    };
+    let alter = ["topic", "alter", "orders", "--config", "flush.ms=250"];
+    let checked = broker.succeed(&[&alter[..], &["--dry-run"]].concat());
+    assert!(checked.contains("could be changed"), "{checked}");
+    assert_eq!(setting(&broker, "flush.ms"), ("0".into(), "default".into()));
+    let altered = broker.succeed(&alter);
+    assert!(altered.contains("changed the settings"), "{altered}");
+    assert_eq!(setting(&broker, "flush.ms"), ("250".into(), "topic".into()));
+
+    broker.kill();
+    broker.restart();
+    assert_eq!(setting(&broker, "flush.ms"), ("250".into(), "topic".into()));
+    let unset = ["--unset", "flush.ms", "--config", "segment.bytes=1MiB"];
+    broker.succeed(&[&["topic", "alter", "orders"], &unset[..]].concat());
+    assert_eq!(setting(&broker, "flush.ms"), ("0".into(), "default".into()));
+    assert_eq!(
+        setting(&broker, "segment.bytes"),
+        ("1048576".into(), "topic".into())
+    );
+
+    let refused = |arguments: &[&str]| broker.run(&[&["topic", "alter"], arguments].concat());
+    refused(&["orders"])
+        .assert_code(2)
+        .assert_error_says(&["--config"]);
+    refused(&["orders", "--config", "segment.bites=1"])
+        .assert_code(1)
+        .assert_error_says(&["segment.bites", "segment.bytes"]);
+    refused(&["nothing", "--unset", "flush.ms"])
+        .assert_code(1)
+        .assert_error_says(&["no topic 'nothing'"]);
+}
+
+#[test]
 fn tables_are_for_people() {
     let broker = TestBroker::start();
     let empty = broker.run(&["topic", "list"]);

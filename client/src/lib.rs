@@ -49,7 +49,7 @@ pub use corelane_protocol::{ApiError, ErrorCode, TopicId};
 
 pub use self::admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, NewTopic, OffsetListing, OffsetSpec,
-    PartitionDescription, TopicDescription, TopicListing,
+    PartitionDescription, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use self::client::{Client, ClientBuilder};
 pub use self::consumer::{

@@ -23,6 +23,8 @@ pub enum ApiKey {
     DeleteTopics = 6,
     /// Settings, placement and sizes of topics.
     DescribeTopics = 7,
+    /// Changes settings of topics.
+    AlterTopicConfigs = 8,
 }
 
 impl ApiKey {
@@ -36,6 +38,7 @@ impl ApiKey {
         Self::CreateTopics,
         Self::DeleteTopics,
         Self::DescribeTopics,
+        Self::AlterTopicConfigs,
     ];
 
     /// The request with this number.
@@ -59,6 +62,7 @@ impl ApiKey {
             Self::CreateTopics => "CreateTopics",
             Self::DeleteTopics => "DeleteTopics",
             Self::DescribeTopics => "DescribeTopics",
+            Self::AlterTopicConfigs => "AlterTopicConfigs",
         }
     }
 
@@ -84,7 +88,8 @@ pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
         | ApiKey::ListOffsets
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
-        | ApiKey::DescribeTopics => 1..=1,
+        | ApiKey::DescribeTopics
+        | ApiKey::AlterTopicConfigs => 1..=1,
     }
 }
 
@@ -99,7 +104,7 @@ mod tests {
             assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
             assert!(versions(*key).contains(&key.version()));
         }
-        assert_eq!(ApiKey::from_u16(8), None);
+        assert_eq!(ApiKey::from_u16(9), None);
         assert_eq!(ApiKey::from_u16(u16::MAX), None);
     }
 }

@@ -6,7 +6,9 @@ use corelane_protocol::batch::{
     BatchBuilder, BatchBuilderConfig, BatchLimits, DecompressLimit, RecordBatch, RecordRef, Stamp,
     validate,
 };
-use corelane_protocol::request::{Acks, ProduceEntry, ProduceRequest};
+use corelane_protocol::request::{
+    Acks, AlterTopicConfigsRequest, ProduceEntry, ProduceRequest, TopicAlteration,
+};
 use corelane_protocol::response::{FetchResponse, Fetched, FetchedEntry};
 use corelane_protocol::{
     AlignedBytes, CorrelationId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId,
@@ -171,6 +173,31 @@ fn the_golden_produce_request_is_written() {
         )
         .unwrap();
     assert_eq!(hex(&frame), GOLDEN_PRODUCE);
+}
+
+const GOLDEN_ALTER: &str = "\
+3e000000080001000d0c0b0a00000000
+000100000006006f7264657273010000
+000800666c7573682e6d730200313001
+0000000d007365676d656e742e627974
+6573";
+
+#[test]
+fn the_golden_alter_request_is_written() {
+    let request = Request::AlterTopicConfigs(AlterTopicConfigsRequest {
+        topics: vec![TopicAlteration {
+            name: "orders".to_owned(),
+            set: vec![("flush.ms".to_owned(), "10".to_owned())],
+            unset: vec!["segment.bytes".to_owned()],
+        }],
+        validate_only: false,
+    });
+    let mut frame = Vec::new();
+    let correlation = CorrelationId::new(0x0a0b_0c0d);
+    request
+        .encode(correlation, RequestFlags::NONE, &mut frame)
+        .unwrap();
+    assert_eq!(hex(&frame), GOLDEN_ALTER);
 }
 
 const GOLDEN_FETCH: &str = "\

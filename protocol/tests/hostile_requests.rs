@@ -6,9 +6,9 @@
 mod support;
 
 use corelane_protocol::request::{
-    Acks, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest,
-    FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, NewTopic,
-    OffsetPosition, ProduceEntry, ProduceRequest,
+    Acks, AlterTopicConfigsRequest, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest,
+    MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest, TopicAlteration,
 };
 use corelane_protocol::{
     ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, Offset, PartitionIndex,
@@ -104,6 +104,17 @@ fn requests() -> Vec<Request<'static>> {
         Request::DeleteTopics(DeleteTopicsRequest { names: names() }),
         Request::DescribeTopics(DescribeTopicsRequest {
             topics: Some(names()),
+        }),
+        Request::AlterTopicConfigs(AlterTopicConfigsRequest {
+            topics: vec![
+                TopicAlteration {
+                    name: "orders".to_owned(),
+                    set: vec![("flush.ms".to_owned(), "10".to_owned())],
+                    unset: names(),
+                },
+                TopicAlteration::default(),
+            ],
+            validate_only: true,
         }),
     ]
 }
@@ -210,7 +221,16 @@ fn absurd_numbers_reserve_nothing() {
 
 #[test]
 fn counts_are_held_against_the_body() {
-    for (key, count_at) in [(4_u16, 0), (6, 0), (3, 12), (2, 8), (5, 1), (1, 1), (7, 1)] {
+    for (key, count_at) in [
+        (4_u16, 0),
+        (6, 0),
+        (3, 12),
+        (2, 8),
+        (5, 1),
+        (8, 1),
+        (1, 1),
+        (7, 1),
+    ] {
         for count in [3, 1 << 24, 1 << 31, u32::MAX] {
             let mut body = vec![0; 64];
             if matches!(key, 1 | 7) {
@@ -243,7 +263,7 @@ fn lists_of_names_end_somewhere() {
 
 #[test]
 fn unknown_requests_and_versions_are_told_apart() {
-    for api_key in 8..=u16::MAX {
+    for api_key in 9..=u16::MAX {
         let error = Request::decode(api_key, 1, &[]).unwrap_err();
         assert_eq!(
             (error.code(), error),
@@ -325,7 +345,7 @@ fn batches_lie_at_multiples_of_eight() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..8_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..9_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (decoded, bytes) = support::peak(|| Request::decode(api_key, 1, &body));
         prop_assert!(bytes <= worth(&body));
         if let Ok(request) = decoded {

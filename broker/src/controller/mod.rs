@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_protocol::ids::TOPIC_NAME_BYTES_MAX;
-use corelane_protocol::request::NewTopic;
+use corelane_protocol::request::{NewTopic, TopicAlteration};
 use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, TopicName};
 
 use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
 use crate::metadata::{
-    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, TopicSettings,
+    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, Topic, TopicSettings,
 };
 
 /// What a client asks the controller for.
@@ -29,6 +29,13 @@ pub enum Command {
     DeleteTopics {
         /// Their names, in the order of the request.
         names: Vec<String>,
+    },
+    /// Change settings of topics.
+    AlterTopicConfigs {
+        /// The changes, in the order of the request.
+        topics: Vec<TopicAlteration>,
+        /// Check only.
+        validate_only: bool,
     },
 }
 
@@ -101,6 +108,17 @@ impl<'a> Controller<'a> {
                     reply.push((name.clone(), plan.delete(name)));
                 }
             }
+            Command::AlterTopicConfigs {
+                topics,
+                validate_only,
+            } => {
+                for topic in topics {
+                    reply.push((topic.name.clone(), self.alter(&mut plan, topic)));
+                }
+                if *validate_only {
+                    plan.records.clear();
+                }
+            }
         }
         Decision {
             records: plan.records,
@@ -132,6 +150,20 @@ impl<'a> Controller<'a> {
         let id = next_id();
         plan.create(id, name, topic.partitions, &settings);
         Ok(id)
+    }
+
+    /// Changes all that is asked of one topic, or nothing.
+    fn alter(&self, plan: &mut Plan<'_>, change: &TopicAlteration) -> Result<TopicId, ApiError> {
+        let topic = plan.existing(&change.name)?;
+        let set = change
+            .set
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
+        let unset = change.unset.iter().map(String::as_str);
+        let settings = topic.settings.altered(set, unset)?;
+        settings.check(self.config)?;
+        plan.alter(topic, &settings)?;
+        Ok(topic.id)
     }
 
     fn check_counts(&self, plan: &Plan<'_>, topic: &NewTopic) -> Result<(), ApiError> {
@@ -172,6 +204,8 @@ struct Plan<'a> {
     unfit: &'a UnfitStores,
     created: BTreeSet<String>,
     deleted: BTreeSet<String>,
+    /// Topics that the request has changed already.
+    changed: BTreeSet<TopicId>,
     partitions: usize,
     /// Partitions of each store that is in service.
     store_partitions: BTreeMap<StoreId, u32>,
@@ -194,6 +228,7 @@ impl<'a> Plan<'a> {
             unfit,
             created: BTreeSet::new(),
             deleted: BTreeSet::new(),
+            changed: BTreeSet::new(),
             partitions: image.partition_count(),
             store_partitions: counts.collect(),
             records: Vec::new(),
@@ -218,8 +253,7 @@ impl<'a> Plan<'a> {
         partitions: u32,
         settings: &TopicSettings,
     ) -> Result<(), ApiError> {
-        let pairs = settings.to_pairs().into_iter();
-        let texts: usize = pairs.map(|(key, value)| key.len() + value.len() + 4).sum();
+        let texts = settings_bytes(settings);
         let placements = partitions.div_ceil(PLACEMENTS_PER_RECORD_MAX) as usize;
         let bytes = name.as_str().len()
             + texts
@@ -250,12 +284,11 @@ impl<'a> Plan<'a> {
             self.records.push(MetadataRecord::FeatureLevel { level });
         }
         self.created.insert(name.as_str().to_owned());
-        let pairs = settings.to_pairs().into_iter();
         self.records.push(MetadataRecord::TopicCreated {
             id,
             name,
             partitions,
-            settings: pairs.map(|(key, value)| (key.to_owned(), value)).collect(),
+            settings: owned_pairs(settings),
         });
         let mut first = 0;
         while first < partitions {
@@ -282,16 +315,46 @@ impl<'a> Plan<'a> {
         *store
     }
 
-    fn delete(&mut self, name: &str) -> Result<TopicId, ApiError> {
+    /// A topic that exists and that the request has not deleted.
+    fn existing(&self, name: &str) -> Result<&'a Topic, ApiError> {
         let topic = self
             .image
             .topic_named(name)
             .filter(|_| !self.deleted.contains(name));
-        let Some(topic) = topic else {
+        topic.ok_or_else(|| {
             let shown: String = name.chars().take(TOPIC_NAME_BYTES_MAX).collect();
             let message = format!("there is no topic named {shown:?}");
-            return Err(ApiError::new(ErrorCode::UnknownTopic, message));
-        };
+            ApiError::new(ErrorCode::UnknownTopic, message)
+        })
+    }
+
+    /// A topic is changed once by a request: which of several wishes counts is not guessed.
+    fn change_once(&mut self, topic: &Topic) -> Result<(), ApiError> {
+        if self.changed.insert(topic.id) {
+            return Ok(());
+        }
+        let message = format!(
+            "topic {} is named twice; ask once for all of it",
+            topic.name
+        );
+        Err(ApiError::new(ErrorCode::InvalidRequest, message))
+    }
+
+    fn alter(&mut self, topic: &Topic, settings: &TopicSettings) -> Result<(), ApiError> {
+        self.change_once(topic)?;
+        if topic.settings == *settings {
+            return Ok(());
+        }
+        self.take_room(RECORD_OVERHEAD_BYTES + settings_bytes(settings))?;
+        self.records.push(MetadataRecord::TopicConfigChanged {
+            id: topic.id,
+            settings: owned_pairs(settings),
+        });
+        Ok(())
+    }
+
+    fn delete(&mut self, name: &str) -> Result<TopicId, ApiError> {
+        let topic = self.existing(name)?;
         self.take_room(RECORD_OVERHEAD_BYTES)?;
         self.deleted.insert(name.to_owned());
         self.partitions -= topic.partitions.len();
@@ -301,229 +364,16 @@ impl<'a> Plan<'a> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// An image and the ids that its topics will get, numbered from 1.
-    #[derive(Default)]
-    struct World {
-        config: BrokerConfig,
-        image: MetadataImage,
-        unfit: UnfitStores,
-        ids: u8,
-    }
-
-    impl World {
-        fn decide(&mut self, command: &Command) -> Decision {
-            let ids = &mut self.ids;
-            let mut next_id = || {
-                *ids += 1;
-                TopicId::from_bytes([*ids; 16])
-            };
-            Controller::new(&self.config, 3, &self.unfit).command(
-                &self.image,
-                command,
-                &mut next_id,
-            )
-        }
-
-        /// Decides and applies; the codes of the answers.
-        fn run(&mut self, command: &Command) -> Vec<Result<TopicId, ErrorCode>> {
-            let decision = self.decide(command);
-            for record in &decision.records {
-                self.image.apply(record).expect("a decided record fits");
-            }
-            let results = decision.reply.into_iter().map(|(_, result)| result);
-            results
-                .map(|result| result.map_err(|error| error.code))
-                .collect()
-        }
-    }
-
-    fn create(topics: &[(&str, u32)]) -> Command {
-        let topics = topics.iter().map(|(name, partitions)| NewTopic {
-            name: (*name).to_owned(),
-            partitions: *partitions,
-            configs: vec![],
-        });
-        Command::CreateTopics {
-            topics: topics.collect(),
-            validate_only: false,
-        }
-    }
-
-    fn delete(names: &[&str]) -> Command {
-        Command::DeleteTopics {
-            names: names.iter().map(|name| (*name).to_owned()).collect(),
-        }
-    }
-
-    fn id(number: u8) -> TopicId {
-        TopicId::from_bytes([number; 16])
-    }
-
-    #[test]
-    fn partitions_go_where_the_fewest_are() {
-        let mut world = World::default();
-        assert_eq!(
-            world.run(&create(&[("a", 4), ("b", 1)])),
-            [Ok(id(1)), Ok(id(2))]
-        );
-        let stores = |world: &World, name: &str| -> Vec<u16> {
-            let topic = world.image.topic_named(name).expect("a topic");
-            topic
-                .partitions
-                .iter()
-                .map(|placement| placement.store.get())
-                .collect()
-        };
-        assert_eq!(stores(&world, "a"), [0, 1, 2, 0]);
-        assert_eq!(stores(&world, "b"), [1]);
-        assert_eq!(world.run(&delete(&["a"])), [Ok(id(1))]);
-        assert_eq!(world.run(&create(&[("c", 3)])), [Ok(id(3))]);
-        assert_eq!(stores(&world, "c"), [0, 2, 0]);
-    }
-
-    #[test]
-    fn the_first_record_declares_the_feature_level_once() {
-        let mut world = World::default();
-        let first = world.decide(&create(&[("a", 1), ("b", 1)])).records;
-        let levels = |records: &[MetadataRecord]| {
-            let is_level = |r: &&MetadataRecord| matches!(r, MetadataRecord::FeatureLevel { .. });
-            records.iter().filter(is_level).count()
-        };
-        assert_eq!(levels(&first), 1);
-        assert!(matches!(
-            first[0],
-            MetadataRecord::FeatureLevel {
-                level: FEATURE_LEVEL
-            }
-        ));
-        world.run(&create(&[("a", 1)]));
-        assert_eq!(levels(&world.decide(&create(&[("b", 1)])).records), 0);
-    }
-
-    #[test]
-    fn many_partitions_are_placed_in_several_records() {
-        let mut world = World::default();
-        world.run(&create(&[("wide", 10_000)]));
-        assert_eq!(world.image.partition_count(), 10_000);
-        assert_eq!(world.image.store_partitions(StoreId::new(0)), 3334);
-    }
-
-    #[test]
-    fn a_command_adds_a_bounded_number_of_bytes_to_the_log() {
-        let mut world = World::default();
-        world.config.limits.topic_partitions_max = 1_000_000;
-        world.config.limits.partitions_max = 10_000_000;
-        let topics: Vec<_> = (0..10).map(|number| format!("t{number}")).collect();
-        let wide: Vec<_> = topics.iter().map(|name| (name.as_str(), 800_000)).collect();
-        let decision = world.decide(&create(&wide));
-        let bytes: usize = decision.records.iter().map(|r| r.encode().len()).sum();
-        assert!(bytes <= METADATA_COMMAND_BYTES_MAX);
-        let refused = decision
-            .reply
-            .iter()
-            .filter(|(_, result)| result.is_err())
-            .count();
-        assert_eq!(refused, 8);
-    }
-
-    #[test]
-    fn each_topic_is_refused_for_its_own_reason() {
-        let mut world = World::default();
-        world.config.limits.topics_max = 3;
-        world.config.limits.topic_partitions_max = 5;
-        world.config.limits.partitions_max = 6;
-        let results = world.run(&create(&[
-            ("a", 1),
-            ("a", 1),
-            ("b/c", 1),
-            ("none", 0),
-            ("wide", 6),
-            ("b", 5),
-            ("full", 1),
-        ]));
-        assert_eq!(
-            results,
-            [
-                Ok(id(1)),
-                Err(ErrorCode::TopicExists),
-                Err(ErrorCode::InvalidTopicName),
-                Err(ErrorCode::InvalidPartitions),
-                Err(ErrorCode::InvalidPartitions),
-                Ok(id(2)),
-                Err(ErrorCode::TopicLimit),
-            ]
-        );
-        assert_eq!(
-            world.run(&delete(&["b", "b", "zzz"])),
-            [
-                Ok(id(2)),
-                Err(ErrorCode::UnknownTopic),
-                Err(ErrorCode::UnknownTopic)
-            ]
-        );
-        let results = world.run(&create(&[("b", 1), ("c", 1), ("d", 1)]));
-        assert_eq!(results, [Ok(id(3)), Ok(id(4)), Err(ErrorCode::TopicLimit)]);
-    }
-
-    #[test]
-    fn settings_are_checked_and_kept() {
-        let mut world = World::default();
-        let with = |value: &str| Command::CreateTopics {
-            topics: vec![NewTopic {
-                name: "a".to_owned(),
-                partitions: 1,
-                configs: vec![("segment.bytes".to_owned(), value.to_owned())],
-            }],
-            validate_only: false,
-        };
-        assert_eq!(world.run(&with("1")), [Err(ErrorCode::InvalidConfig)]);
-        assert_eq!(world.run(&with("1 MiB")), [Ok(id(1))]);
-        let topic = world.image.topic_named("a").expect("a topic");
-        assert_eq!(topic.settings.segment_bytes, Some(1 << 20));
-    }
-
-    #[test]
-    fn stores_that_are_out_of_service_are_left_alone() {
-        let mut world = World::default();
-        assert_eq!(world.run(&create(&[("a", 3), ("b", 1)])).len(), 2);
-        let reason = "store-0001/catalogue is damaged at byte 20";
-        world.unfit.insert(StoreId::new(1), reason.to_owned());
-        assert_eq!(world.run(&create(&[("c", 4)])), [Ok(id(3))]);
-        let topic = world.image.topic_named("c").expect("a topic");
-        assert!(
-            topic
-                .partitions
-                .iter()
-                .all(|at| at.store != StoreId::new(1))
-        );
-        // What is there of a deleted topic goes when the store comes back.
-        let results = world.run(&delete(&["a", "b", "c"]));
-        assert_eq!(results, [Ok(id(1)), Ok(id(2)), Ok(id(3))]);
-        for store in [0, 2] {
-            world.unfit.insert(StoreId::new(store), "gone".to_owned());
-        }
-        let refusal = world.decide(&create(&[("d", 1)])).reply.remove(0).1;
-        let refusal = refusal.expect_err("there is no store");
-        assert_eq!(refusal.code, ErrorCode::StorageFailed);
-        assert!(refusal.message.contains(reason), "{}", refusal.message);
-    }
-
-    #[test]
-    fn validation_alone_changes_nothing() {
-        let mut world = World::default();
-        let Command::CreateTopics { topics, .. } = create(&[("a", 1), ("", 1)]) else {
-            unreachable!("create makes a create command");
-        };
-        let decision = world.decide(&Command::CreateTopics {
-            topics,
-            validate_only: true,
-        });
-        assert!(decision.records.is_empty());
-        assert_eq!(decision.reply[0].1, Ok(TopicId::NIL));
-        assert!(decision.reply[1].1.is_err());
-    }
+fn owned_pairs(settings: &TopicSettings) -> Vec<(String, String)> {
+    let pairs = settings.to_pairs().into_iter();
+    pairs.map(|(key, value)| (key.to_owned(), value)).collect()
 }
+
+/// Bytes of a topic's own settings in a record.
+fn settings_bytes(settings: &TopicSettings) -> usize {
+    let pairs = settings.to_pairs().into_iter();
+    pairs.map(|(key, value)| key.len() + value.len() + 4).sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,7 @@ impl<D: Disk> Lane<D> {
             Request::CreateTopics(request) => self.create_topics(client, request),
             Request::DeleteTopics(request) => self.delete_topics(client, request),
             Request::DescribeTopics(request) => self.describe_topics(client, request),
+            Request::AlterTopicConfigs(request) => self.alter_topics(client, request),
         }
     }
 }

@@ -114,7 +114,7 @@ pub(super) enum GatherKind {
         /// Places of each topic in the response: a request may name it more than once.
         positions: BTreeMap<TopicId, Vec<usize>>,
     },
-    /// The controller's answer to a create or delete of topics.
+    /// The controller's answer to a change of topics.
     Topics(ApiKey),
 }
 

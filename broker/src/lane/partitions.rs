@@ -166,6 +166,16 @@ impl Partitions {
         chosen.map(|(key, _)| key).collect()
     }
 
+    /// The keys of a topic's partitions that this core owns.
+    pub(super) fn local_keys_of(&self, topic: TopicId) -> Vec<Key> {
+        let places = self.places(topic).iter();
+        let local = places.filter_map(|place| match place {
+            Place::Local(key) => Some(*key),
+            Place::Remote(_) => None,
+        });
+        local.collect()
+    }
+
     pub(super) fn add_local(&mut self, partition: LocalPartition) -> Key {
         self.local.insert(partition)
     }

@@ -118,7 +118,7 @@ pub async fn reconcile<D: Disk>(
         done.partitions += wanted.len();
         done.created += expected.difference(&existing).count();
         store.create_partitions(&wanted).await.map_err(failed)?;
-        // A default of the broker may have changed since the last run.
+        // They may have changed since the partition was made: by an alteration, or a default of the broker.
         for (partition, settings) in wanted {
             if existing.contains(&partition) {
                 let configured = store.configure(partition, settings);

@@ -70,6 +70,7 @@ impl<D: Disk> Lane<D> {
             match record {
                 MetadataRecord::TopicCreated { id, .. } => created.push(*id),
                 MetadataRecord::TopicDeleted { id } => self.remove_topic(*id, &mut tasks),
+                MetadataRecord::TopicConfigChanged { id, .. } => self.follow_settings(*id),
                 MetadataRecord::PartitionsPlaced { .. } | MetadataRecord::FeatureLevel { .. } => {}
             }
         }
@@ -152,6 +153,23 @@ impl<D: Disk> Lane<D> {
         for (store, creations) in stores {
             let task = StoreTask::CreatePartitions(creations.wanted);
             tasks.push((store, task, creations.keys));
+        }
+    }
+
+    /// A topic's settings have changed: from here on they apply to its partitions on this core. What was
+    /// appended before is answered as was promised when it came.
+    fn follow_settings(&mut self, id: TopicId) {
+        let topic = self.image.topic(id).expect("just changed");
+        let settings = topic.settings.effective(&self.config);
+        for key in self.partitions.local_keys_of(id) {
+            let partition = self.partitions.local_mut(key).expect("just listed");
+            partition.settings = settings;
+            let store = &self.stores[partition.store];
+            // A store that is out of service, or could not make the partition, has nothing to follow with.
+            let configured = store.configure(partition.id, log_config(&settings));
+            if let Err(error) = configured {
+                tracing::warn!(partition = %partition.id, %error, "settings are not followed");
+            }
         }
     }
 

@@ -1,15 +1,17 @@
-//! CreateTopics, DeleteTopics and DescribeTopics.
+//! CreateTopics, DeleteTopics, AlterTopicConfigs and DescribeTopics.
 //!
-//! The first two are commands for the controller, wherever it is; the last is gathered from the
-//! cores that own the partitions.
+//! The last is gathered from the cores that own the partitions; the others are commands for the
+//! controller, wherever it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use corelane_protocol::request::{CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest};
+use corelane_protocol::request::{
+    AlterTopicConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest,
+};
 use corelane_protocol::response::{
-    ConfigSource, CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic,
-    DescribeTopicsResponse, DescribedPartition, DescribedTopic, PartitionState, Response,
-    TopicConfigEntry, TopicDescription,
+    AlterTopicConfigsResponse, AlteredTopic, ConfigSource, CreateTopicsResponse, CreatedTopic,
+    DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic,
+    PartitionState, Response, TopicConfigEntry, TopicDescription,
 };
 use corelane_protocol::{ApiError, ApiKey, CoreId, Offset, PartitionIndex, TopicId};
 use corelane_storage::disk::Disk;
@@ -45,6 +47,21 @@ impl<D: Disk> Lane<D> {
             ApiKey::DeleteTopics,
             Command::DeleteTopics { names },
         );
+    }
+
+    pub(super) fn alter_topics(
+        &mut self,
+        client: ClientRequest,
+        request: AlterTopicConfigsRequest,
+    ) {
+        if let Err(error) = check_names(request.topics.len()) {
+            return self.answer_error(client, &error);
+        }
+        let command = Command::AlterTopicConfigs {
+            topics: request.topics,
+            validate_only: request.validate_only,
+        };
+        self.send_command(client, ApiKey::AlterTopicConfigs, command);
     }
 
     fn send_command(&mut self, client: ClientRequest, api: ApiKey, command: Command) {
@@ -93,7 +110,13 @@ impl<D: Disk> Lane<D> {
                     .collect();
                 Response::DeleteTopics(DeleteTopicsResponse { topics })
             }
-            _ => unreachable!("only these two are commands"),
+            GatherKind::Topics(ApiKey::AlterTopicConfigs) => {
+                let topics = reply
+                    .map(|(name, result)| AlteredTopic { name, result })
+                    .collect();
+                Response::AlterTopicConfigs(AlterTopicConfigsResponse { topics })
+            }
+            _ => unreachable!("only these are commands"),
         };
         self.answer(wait.client, &response);
     }

@@ -175,6 +175,11 @@ impl MetadataImage {
                 stores,
             } => self.apply_placed(*topic, *first, stores)?,
             MetadataRecord::TopicDeleted { id } => self.apply_deleted(*id)?,
+            MetadataRecord::TopicConfigChanged { id, settings } => {
+                let settings = parse_settings(*id, settings)?;
+                let topic = self.topics.get_mut(id);
+                topic.ok_or(ApplyError::UnknownTopic { id: *id })?.settings = settings;
+            }
         }
         self.records += 1;
         Ok(())
@@ -193,13 +198,7 @@ impl MetadataImage {
                 name: name.clone(),
             });
         }
-        let pairs = settings
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        let settings = TopicSettings::parse(pairs).map_err(|error| ApplyError::Settings {
-            id,
-            problem: error.message,
-        })?;
+        let settings = parse_settings(id, settings)?;
         self.names.insert(name.as_str().to_owned(), id);
         self.topics.insert(
             id,
@@ -266,6 +265,16 @@ impl MetadataImage {
     }
 }
 
+fn parse_settings(id: TopicId, pairs: &[(String, String)]) -> Result<TopicSettings, ApplyError> {
+    let pairs = pairs
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
+    TopicSettings::parse(pairs).map_err(|error| ApplyError::Settings {
+        id,
+        problem: error.message,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,6 +297,13 @@ mod tests {
             topic: id(number),
             first: PartitionIndex::new(first),
             stores: stores.iter().copied().map(StoreId::new).collect(),
+        }
+    }
+
+    fn changed(number: u8, key: &str, value: &str) -> MetadataRecord {
+        MetadataRecord::TopicConfigChanged {
+            id: id(number),
+            settings: vec![(key.to_owned(), value.to_owned())],
         }
     }
 
@@ -337,6 +353,23 @@ mod tests {
     }
 
     #[test]
+    fn a_change_of_settings_replaces_all_of_them() {
+        let mut image = image(&[created(1, "a", 1), changed(1, "flush.ms", "7")]);
+        assert_eq!(
+            image.topic(id(1)).expect("a topic").settings.flush_ms,
+            Some(7)
+        );
+        image
+            .apply(&changed(1, "segment.bytes", "1 MiB"))
+            .expect("a topic that exists");
+        let settings = &image.topic(id(1)).expect("a topic").settings;
+        assert_eq!(
+            (settings.flush_ms, settings.segment_bytes),
+            (None, Some(1 << 20))
+        );
+    }
+
+    #[test]
     fn records_that_do_not_fit_change_nothing() {
         let mut image = image(&[created(1, "a", 2), placed(1, 0, &[0])]);
         let before = image.clone();
@@ -348,6 +381,8 @@ mod tests {
             placed(1, 1, &[0, 0]),
             placed(2, 0, &[0]),
             MetadataRecord::TopicDeleted { id: id(2) },
+            changed(2, "segment.bytes", "1 MiB"),
+            changed(1, "segment.bytes", "1"),
             MetadataRecord::FeatureLevel {
                 level: FEATURE_LEVEL + 1,
             },

@@ -9,6 +9,7 @@
 
 mod image;
 mod record;
+mod setting_table;
 mod settings;
 mod snapshot;
 

@@ -8,6 +8,7 @@
 //! | 2 | TopicCreated | `topic 16 B`, `name text`, `partitions u32`, `count u32` × (`key text`, `value text`) |
 //! | 3 | PartitionsPlaced | `topic 16 B`, `first partition u32`, `count u32` × `store u16` |
 //! | 4 | TopicDeleted | `topic 16 B` |
+//! | 5 | TopicConfigChanged | `topic 16 B`, `count u32` × (`key text`, `value text`): all of its own settings |
 //!
 //! Text is `length u16` and UTF-8. Nothing follows the last field. An unknown version or kind is
 //! refused: the log was written by a newer version.
@@ -29,6 +30,7 @@ const FEATURE_LEVEL: u8 = 1;
 const TOPIC_CREATED: u8 = 2;
 const PARTITIONS_PLACED: u8 = 3;
 const TOPIC_DELETED: u8 = 4;
+const TOPIC_CONFIG_CHANGED: u8 = 5;
 
 /// A change of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +64,13 @@ pub enum MetadataRecord {
     TopicDeleted {
         /// Its identity.
         id: TopicId,
+    },
+    /// A topic has other settings.
+    TopicConfigChanged {
+        /// The topic.
+        id: TopicId,
+        /// All settings that it has of its own from here on.
+        settings: Vec<(String, String)>,
     },
 }
 
@@ -114,6 +123,12 @@ impl fmt::Display for MetadataRecord {
                 stores.iter().try_for_each(|store| write!(f, " {store}"))
             }
             Self::TopicDeleted { id } => write!(f, "topic {id} deleted"),
+            Self::TopicConfigChanged { id, settings } => {
+                write!(f, "settings of topic {id} changed; its own are now:")?;
+                settings
+                    .iter()
+                    .try_for_each(|(key, value)| write!(f, " {key}={value}"))
+            }
         }
     }
 }
@@ -139,10 +154,7 @@ impl MetadataRecord {
                 w.topic_id(*id);
                 w.text(name.as_str());
                 w.u32(*partitions);
-                w.list(settings, |w, (key, value)| {
-                    w.text(key);
-                    w.text(value);
-                });
+                write_settings(&mut w, settings);
             }
             Self::PartitionsPlaced {
                 topic,
@@ -157,6 +169,11 @@ impl MetadataRecord {
             Self::TopicDeleted { id } => {
                 w.u8(TOPIC_DELETED);
                 w.topic_id(*id);
+            }
+            Self::TopicConfigChanged { id, settings } => {
+                w.u8(TOPIC_CONFIG_CHANGED);
+                w.topic_id(*id);
+                write_settings(&mut w, settings);
             }
         }
         w.finish()
@@ -182,7 +199,7 @@ impl MetadataRecord {
                 id: r.topic_id()?,
                 name: TopicName::new(r.text()?).map_err(|_| r.invalid("topic name"))?,
                 partitions: r.u32()?,
-                settings: r.list(4, |r| Ok((r.string()?, r.string()?)))?,
+                settings: read_settings(r)?,
             },
             PARTITIONS_PLACED => Self::PartitionsPlaced {
                 topic: r.topic_id()?,
@@ -192,11 +209,26 @@ impl MetadataRecord {
                 })?,
             },
             TOPIC_DELETED => Self::TopicDeleted { id: r.topic_id()? },
+            TOPIC_CONFIG_CHANGED => Self::TopicConfigChanged {
+                id: r.topic_id()?,
+                settings: read_settings(r)?,
+            },
             kind => return Err(RecordError::Kind { kind }),
         };
         reader.finish()?;
         Ok(record)
     }
+}
+
+fn write_settings(w: &mut Writer<'_>, settings: &[(String, String)]) {
+    w.list(settings, |w, (key, value)| {
+        w.text(key);
+        w.text(value);
+    });
+}
+
+fn read_settings(r: &mut Reader<'_>) -> Result<Vec<(String, String)>, DecodeError> {
+    r.list(4, |r| Ok((r.string()?, r.string()?)))
 }
 
 #[cfg(test)]
@@ -219,6 +251,10 @@ mod tests {
                 stores: vec![StoreId::new(0), StoreId::new(300)],
             },
             MetadataRecord::TopicDeleted { id },
+            MetadataRecord::TopicConfigChanged {
+                id,
+                settings: vec![("flush.ms".to_owned(), "7".to_owned())],
+            },
         ]
     }
 
@@ -249,6 +285,7 @@ mod tests {
                 format!("topic orders created: id {id}, partitions 3, segment.bytes=1048576"),
                 format!("partitions of {id} placed from 1 on: stores 0 300"),
                 format!("topic {id} deleted"),
+                format!("settings of topic {id} changed; its own are now: flush.ms=7"),
             ]
         );
     }

@@ -3,28 +3,12 @@
 //! Names and meaning are Kafka's. Never decides what a setting does to a log; the store does.
 
 use corelane_protocol::{ApiError, ErrorCode};
-use corelane_storage::store::SEGMENT_BYTES_MAX;
 
-use crate::config::{
-    BrokerConfig, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes, parse_bytes,
-    parse_millis,
-};
+use super::setting_table::{MAX_MESSAGE_BYTES, SEGMENT_BYTES, SETTINGS, Setting};
+use crate::config::{BrokerConfig, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes};
 
-const SEGMENT_BYTES: &str = "segment.bytes";
-const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
-const FLUSH_MESSAGES: &str = "flush.messages";
-const FLUSH_MS: &str = "flush.ms";
-const COMPRESSION_TYPE: &str = "compression.type";
-
-/// The names of all settings, as messages list them.
-const KNOWN: &str = "segment.bytes, max.message.bytes, flush.messages, flush.ms, compression.type";
-
-/// Least `segment.bytes`.
-const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 /// What a segment holds beside its batches: its header block and the padding of its last one.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
-/// Least `max.message.bytes`.
-const MAX_MESSAGE_BYTES_MIN: u64 = 1024;
 
 /// The settings that a topic has of its own; absent ones follow the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,62 +75,40 @@ impl TopicSettings {
     pub fn parse<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, ApiError> {
-        let mut settings = Self::default();
+        Self::default().altered(pairs, [])
+    }
+
+    /// The settings after a change: some get a value, some follow the broker again.
+    ///
+    /// # Errors
+    /// `InvalidConfig` naming the first setting that is unknown, impossible or named twice.
+    pub fn altered<'a>(
+        &self,
+        set: impl IntoIterator<Item = (&'a str, &'a str)>,
+        unset: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, ApiError> {
+        let mut settings = self.clone();
         let mut seen = Vec::new();
-        for (key, value) in pairs {
+        let changes = set
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .chain(unset.into_iter().map(|key| (key, None)));
+        for (key, value) in changes {
             if seen.contains(&key) {
                 return Err(invalid(format!("{key} is given twice")));
             }
+            let setting = setting(key)?;
+            match value {
+                None => (setting.clear)(&mut settings),
+                Some(value) if value.len() > TOPIC_CONFIG_VALUE_BYTES_MAX => {
+                    return Err(invalid(format!("the value of {key} is too long")));
+                }
+                Some(value) => (setting.set)(&mut settings, value)
+                    .map_err(|problem| invalid(format!("{key}: {problem}")))?,
+            }
             seen.push(key);
-            settings.set(key, value)?;
         }
         Ok(settings)
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> Result<(), ApiError> {
-        if value.len() > TOPIC_CONFIG_VALUE_BYTES_MAX {
-            return Err(invalid(format!("the value of {key} is too long")));
-        }
-        let wrong = |problem: String| invalid(format!("{key}: {problem}"));
-        let bytes = |least: u64, most: u64| match parse_bytes(value) {
-            Ok(bytes) if (least..=most).contains(&bytes) => Ok(bytes),
-            Ok(_) => Err(wrong(format!(
-                "choose between {} and {}",
-                format_bytes(least),
-                format_bytes(most)
-            ))),
-            Err(problem) => Err(wrong(problem)),
-        };
-        match key {
-            SEGMENT_BYTES => {
-                self.segment_bytes = Some(bytes(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?);
-            }
-            MAX_MESSAGE_BYTES => {
-                let bytes = bytes(MAX_MESSAGE_BYTES_MIN, u64::from(u32::MAX))?;
-                self.max_message_bytes =
-                    Some(u32::try_from(bytes).expect("checked against u32::MAX"));
-            }
-            FLUSH_MESSAGES => {
-                let count = value.trim().parse();
-                self.flush_messages =
-                    Some(count.map_err(|_| wrong("write a whole number".to_owned()))?);
-            }
-            FLUSH_MS => self.flush_ms = Some(parse_millis(value).map_err(wrong)?),
-            COMPRESSION_TYPE if value == "producer" => {}
-            COMPRESSION_TYPE => {
-                return Err(wrong(
-                    "batches are kept as producers send them; the only value is producer"
-                        .to_owned(),
-                ));
-            }
-            _ => {
-                let shown: String = key.chars().take(64).collect();
-                return Err(invalid(format!(
-                    "unknown setting {shown:?}; known are {KNOWN}"
-                )));
-            }
-        }
-        Ok(())
     }
 
     /// Checks the settings against each other and the broker's limits.
@@ -174,16 +136,10 @@ impl TopicSettings {
 
     /// The settings as pairs, in a fixed order, in the form that [`TopicSettings::parse`] reads.
     pub fn to_pairs(&self) -> Vec<(&'static str, String)> {
-        let all = [
-            (SEGMENT_BYTES, self.segment_bytes),
-            (MAX_MESSAGE_BYTES, self.max_message_bytes.map(u64::from)),
-            (FLUSH_MESSAGES, self.flush_messages),
-            (FLUSH_MS, self.flush_ms),
-        ];
-        let set = all
-            .into_iter()
-            .filter_map(|(key, value)| value.map(|value| (key, value)));
-        set.map(|(key, value)| (key, value.to_string())).collect()
+        let own = SETTINGS
+            .iter()
+            .map(|setting| (setting.key, (setting.own)(self)));
+        own.filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
     /// What applies, given the broker's configuration.
@@ -211,50 +167,43 @@ impl TopicSettings {
 
     /// Every setting with the value that applies and where it comes from.
     pub fn describe(&self, config: &BrokerConfig) -> Vec<DescribedSetting> {
-        let effective = self.effective(config);
         let built_in = LogDefaults::default();
-        let log = &config.log;
-        let row = |key, value: u64, own: bool, broker_differs: bool| DescribedSetting {
-            key,
-            value: value.to_string(),
-            source: match (own, broker_differs) {
-                (true, _) => SettingSource::Topic,
-                (false, true) => SettingSource::Broker,
-                (false, false) => SettingSource::Default,
-            },
-        };
-        vec![
-            row(
-                SEGMENT_BYTES,
-                effective.segment_bytes,
-                self.segment_bytes.is_some(),
-                log.segment_bytes != built_in.segment_bytes,
-            ),
-            row(
-                MAX_MESSAGE_BYTES,
-                u64::from(effective.max_message_bytes),
-                self.max_message_bytes.is_some(),
-                log.max_message_bytes != built_in.max_message_bytes,
-            ),
-            row(
-                FLUSH_MESSAGES,
-                self.flush_messages.unwrap_or(log.flush_messages),
-                self.flush_messages.is_some(),
-                log.flush_messages != built_in.flush_messages,
-            ),
-            row(
-                FLUSH_MS,
-                self.flush_ms.unwrap_or(log.flush_ms),
-                self.flush_ms.is_some(),
-                log.flush_ms != built_in.flush_ms,
-            ),
+        let described = SETTINGS.iter().map(|setting| {
+            let own = (setting.own)(self);
+            let broker = (setting.broker)(&config.log);
+            let source = if own.is_some() {
+                SettingSource::Topic
+            } else if broker != (setting.broker)(&built_in) {
+                SettingSource::Broker
+            } else {
+                SettingSource::Default
+            };
+            let value = if setting.key == MAX_MESSAGE_BYTES {
+                self.effective(config).max_message_bytes.to_string()
+            } else {
+                own.unwrap_or(broker)
+            };
             DescribedSetting {
-                key: COMPRESSION_TYPE,
-                value: "producer".to_owned(),
-                source: SettingSource::Default,
-            },
-        ]
+                key: setting.key,
+                value,
+                source,
+            }
+        });
+        described.collect()
     }
+}
+
+/// The setting of this name.
+fn setting(key: &str) -> Result<&'static Setting, ApiError> {
+    let known = SETTINGS.iter().find(|setting| setting.key == key);
+    known.ok_or_else(|| {
+        let shown: String = key.chars().take(64).collect();
+        let names: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+        invalid(format!(
+            "unknown setting {shown:?}; known are {}",
+            names.join(", ")
+        ))
+    })
 }
 
 fn invalid(message: String) -> ApiError {

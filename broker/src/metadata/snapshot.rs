@@ -80,6 +80,10 @@ mod tests {
             placed(2, 0, 4),
             created(3, "narrow", 1),
             placed(3, 0, 1),
+            MetadataRecord::TopicConfigChanged {
+                id: id(3),
+                settings: vec![("flush.ms".to_owned(), "5".to_owned())],
+            },
             MetadataRecord::TopicDeleted { id: id(2) },
         ] {
             image.apply(&record).expect("it fits");

@@ -6,10 +6,13 @@ use corelane_protocol::batch::{
 };
 use corelane_protocol::ids::CorrelationId;
 use corelane_protocol::request::{
-    Acks, CreateTopicsRequest, DeleteTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry,
-    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest,
+    Acks, AlterTopicConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest,
+    MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest, TopicAlteration,
 };
-use corelane_protocol::response::{CoreAddress, FetchResponse, ProduceResponse, Receipt};
+use corelane_protocol::response::{
+    ConfigSource, CoreAddress, FetchResponse, ProduceResponse, Receipt,
+};
 use corelane_protocol::{
     AlignedBytes, ApiError, CoreId, ErrorCode, Offset, PartitionIndex, Request, RequestFlags,
     Response, ResponseHeader, Timestamp, TopicId, TopicPartition,
@@ -202,6 +205,22 @@ pub(crate) fn frame(correlation: u32, flags: RequestFlags, request: &Request<'_>
     out
 }
 
+/// A change of one topic's settings.
+pub(crate) fn alteration(name: &str, set: &[(&str, &str)], unset: &[&str]) -> Request<'static> {
+    let set = set
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let change = TopicAlteration {
+        name: name.to_owned(),
+        set: set.collect(),
+        unset: unset.iter().map(|key| (*key).to_owned()).collect(),
+    };
+    Request::AlterTopicConfigs(AlterTopicConfigsRequest {
+        topics: vec![change],
+        validate_only: false,
+    })
+}
+
 /// A fetch of everything from these offsets on.
 pub(crate) fn fetch_request(
     entries: &[(TopicPartition, u64)],
@@ -346,6 +365,44 @@ impl World {
             Response::DeleteTopics(mut response) => response.topics.remove(0).result,
             other => panic!("not an answer to a deletion: {other:?}"),
         }
+    }
+
+    /// Changes a topic's settings through a client.
+    pub(crate) fn alter(
+        &mut self,
+        client: usize,
+        name: &str,
+        set: &[(&str, &str)],
+        unset: &[&str],
+    ) -> Result<TopicId, ApiError> {
+        let request = alteration(name, set, unset);
+        let reply = self.ask(client, &request);
+        match reply.response()? {
+            Response::AlterTopicConfigs(mut response) => response.topics.remove(0).result,
+            other => panic!("not an answer to an alteration: {other:?}"),
+        }
+    }
+
+    /// The value of a topic's setting and who set it, as a client's core describes them.
+    pub(crate) fn setting(
+        &mut self,
+        client: usize,
+        name: &str,
+        key: &str,
+    ) -> (String, ConfigSource) {
+        let topics = Some(vec![name.to_owned()]);
+        let request = Request::DescribeTopics(DescribeTopicsRequest { topics });
+        let reply = self.ask(client, &request);
+        let Ok(Response::DescribeTopics(mut response)) = reply.response() else {
+            panic!("not a description");
+        };
+        let described = response.topics.remove(0).result.expect("a topic");
+        let found = described
+            .configs
+            .into_iter()
+            .find(|config| config.key == key);
+        let found = found.expect("a setting that exists");
+        (found.value, found.source)
     }
 
     /// The cores of a topic's partitions as the metadata of a client's core has them.

@@ -197,6 +197,6 @@ fn versions_and_limits_are_told_first() {
         world.config.limits.frame_bytes_max
     );
     assert_eq!(versions.batch_bytes_max, world.config.log.max_message_bytes);
-    assert_eq!(versions.apis.len(), 8);
+    assert_eq!(versions.apis.len(), corelane_protocol::ApiKey::ALL.len());
     assert_eq!(reply.header.credit_bytes, 512 * 1024);
 }

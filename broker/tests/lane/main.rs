@@ -1,6 +1,7 @@
 //! The deciding code of a broker, several cores of it, without a kernel: disks in memory, a
 //! deterministic executor, mail and sockets carried by hand.
 
+mod altering;
 mod backpressure;
 mod client;
 mod cold_reads;

@@ -1,5 +1,6 @@
 //! A whole broker on the running kernel, spoken to in raw frames over TCP.
 
+mod changes;
 mod connections;
 mod forwarding;
 mod restart;

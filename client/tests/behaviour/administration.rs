@@ -1,6 +1,8 @@
 //! Topics, offsets and the cluster.
 
-use corelane_client::{ConfigSource, ErrorCode, NewTopic, OffsetSpec, PartitionState, Record};
+use corelane_client::{
+    ConfigSource, ErrorCode, NewTopic, OffsetSpec, PartitionState, Record, TopicAlteration,
+};
 
 use crate::support::FakeBroker;
 
@@ -43,6 +45,34 @@ async fn topics_are_created_listed_described_and_deleted() {
     assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
     let error = admin.describe_topics(["b"]).await.unwrap_err();
     assert_eq!(error.code(), Some(ErrorCode::UnknownTopic));
+}
+
+#[tokio::test]
+async fn settings_are_changed_checked_and_given_back() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    let client = broker.client().await;
+    let admin = client.admin();
+    let own = async || -> Vec<(String, String)> {
+        let described = admin.describe_topics(["t"]).await.unwrap().remove(0);
+        let configs = described.configs.into_iter();
+        configs.map(|config| (config.key, config.value)).collect()
+    };
+    let change = TopicAlteration::new("t").set("flush.ms", "5");
+    admin.validate_alteration(change.clone()).await.unwrap();
+    assert_eq!(own().await, []);
+    admin.alter_topic(change).await.unwrap();
+    assert_eq!(own().await, [("flush.ms".to_owned(), "5".to_owned())]);
+    let change = TopicAlteration::new("t").unset("flush.ms");
+    admin.alter_topic(change).await.unwrap();
+    assert_eq!(own().await, []);
+
+    let wrong = TopicAlteration::new("t").set("colour", "blue");
+    let error = admin.alter_topic(wrong).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::InvalidConfig));
+    assert!(error.to_string().contains("alter topic t"), "{error}");
+    let error = admin.alter_topic(TopicAlteration::new("none")).await;
+    assert_eq!(error.unwrap_err().code(), Some(ErrorCode::UnknownTopic));
 }
 
 #[tokio::test]

@@ -7,11 +7,12 @@ use corelane_protocol::request::{
     FetchRequest, ListOffsetsRequest, OffsetPosition, ProduceRequest,
 };
 use corelane_protocol::response::{
-    ApiVersionsResponse, BrokerMetadata, ConfigSource, CreateTopicsResponse, CreatedTopic,
-    DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic,
-    FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse, ListedEntry, ListedOffset,
-    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
-    SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions,
+    AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
+    CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse,
+    DescribedPartition, DescribedTopic, FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse,
+    ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata, PartitionState,
+    ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry, TopicDescription,
+    TopicMetadata, TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, ApiKey, BrokerId, CoreId, ErrorCode, LeaderEpoch, Offset,
@@ -78,6 +79,35 @@ pub(crate) async fn handle(
                 }
             });
             Response::DeleteTopics(DeleteTopicsResponse {
+                topics: topics.collect(),
+            })
+        }
+        Request::AlterTopicConfigs(request) => {
+            let mut state = shared.state();
+            let topics = request.topics.into_iter().map(|change| {
+                let topic = state.topics.get_mut(&change.name);
+                let result = match topic {
+                    None => Err(ErrorCode::UnknownTopic.into()),
+                    Some(_) if change.set.iter().any(|(key, _)| key == "colour") => {
+                        Err(ApiError::new(ErrorCode::InvalidConfig, "unknown setting"))
+                    }
+                    Some(topic) => {
+                        if !request.validate_only {
+                            topic.configs.retain(|(key, _)| {
+                                !change.unset.contains(key)
+                                    && change.set.iter().all(|(changed, _)| changed != key)
+                            });
+                            topic.configs.extend(change.set);
+                        }
+                        Ok(topic.id)
+                    }
+                };
+                AlteredTopic {
+                    name: change.name,
+                    result,
+                }
+            });
+            Response::AlterTopicConfigs(AlterTopicConfigsResponse {
                 topics: topics.collect(),
             })
         }

@@ -3,6 +3,7 @@
 //! Bodies are read in place where they carry batches, so that a broker copies
 //! them once, into the partition's tail.
 
+mod alter_topic_configs;
 mod api_versions;
 mod create_topics;
 mod delete_topics;
@@ -12,6 +13,7 @@ mod list_offsets;
 mod metadata;
 mod produce;
 
+pub use alter_topic_configs::{AlterTopicConfigsRequest, TopicAlteration};
 pub use api_versions::ApiVersionsRequest;
 pub use create_topics::{CreateTopicsRequest, NewTopic};
 pub use delete_topics::DeleteTopicsRequest;
@@ -45,6 +47,8 @@ pub enum Request<'a> {
     DeleteTopics(DeleteTopicsRequest),
     /// See [`DescribeTopicsRequest`].
     DescribeTopics(DescribeTopicsRequest),
+    /// See [`AlterTopicConfigsRequest`].
+    AlterTopicConfigs(AlterTopicConfigsRequest),
 }
 
 impl<'a> Request<'a> {
@@ -65,6 +69,9 @@ impl<'a> Request<'a> {
             ApiKey::CreateTopics => Self::CreateTopics(CreateTopicsRequest::decode(r)?),
             ApiKey::DeleteTopics => Self::DeleteTopics(DeleteTopicsRequest::decode(r)?),
             ApiKey::DescribeTopics => Self::DescribeTopics(DescribeTopicsRequest::decode(r)?),
+            ApiKey::AlterTopicConfigs => {
+                Self::AlterTopicConfigs(AlterTopicConfigsRequest::decode(r)?)
+            }
         };
         reader.finish()?;
         Ok(request)
@@ -103,6 +110,7 @@ impl<'a> Request<'a> {
                 Self::CreateTopics(request) => request.encode(w),
                 Self::DeleteTopics(request) => request.encode(w),
                 Self::DescribeTopics(request) => request.encode(w),
+                Self::AlterTopicConfigs(request) => request.encode(w),
             },
         )
     }
@@ -118,6 +126,7 @@ impl<'a> Request<'a> {
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
             Self::DescribeTopics(_) => ApiKey::DescribeTopics,
+            Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
         }
     }
 }

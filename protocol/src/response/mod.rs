@@ -1,5 +1,6 @@
 //! What a broker answers. One file per response; each owns its body's layout.
 
+mod alter_topic_configs;
 mod api_versions;
 mod create_topics;
 mod delete_topics;
@@ -9,6 +10,7 @@ mod list_offsets;
 mod metadata;
 mod produce;
 
+pub use alter_topic_configs::{AlterTopicConfigsResponse, AlteredTopic};
 pub use api_versions::{ApiVersionsResponse, SupportedApi};
 pub use create_topics::{CreateTopicsResponse, CreatedTopic};
 pub use delete_topics::{DeleteTopicsResponse, DeletedTopic};
@@ -51,6 +53,8 @@ pub enum Response<'a> {
     DeleteTopics(DeleteTopicsResponse),
     /// See [`DescribeTopicsResponse`].
     DescribeTopics(DescribeTopicsResponse),
+    /// See [`AlterTopicConfigsResponse`].
+    AlterTopicConfigs(AlterTopicConfigsResponse),
 }
 
 impl<'a> Response<'a> {
@@ -79,6 +83,9 @@ impl<'a> Response<'a> {
             ApiKey::CreateTopics => Self::CreateTopics(CreateTopicsResponse::decode(r)?),
             ApiKey::DeleteTopics => Self::DeleteTopics(DeleteTopicsResponse::decode(r)?),
             ApiKey::DescribeTopics => Self::DescribeTopics(DescribeTopicsResponse::decode(r)?),
+            ApiKey::AlterTopicConfigs => {
+                Self::AlterTopicConfigs(AlterTopicConfigsResponse::decode(r)?)
+            }
         };
         reader.finish()?;
         Ok(Ok(response))
@@ -104,6 +111,7 @@ impl<'a> Response<'a> {
             Self::CreateTopics(_) => ApiKey::CreateTopics,
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
             Self::DescribeTopics(_) => ApiKey::DescribeTopics,
+            Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
         }
     }
 
@@ -129,6 +137,7 @@ impl<'a> Response<'a> {
             Self::CreateTopics(response) => response.encode(w),
             Self::DeleteTopics(response) => response.encode(w),
             Self::DescribeTopics(response) => response.encode(w),
+            Self::AlterTopicConfigs(response) => response.encode(w),
         })
     }
 }

@@ -89,7 +89,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     printed.map_err(|error| Failure::writing(&error))
 }
 
-fn parse_setting(text: &str) -> Result<(String, String), String> {
+pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("a setting has the form key=value".to_owned()),

@@ -1,5 +1,6 @@
 //! `corelane topic`: one file per action.
 
+mod alter;
 mod create;
 mod delete;
 mod describe;
@@ -24,6 +25,8 @@ enum Action {
     List(list::Arguments),
     /// Show a topic's partitions and settings
     Describe(describe::Arguments),
+    /// Change a topic's settings while it serves
+    Alter(alter::Arguments),
     /// Delete a topic and all its records
     Delete(delete::Arguments),
 }
@@ -33,6 +36,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::Create(arguments) => create::run(arguments),
         Action::List(arguments) => list::run(&arguments),
         Action::Describe(arguments) => describe::run(&arguments),
+        Action::Alter(arguments) => alter::run(arguments),
         Action::Delete(arguments) => delete::run(&arguments),
     }
 }

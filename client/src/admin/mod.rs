@@ -2,52 +2,27 @@
 //!
 //! Owns: the public forms of topic listings and descriptions. Never: keeps state; each call asks.
 
+mod commands;
+
 use std::sync::Arc;
 
-use corelane_protocol::request::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest, ListOffsetsEntry,
-    OffsetPosition,
-};
+use corelane_protocol::request::{DescribeTopicsRequest, ListOffsetsEntry, OffsetPosition};
 use corelane_protocol::response::{ConfigSource, ListedEntry, PartitionState};
 use corelane_protocol::{
     ApiError, ApiKey, ErrorCode, PartitionIndex, Request, Response, Timestamp, TopicId,
     TopicPartition,
 };
 
+pub use self::commands::{NewTopic, TopicAlteration};
 use crate::cluster::{Cluster, Repeat};
 use crate::connection::unexpected;
 use crate::error::{Error, Result};
 use crate::offsets;
 
-/// Creates, deletes and describes topics, and asks for offsets.
+/// Creates, changes, deletes and describes topics, and asks for offsets.
 #[derive(Debug, Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,
-}
-
-/// A topic to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTopic {
-    name: String,
-    partitions: u32,
-    configs: Vec<(String, String)>,
-}
-
-impl NewTopic {
-    /// A topic with this many partitions and the broker's default settings.
-    pub fn new(name: impl Into<String>, partitions: u32) -> Self {
-        Self {
-            name: name.into(),
-            partitions,
-            configs: Vec::new(),
-        }
-    }
-
-    /// Sets a topic setting, by Kafka's name (`retention.ms`, `segment.bytes`, `flush.ms` …).
-    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.configs.push((key.into(), value.into()));
-        self
-    }
 }
 
 /// A topic in a list.
@@ -158,91 +133,6 @@ pub struct BrokerDescription {
 impl Admin {
     pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
         Self { cluster }
-    }
-
-    /// Creates a topic; it can be used once this returns.
-    ///
-    /// # Errors
-    /// `Refused` with `TopicExists`, `InvalidTopicName`, `InvalidPartitions`, `InvalidConfig` or
-    /// `TopicLimit`; a lost connection leaves it unknown whether the topic was created.
-    ///
-    /// # Cancel safety
-    /// Dropping the future may leave the topic created.
-    pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicId> {
-        self.create(topic, false).await
-    }
-
-    /// Checks whether a topic could be created, and creates nothing.
-    ///
-    /// # Errors
-    /// As [`Admin::create_topic`].
-    ///
-    /// # Cancel safety
-    /// Safe: nothing changes.
-    pub async fn validate_topic(&self, topic: NewTopic) -> Result<()> {
-        self.create(topic, true).await.map(drop)
-    }
-
-    async fn create(&self, topic: NewTopic, validate_only: bool) -> Result<TopicId> {
-        let context = format!("create topic {}", topic.name);
-        let request = Request::CreateTopics(CreateTopicsRequest {
-            topics: vec![corelane_protocol::request::NewTopic {
-                name: topic.name.clone(),
-                partitions: topic.partitions,
-                configs: topic.configs,
-            }],
-            validate_only,
-        });
-        let id = self
-            .cluster
-            .call(&request, Repeat::UnlessSent, |frame, address| {
-                let response = frame
-                    .decode(address)?
-                    .map_err(|error| Error::refused(&context, error))?;
-                let Response::CreateTopics(response) = response else {
-                    return Err(unexpected(address, ApiKey::CreateTopics));
-                };
-                let created = response.topics.into_iter().next();
-                let created = created.ok_or_else(|| unexpected(address, ApiKey::CreateTopics))?;
-                created
-                    .result
-                    .map_err(|error| Error::refused(&context, error))
-            })
-            .await?;
-        self.cluster.forget(&topic.name);
-        Ok(id)
-    }
-
-    /// Deletes a topic and everything in it. Returns the identity that it had.
-    ///
-    /// # Errors
-    /// `Refused` with `UnknownTopic`; a lost connection leaves it unknown whether it was deleted.
-    ///
-    /// # Cancel safety
-    /// Dropping the future may leave the topic deleted.
-    pub async fn delete_topic(&self, name: &str) -> Result<TopicId> {
-        let context = format!("delete topic {name}");
-        let request = Request::DeleteTopics(DeleteTopicsRequest {
-            names: vec![name.to_owned()],
-        });
-        let id = self
-            .cluster
-            .call(&request, Repeat::UnlessSent, |frame, address| {
-                let response = frame
-                    .decode(address)?
-                    .map_err(|error| Error::refused(&context, error))?;
-                let Response::DeleteTopics(response) = response else {
-                    return Err(unexpected(address, ApiKey::DeleteTopics));
-                };
-                let deleted = response.topics.into_iter().next();
-                let deleted = deleted.ok_or_else(|| unexpected(address, ApiKey::DeleteTopics))?;
-                deleted
-                    .result
-                    .map_err(|error| Error::refused(&context, error))
-            })
-            .await?;
-        self.cluster.forget(name);
-        Ok(id)
     }
 
     /// All topics, in the order of their names.

@@ -1,0 +1,104 @@
+//! The table of topic settings: the name of each, how it is read and shown, and where it lives.
+//!
+//! Reading, writing, describing and altering all walk this one table, so a setting cannot be known to
+//! one of them only.
+
+use corelane_storage::store::SEGMENT_BYTES_MAX;
+
+use super::TopicSettings;
+use crate::config::{LogDefaults, format_bytes, parse_bytes, parse_millis};
+
+pub(super) const SEGMENT_BYTES: &str = "segment.bytes";
+pub(super) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+
+/// Least `segment.bytes`.
+const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
+/// Least `max.message.bytes`.
+const MAX_MESSAGE_BYTES_MIN: u64 = 1024;
+
+/// One setting.
+pub(super) struct Setting {
+    /// Kafka's name.
+    pub(super) key: &'static str,
+    /// Reads the topic's own value; the error says what it may be.
+    pub(super) set: fn(&mut TopicSettings, &str) -> Result<(), String>,
+    /// Forgets the topic's own value.
+    pub(super) clear: fn(&mut TopicSettings),
+    /// The topic's own value, in the form that `set` reads.
+    pub(super) own: fn(&TopicSettings) -> Option<String>,
+    /// The value of topics without one.
+    pub(super) broker: fn(&LogDefaults) -> String,
+}
+
+/// Every setting, in the order in which they are described.
+pub(super) static SETTINGS: &[Setting] = &[
+    Setting {
+        key: SEGMENT_BYTES,
+        set: |topic, text| {
+            topic.segment_bytes = Some(bytes(text, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?);
+            Ok(())
+        },
+        clear: |topic| topic.segment_bytes = None,
+        own: |topic| shown(topic.segment_bytes),
+        broker: |log| log.segment_bytes.to_string(),
+    },
+    Setting {
+        key: MAX_MESSAGE_BYTES,
+        set: |topic, text| {
+            let value = bytes(text, MAX_MESSAGE_BYTES_MIN, u64::from(u32::MAX))?;
+            topic.max_message_bytes = Some(u32::try_from(value).expect("checked by its range"));
+            Ok(())
+        },
+        clear: |topic| topic.max_message_bytes = None,
+        own: |topic| shown(topic.max_message_bytes),
+        broker: |log| log.max_message_bytes.to_string(),
+    },
+    Setting {
+        key: "flush.messages",
+        set: |topic, text| {
+            let count = text.trim().parse().map_err(|_| "write a whole number")?;
+            topic.flush_messages = Some(count);
+            Ok(())
+        },
+        clear: |topic| topic.flush_messages = None,
+        own: |topic| shown(topic.flush_messages),
+        broker: |log| log.flush_messages.to_string(),
+    },
+    Setting {
+        key: "flush.ms",
+        set: |topic, text| {
+            topic.flush_ms = Some(parse_millis(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.flush_ms = None,
+        own: |topic| shown(topic.flush_ms),
+        broker: |log| log.flush_ms.to_string(),
+    },
+    Setting {
+        key: "compression.type",
+        set: |_, text| match text {
+            "producer" => Ok(()),
+            _ => Err(
+                "batches are kept as producers send them; the only value is producer".to_owned(),
+            ),
+        },
+        clear: |_| {},
+        own: |_| None,
+        broker: |_| "producer".to_owned(),
+    },
+];
+
+fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        bytes if (least..=most).contains(&bytes) => Ok(bytes),
+        _ => Err(format!(
+            "choose between {} and {}",
+            format_bytes(least),
+            format_bytes(most)
+        )),
+    }
+}
+
+fn shown(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
+}

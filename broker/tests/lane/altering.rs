@@ -1,0 +1,131 @@
+//! Settings of topics change while they serve, on every core, and are there after a restart.
+
+use corelane_protocol::request::Acks;
+use corelane_protocol::response::{ConfigSource, Durability};
+use corelane_protocol::{ErrorCode, TopicPartition};
+
+use crate::client::put;
+use crate::world::World;
+
+/// Produces one value without letting a disk do anything; its durability, if it is answered.
+fn produce_from_memory(
+    world: &mut World,
+    client: usize,
+    partition: TopicPartition,
+) -> Option<Durability> {
+    world.send_produce(client, Acks::All, &[put(partition, "x")]);
+    world.carry();
+    let reply = world.clients[client].take_reply()?;
+    let receipt = reply.receipts().remove(0).expect("a receipt");
+    Some(receipt.durability)
+}
+
+#[test]
+fn a_change_applies_on_every_core_and_survives_a_crash() {
+    let mut world = World::new(70, 3);
+    let topic = world.create("t", 6, &[("segment.bytes", "2 MiB")]);
+    for number in 0..3 {
+        let client = world.connect(number);
+        let size = format!("{}", 2000 + number);
+        let set = [("max.message.bytes", &*size), ("flush.messages", "1")];
+        let altered = world.alter(client, "t", &set, &["segment.bytes"]);
+        assert_eq!(altered.expect("a topic that exists"), topic);
+        for other in 0..3 {
+            let client = world.connect(other);
+            let own = |value: &str| (value.to_owned(), ConfigSource::Topic);
+            assert_eq!(world.setting(client, "t", "max.message.bytes"), own(&size));
+            assert_eq!(world.setting(client, "t", "flush.messages"), own("1"));
+            let followed = world.setting(client, "t", "segment.bytes");
+            assert_eq!(followed, ("1048576".to_owned(), ConfigSource::Broker));
+            let partition = world.partition_on("t", topic, other);
+            let large = "x".repeat(2000);
+            assert_eq!(
+                world.produce_one(client, partition, &large),
+                Err(ErrorCode::BatchTooLarge)
+            );
+        }
+    }
+    let mut world = world.crash(2);
+    let client = world.connect(1);
+    let partition = world.partition_on("t", topic, 0);
+    let large = "x".repeat(2000);
+    assert_eq!(
+        world.produce_one(client, partition, &large),
+        Err(ErrorCode::BatchTooLarge)
+    );
+    assert_eq!(world.produce_one(client, partition, "x"), Ok(0));
+}
+
+#[test]
+fn what_cannot_be_changed_changes_nothing() {
+    let mut world = World::new(71, 2);
+    world.create("t", 2, &[]);
+    let client = world.connect(1);
+    for (set, unset, part) in [
+        (
+            &[("flush.ms", "5"), ("colour", "blue")][..],
+            &[][..],
+            "known are segment.bytes",
+        ),
+        (
+            &[("flush.ms", "5"), ("segment.bytes", "1")],
+            &[],
+            "choose between",
+        ),
+        (&[("flush.ms", "5")], &["flush.ms"], "twice"),
+        (&[("flush.ms", "5")], &["colour"], "colour"),
+    ] {
+        let error = world.alter(client, "t", set, unset).expect_err(part);
+        assert_eq!(error.code, ErrorCode::InvalidConfig);
+        assert!(error.message.contains(part), "{error}");
+        let kept = world.setting(client, "t", "flush.ms");
+        assert_eq!(kept, ("0".to_owned(), ConfigSource::Default));
+    }
+    let error = world.alter(client, "none", &[("flush.ms", "5")], &[]);
+    assert_eq!(error.expect_err("no topic").code, ErrorCode::UnknownTopic);
+}
+
+#[test]
+fn a_topic_that_becomes_weak_answers_from_memory_from_then_on() {
+    let mut world = World::new(72, 1);
+    let topic = world.create("t", 1, &[]);
+    let partition = world.partition_on("t", topic, 0);
+    let (waiting, admin, later) = (world.connect(0), world.connect(0), world.connect(0));
+    assert_eq!(produce_from_memory(&mut world, waiting, partition), None);
+    // The change needs no store: the disk has done nothing when it applies.
+    let request = crate::client::alteration("t", &[("flush.ms", "60000")], &[]);
+    world.send(admin, &request);
+    world.carry();
+    assert!(world.reply(admin).response().is_ok());
+    assert_eq!(
+        produce_from_memory(&mut world, later, partition),
+        Some(Durability::Memory)
+    );
+    world.no_reply(waiting);
+    world.settle();
+    let promised = world.reply(waiting).receipts().remove(0);
+    assert_eq!(promised.expect("a receipt").durability, Durability::Durable);
+}
+
+#[test]
+fn a_topic_that_becomes_durable_answers_once_it_is_flushed_from_then_on() {
+    let mut world = World::new(73, 2);
+    let topic = world.create("t", 2, &[("flush.ms", "3600000")]);
+    let partition = world.partition_on("t", topic, 1);
+    let client = world.connect(1);
+    assert_eq!(
+        produce_from_memory(&mut world, client, partition),
+        Some(Durability::Memory)
+    );
+    world
+        .alter(client, "t", &[], &["flush.ms"])
+        .expect("a topic that exists");
+    assert_eq!(produce_from_memory(&mut world, client, partition), None);
+    world.settle();
+    let receipt = world.reply(client).receipts().remove(0);
+    assert_eq!(receipt.expect("a receipt").durability, Durability::Durable);
+    // What was acknowledged from memory before the change is flushed with it.
+    let mut world = world.crash(1);
+    let client = world.connect(0);
+    assert_eq!(world.read_all(client, partition).len(), 2);
+}

@@ -1,0 +1,193 @@
+//! What changes topics: each call is one command for the controller.
+//!
+//! Owns: the public forms of what is asked for. Never: repeats a command whose outcome is unknown.
+
+use corelane_protocol::request::{
+    AlterTopicConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+};
+use corelane_protocol::{ApiError, Request, Response, TopicId, request};
+
+use super::Admin;
+use crate::cluster::Repeat;
+use crate::connection::unexpected;
+use crate::error::{Error, Result};
+
+/// A topic to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    name: String,
+    partitions: u32,
+    configs: Vec<(String, String)>,
+}
+
+impl NewTopic {
+    /// A topic with this many partitions and the broker's default settings.
+    pub fn new(name: impl Into<String>, partitions: u32) -> Self {
+        Self {
+            name: name.into(),
+            partitions,
+            configs: Vec::new(),
+        }
+    }
+
+    /// Sets a topic setting, by Kafka's name (`retention.ms`, `segment.bytes`, `flush.ms` …).
+    pub fn config(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.configs.push((key.into(), value.into()));
+        self
+    }
+}
+
+/// A change of a topic's settings: all of it happens, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicAlteration {
+    name: String,
+    set: Vec<(String, String)>,
+    unset: Vec<String>,
+}
+
+impl TopicAlteration {
+    /// A change of this topic, of nothing yet.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            set: Vec::new(),
+            unset: Vec::new(),
+        }
+    }
+
+    /// Gives a setting a value of the topic's own, by Kafka's name.
+    pub fn set(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.set.push((key.into(), value.into()));
+        self
+    }
+
+    /// Lets a setting follow the broker's configuration again.
+    pub fn unset(mut self, key: impl Into<String>) -> Self {
+        self.unset.push(key.into());
+        self
+    }
+}
+
+impl Admin {
+    /// Creates a topic; it can be used once this returns.
+    ///
+    /// # Errors
+    /// `Refused` with `TopicExists`, `InvalidTopicName`, `InvalidPartitions`, `InvalidConfig` or
+    /// `TopicLimit`; a lost connection leaves it unknown whether the topic was created.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the topic created.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicId> {
+        self.create(topic, false).await
+    }
+
+    /// Checks whether a topic could be created, and creates nothing.
+    ///
+    /// # Errors
+    /// As [`Admin::create_topic`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn validate_topic(&self, topic: NewTopic) -> Result<()> {
+        self.create(topic, true).await.map(drop)
+    }
+
+    async fn create(&self, topic: NewTopic, validate_only: bool) -> Result<TopicId> {
+        let name = topic.name.clone();
+        let request = Request::CreateTopics(CreateTopicsRequest {
+            topics: vec![request::NewTopic {
+                name: topic.name,
+                partitions: topic.partitions,
+                configs: topic.configs,
+            }],
+            validate_only,
+        });
+        self.command(&format!("create topic {name}"), &name, &request)
+            .await
+    }
+
+    /// Changes a topic's settings; they apply to every partition once this returns, without a restart.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`, or `InvalidConfig` for the first setting that is unknown or
+    /// impossible: then nothing is changed. A lost connection leaves it unknown whether it was changed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the topic changed.
+    pub async fn alter_topic(&self, change: TopicAlteration) -> Result<()> {
+        self.alter(change, false).await
+    }
+
+    /// Checks whether a topic's settings could be changed, and changes nothing.
+    ///
+    /// # Errors
+    /// As [`Admin::alter_topic`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn validate_alteration(&self, change: TopicAlteration) -> Result<()> {
+        self.alter(change, true).await
+    }
+
+    async fn alter(&self, change: TopicAlteration, validate_only: bool) -> Result<()> {
+        let name = change.name.clone();
+        let request = Request::AlterTopicConfigs(AlterTopicConfigsRequest {
+            topics: vec![request::TopicAlteration {
+                name: change.name,
+                set: change.set,
+                unset: change.unset,
+            }],
+            validate_only,
+        });
+        let context = format!("alter topic {name}");
+        self.command(&context, &name, &request).await.map(drop)
+    }
+
+    /// Deletes a topic and everything in it. Returns the identity that it had.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`; a lost connection leaves it unknown whether it was deleted.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the topic deleted.
+    pub async fn delete_topic(&self, name: &str) -> Result<TopicId> {
+        let request = Request::DeleteTopics(DeleteTopicsRequest {
+            names: vec![name.to_owned()],
+        });
+        self.command(&format!("delete topic {name}"), name, &request)
+            .await
+    }
+
+    /// Sends a command about one topic, and forgets what was known of the topic once it is done.
+    async fn command(&self, context: &str, topic: &str, command: &Request<'_>) -> Result<TopicId> {
+        let id = self
+            .cluster
+            .call(command, Repeat::UnlessSent, |frame, address| {
+                let response = frame
+                    .decode(address)?
+                    .map_err(|error| Error::refused(context, error))?;
+                only_result(response)
+                    .ok_or_else(|| unexpected(address, command.api_key()))?
+                    .map_err(|error| Error::refused(context, error))
+            })
+            .await?;
+        self.cluster.forget(topic);
+        Ok(id)
+    }
+}
+
+/// What came of the one topic of a command.
+fn only_result(response: Response<'_>) -> Option<std::result::Result<TopicId, ApiError>> {
+    match response {
+        Response::CreateTopics(response) => {
+            response.topics.into_iter().next().map(|topic| topic.result)
+        }
+        Response::AlterTopicConfigs(response) => {
+            response.topics.into_iter().next().map(|topic| topic.result)
+        }
+        Response::DeleteTopics(response) => {
+            response.topics.into_iter().next().map(|topic| topic.result)
+        }
+        _ => None,
+    }
+}
