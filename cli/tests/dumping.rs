@@ -127,5 +127,5 @@ fn damage_and_strangers_are_named() {
         .assert_error_says(&["/nowhere"]);
     corelane(&["dump", "/"])
         .assert_code(1)
-        .assert_error_says(&["directory"]);
+        .assert_error_says(&["/ is a directory", "find / -type f"]);
 }

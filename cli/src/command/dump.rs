@@ -23,14 +23,13 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let name = arguments.file.display();
+    if arguments.file.is_dir() {
+        return Err(Failure::with_advice(
+            format_args!("{name} is a directory"),
+            format_args!("give one of its files: `find {name} -type f` lists them"),
+        ));
+    }
     let file = File::open(&arguments.file)
-        .and_then(|file| {
-            if file.metadata()?.is_dir() {
-                Err(io::ErrorKind::IsADirectory.into())
-            } else {
-                Ok(file)
-            }
-        })
         .map_err(|error| Failure::new(format_args!("cannot read {name}: {error}")))?;
     let mut output = BufWriter::with_capacity(64 * 1024, io::stdout().lock());
     let metadata_words = |record: &[u8]| Some(MetadataRecord::decode(record).ok()?.to_string());

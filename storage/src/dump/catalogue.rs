@@ -66,16 +66,16 @@ pub(super) fn checkpoint_text(checkpoint: &Checkpoint) -> String {
     } = checkpoint;
     let mut text = format!(
         "recovery epoch {recovery_epoch} from group {epoch_first_sequence} on, durable up to group {durable_sequence} \
-         (checksum {durable_checksum:08x}), replay from group {} at byte {} (after checksum {:08x}), journal files",
+         (checksum {durable_checksum:08x}), replay from group {} at byte {} (after checksum {:08x}), ",
         journal.start.sequence, journal.start.position, journal.start.previous_checksum
     );
     for file in &journal.files {
-        text += &format!(" {} (incarnation {})", file.number, file.incarnation);
+        text += &format!(
+            "journal file {} of incarnation {}, ",
+            file.number, file.incarnation
+        );
     }
-    if journal.files.is_empty() {
-        text += " none";
-    }
-    text + &format!(", next incarnation {next_incarnation}")
+    text + &format!("next incarnation {next_incarnation}")
 }
 
 #[cfg(test)]
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(
             checkpoint_text(&checkpoint),
             "recovery epoch 2 from group 10 on, durable up to group 12 (checksum 000000ab), replay from group 11 at \
-             byte 8192 (after checksum 000000cd), journal files 1 (incarnation 6), next incarnation 7"
+             byte 8192 (after checksum 000000cd), journal file 1 of incarnation 6, next incarnation 7"
         );
     }
 }
