@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use crate::output::say;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -49,14 +51,16 @@ impl Failure {
     pub(crate) fn report(self) -> ExitCode {
         match self {
             Self::Failed { message, advice } => {
-                eprintln!("error: {message}");
+                say(format_args!("error: {message}"));
                 if let Some(advice) = advice {
-                    eprintln!("  help: {advice}");
+                    say(format_args!("  help: {advice}"));
                 }
                 ExitCode::from(1)
             }
             Self::Usage(message) => {
-                eprintln!("error: {message}\n\nFor more information, try '--help'.");
+                say(format_args!(
+                    "error: {message}\n\nFor more information, try '--help'."
+                ));
                 ExitCode::from(2)
             }
             Self::Reported => ExitCode::from(1),

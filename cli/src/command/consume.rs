@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::command::{BrokerArguments, Format};
 use crate::failure::Failure;
 use crate::output::print_format::{PrintFormat, PrintedRecord};
+use crate::output::say;
 use crate::runtime::{block_on, check_partition, connect, topic_failure};
 
 #[derive(Debug, Args)]
@@ -247,7 +248,8 @@ impl Printer<'_> {
     }
 
     fn report(&self, error: &Error) {
-        self.progress.suspend(|| eprintln!("error: {error}"));
+        self.progress
+            .suspend(|| say(format_args!("error: {error}")));
     }
 }
 

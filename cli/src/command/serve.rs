@@ -14,6 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::configuration::ConfigurationArguments;
 use crate::failure::Failure;
+use crate::output::log::LogLines;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -42,8 +43,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
             if times > 0 {
                 process::exit(128 + signal);
             }
-            tracing::info!(signal, "stopping");
             shutdown.shut_down();
+            tracing::info!(signal, "stopping");
         }
     });
 
@@ -86,7 +87,8 @@ fn start_logging(logging: &LoggingConfig) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(io::stderr)
+        .with_writer(LogLines)
+        .log_internal_errors(false)
         .with_max_level(level)
         .with_target(false);
     match logging.format {

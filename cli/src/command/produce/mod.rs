@@ -22,6 +22,7 @@ use crate::command::BrokerArguments;
 use crate::failure::Failure;
 use crate::input::escapes::unescape;
 use crate::input::lines::{LineReader, Piece};
+use crate::output::say;
 use crate::runtime::{block_on, check_partition, connect};
 
 #[derive(Debug, Args)]
@@ -155,7 +156,9 @@ async fn build_producer(
 fn open(path: Option<&PathBuf>) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
     let Some(path) = path else {
         if io::stdin().is_terminal() {
-            eprintln!("reading records from the terminal, one a line; end with Ctrl-D");
+            say(format_args!(
+                "reading records from the terminal, one a line; end with Ctrl-D"
+            ));
         }
         return Ok((Box::new(io::stdin()), None));
     };

@@ -12,6 +12,7 @@ use super::send::Sent;
 use super::summary::Summary;
 use crate::failure::Failure;
 use crate::input::lines::Piece;
+use crate::output::say;
 
 /// Errors of single lines that are printed; all are counted.
 const ERRORS_PRINTED_MAX: u64 = 10;
@@ -121,11 +122,11 @@ impl Settler {
                 let errors = self.summary.not_acknowledged(error.is_outcome_unknown());
                 if errors <= ERRORS_PRINTED_MAX {
                     self.progress
-                        .suspend(|| eprintln!("line {number}: {error}"));
+                        .suspend(|| say(format_args!("line {number}: {error}")));
                 }
                 if errors == ERRORS_PRINTED_MAX {
                     self.progress
-                        .suspend(|| eprintln!("further lines like this are only counted"));
+                        .suspend(|| say(format_args!("further lines like this are only counted")));
                 }
             }
         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::command::Format;
 use crate::failure::Failure;
+use crate::output::say;
 use crate::output::units;
 
 /// Counts of one run.
@@ -61,7 +62,7 @@ impl Summary {
     pub(super) fn print(&self, format: Format) {
         let elapsed = self.started.elapsed();
         match format {
-            Format::Table => eprintln!("{}", self.sentence(elapsed)),
+            Format::Table => say(format_args!("{}", self.sentence(elapsed))),
             Format::Json => {
                 let line = SummaryLine {
                     records: self.records,
@@ -72,7 +73,7 @@ impl Summary {
                     seconds: elapsed.as_secs_f64(),
                 };
                 let line = serde_json::to_string(&line).expect("plain fields are valid JSON");
-                eprintln!("{line}");
+                say(format_args!("{line}"));
             }
         }
     }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::command::{BrokerArguments, Format};
 use crate::failure::Failure;
+use crate::output::say;
 use crate::output::table::Column;
 use crate::output::{json, table};
 use crate::runtime::{block_on, connect};
@@ -40,7 +41,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let printed = match arguments.broker.format {
         Format::Json => json::print(&topics),
         Format::Table if topics.is_empty() => {
-            eprintln!("no topics; make one with `corelane topic create NAME --partitions N`");
+            say(format_args!(
+                "no topics; make one with `corelane topic create NAME --partitions N`"
+            ));
             Ok(())
         }
         Format::Table => print_table(&topics),
