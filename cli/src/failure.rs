@@ -4,6 +4,8 @@ use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
 
+use corelane_broker::config::{ConfigError, Origin};
+
 use crate::output::say;
 
 /// Why a command did not do what it was asked.
@@ -18,6 +20,13 @@ pub(crate) enum Failure {
     },
     /// The command line asks for something impossible that only the command itself could notice.
     Usage(String),
+    /// A setting cannot be used, wherever it was written.
+    Configuration {
+        /// Which, where, and why.
+        message: String,
+        /// Whether it was a flag, which `--help` explains.
+        is_flag: bool,
+    },
     /// Everything has been said already; only the exit code is left.
     Reported,
     /// Whoever read our output has gone: end quietly.
@@ -36,6 +45,13 @@ impl Failure {
         Self::Failed {
             message: message.to_string(),
             advice: Some(advice.to_string()),
+        }
+    }
+
+    pub(crate) fn configuration(error: ConfigError) -> Self {
+        Self::Configuration {
+            is_flag: matches!(error.origin, Origin::Flag(_)),
+            message: error.to_string(),
         }
     }
 
@@ -60,6 +76,18 @@ impl Failure {
             Self::Usage(message) => {
                 say(format_args!(
                     "error: {message}\n\nFor more information, try '--help'."
+                ));
+                ExitCode::from(2)
+            }
+            Self::Configuration { message, is_flag } => {
+                say(format_args!("error: configuration: {message}"));
+                say(format_args!(
+                    "\nFor more information, {}.",
+                    if is_flag {
+                        "try '--help'"
+                    } else {
+                        "see docs/corelane.example.toml: every setting with its unit and default"
+                    }
                 ));
                 ExitCode::from(2)
             }

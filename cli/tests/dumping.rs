@@ -119,6 +119,16 @@ fn damage_and_strangers_are_named() {
         .assert_code(1)
         .assert_error_says(&[name, "byte"]);
 
+    let lock = broker.launcher.data_dir.join("LOCK");
+    corelane(&["dump", lock.to_str().unwrap()])
+        .assert_code(1)
+        .assert_error_says(&["which process"]);
+    let empty = broker.directory().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    corelane(&["dump", empty.to_str().unwrap()])
+        .assert_code(1)
+        .assert_error_says(&["is empty"]);
+
     corelane(&["dump", "/etc/passwd"])
         .assert_code(1)
         .assert_error_says(&["/etc/passwd"]);

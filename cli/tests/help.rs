@@ -76,6 +76,9 @@ fn wrong_use_is_exit_code_2() {
         &["nonsense"][..],
         &["topic", "nonsense"],
         &["topic", "create"],
+        &["topic", "create", "t", "--partitions", "-1"],
+        &["consume", "t", "--max", "-1"],
+        &["consume", "t", "--partition", "-1"],
         &["produce"],
         &["produce", "t", "--key-separator", ""],
         &["produce", "t", "--header", "nonsense"],
@@ -94,6 +97,10 @@ fn wrong_use_is_exit_code_2() {
         );
         assert_eq!(outcome.stdout, "", "{arguments:?}");
     }
+    // The reason is the number, not a flag that would have to be escaped.
+    let negative = corelane(&["consume", "t", "--max", "-1"]);
+    assert!(!negative.stderr.contains("-- -1"), "{}", negative.stderr);
+    negative.assert_error_says(&["invalid value '-1' for '--max"]);
     let nothing = corelane(&[]);
     nothing
         .assert_code(2)

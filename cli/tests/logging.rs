@@ -20,7 +20,7 @@ struct Broker {
 
 /// Starts a broker with this standard error.
 fn start(stderr: Stdio) -> Broker {
-    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let directory = tempfile::tempdir_in("/var/tmp").expect("the system works");
     let child: Child = Command::new(CORELANE)
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
         .current_dir(directory.path())
@@ -29,11 +29,13 @@ fn start(stderr: Stdio) -> Broker {
         .stdout(Stdio::piped())
         .stderr(stderr)
         .spawn()
-        .unwrap();
+        .expect("the system works");
     let mut child = OwnedChild(child);
     let mut line = String::new();
-    let stdout = child.0.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let stdout = child.0.stdout.take().expect("the system works");
+    BufReader::new(stdout)
+        .read_line(&mut line)
+        .expect("the system works");
     let address = line
         .strip_prefix("ready ")
         .expect("it gets ready")
@@ -56,7 +58,10 @@ impl Broker {
             "--broker",
             &self.address,
         ];
-        let status = Command::new(CORELANE).args(arguments).status().unwrap();
+        let status = Command::new(CORELANE)
+            .args(arguments)
+            .status()
+            .expect("the system works");
         assert!(status.success());
     }
 
@@ -66,10 +71,10 @@ impl Broker {
         let status = Command::new("sh")
             .args(["-c", "kill -TERM \"$0\"", &id])
             .status()
-            .unwrap();
+            .expect("the system works");
         assert!(status.success());
         for _ in 0..3000 {
-            if let Some(status) = self.child.0.try_wait().unwrap() {
+            if let Some(status) = self.child.0.try_wait().expect("the system works") {
                 return status;
             }
             thread::sleep(Duration::from_millis(20));

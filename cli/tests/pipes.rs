@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::TestBroker;
 
 fn records(lines: &str) -> Vec<Value> {
@@ -237,6 +237,15 @@ fn a_read_starts_and_ends_where_it_is_told() {
         ])
         .assert_code(1)
         .assert_error_says(&["101", "100"]);
+    // The same without naming the partition, if none reaches that far.
+    broker.create("u", 2);
+    for end in [&["--until-end"][..], &["--max", "1"]] {
+        let topic_u = ["consume", "u", "--from", "1"];
+        broker
+            .run(&[&topic_u[..], end].concat())
+            .assert_code(1)
+            .assert_error_says(&["no offset 1", "will have 0"]);
+    }
     broker
         .run(&["consume", "t", "--from", "yesterday"])
         .assert_code(2)
@@ -409,6 +418,35 @@ fn what_is_not_there_is_refused() {
     produced
         .assert_code(1)
         .assert_error_says(&["/nowhere/at/all"]);
+    let produced = broker.run(&["produce", "t", "--file", "/"]);
+    produced.assert_code(1).assert_error_says(&["directory"]);
+    assert!(!produced.stderr.contains("0 records"), "{produced:?}");
+}
+
+#[test]
+fn receipts_for_programs_are_json() {
+    let broker = TestBroker::start();
+    broker.create("t", 1);
+    let arguments = [
+        "produce",
+        "t",
+        "--receipts",
+        "--format",
+        "json",
+        "--file",
+        "-",
+    ];
+    let produced = broker.feed(&arguments, "a\nb\n");
+    produced.assert_code(0);
+    assert_eq!(
+        records(&produced.stdout),
+        [
+            json!({"line_number": 1, "partition": 0, "offset": 0, "durability": "durable"}),
+            json!({"line_number": 2, "partition": 0, "offset": 1, "durability": "durable"}),
+        ]
+    );
+    let summary: Value = serde_json::from_str(&produced.stderr).unwrap();
+    assert_eq!(summary["records"], 2);
 }
 
 #[test]

@@ -130,7 +130,24 @@ fn a_port_in_use_is_named() {
         "--data-dir",
         data_dir.to_str().unwrap(),
     ]);
-    outcome.assert_code(1).assert_error_says(&[&address]);
+    outcome
+        .assert_code(1)
+        .assert_error_says(&[&address, "another broker", "--listen"]);
+}
+
+#[test]
+fn a_directory_that_is_not_ours_is_left_alone() {
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    std::fs::write(directory.path().join("thesis"), "x").unwrap();
+    let path = directory.path().to_str().unwrap();
+    let serve = |path: &str| corelane(&["serve", "--listen", "127.0.0.1:0", "--data-dir", path]);
+    serve(path)
+        .assert_code(1)
+        .assert_error_says(&[path, "'thesis'", "empty directory"]);
+    assert_eq!(std::fs::read_dir(path).unwrap().count(), 1);
+    serve(&format!("{path}/thesis/data"))
+        .assert_code(1)
+        .assert_error_says(&["thesis is not a directory"]);
 }
 
 #[test]
@@ -143,7 +160,10 @@ fn impossible_settings_are_refused_with_their_place() {
     };
     serve("\nlisten = \"127.0.0.1:0\"\ndata_dri = \"x\"\n", &[])
         .assert_code(2)
-        .assert_error_says(&["corelane.toml:3", "data_dri"]);
+        .assert_error_says(&["corelane.toml:3", "data_dri", "corelane.example.toml"]);
+    serve("[logs]\n", &[])
+        .assert_code(2)
+        .assert_error_says(&["corelane.toml:1", "[log], [journal]"]);
     serve("[limits]\nframe_bytes_max = 1\n", &[])
         .assert_code(2)
         .assert_error_says(&["corelane.toml:2", "frame_bytes_max"]);
@@ -152,7 +172,7 @@ fn impossible_settings_are_refused_with_their_place() {
         .assert_error_says(&["--insecure"]);
     serve("", &["--cores", "none"])
         .assert_code(2)
-        .assert_error_says(&["--cores"]);
+        .assert_error_says(&["--cores", "--help"]);
     corelane(&["serve", "--config", "/nowhere.toml"])
         .assert_code(1)
         .assert_error_says(&["/nowhere.toml"]);

@@ -218,12 +218,18 @@ fn unknown(path: &str, origin: Origin) -> ConfigError {
             .filter(|key| key.section() == section)
             .map(Key::name)
             .collect();
-        let place = if section.is_empty() {
-            "at the top of the file".to_owned()
+        if section.is_empty() {
+            let mut sections: Vec<_> = KEYS.iter().map(Key::section).collect();
+            sections.dedup();
+            sections.retain(|section| !section.is_empty());
+            format!(
+                "known at the top of the file are {}; sections are [{}]",
+                known.join(", "),
+                sections.join("], [")
+            )
         } else {
-            format!("in [{section}]")
-        };
-        format!("known {place} are {}", known.join(", "))
+            format!("known in [{section}] are {}", known.join(", "))
+        }
     } else {
         format!("did you mean {}?", elsewhere.join(" or "))
     };

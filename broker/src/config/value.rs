@@ -90,7 +90,7 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, String> {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
     text.parse().map_err(|_| {
-        format!("`{text}` is not an IP address with a port; write for example 127.0.0.1:9500 or [::1]:9500")
+        format!("`{text}` is not an IP address with a port; write for example 127.0.0.1:9500, localhost:9500 or [::1]:9500")
     })
 }
 

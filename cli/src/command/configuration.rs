@@ -22,7 +22,8 @@ pub(crate) struct ConfigurationArguments {
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
 
-    /// Number of cores to run on, or a list of CPU numbers such as 0,2,3 [default: all]
+    /// Number of cores to run on, or a list of CPU numbers such as 0,2,3 [default: all]. A new
+    /// data directory gets as many stores as cores, for ever, so more cores later have no work there
     #[arg(long, value_name = "N|LIST")]
     cores: Option<String>,
 
@@ -54,8 +55,7 @@ impl ConfigurationArguments {
                 .collect(),
             flags: flags.collect(),
         };
-        BrokerConfig::load(&sources)
-            .map_err(|error| Failure::Usage(format!("configuration: {error}")))
+        BrokerConfig::load(&sources).map_err(Failure::configuration)
     }
 }
 

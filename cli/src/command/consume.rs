@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     from: From,
 
     /// Read this partition only
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partition: Option<u32>,
 
     /// Stop at what is the end now, instead of waiting for more
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     until_end: bool,
 
     /// Stop after so many records
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     max: Option<u64>,
 
     /// How each record is printed: a FORMAT, or json [default: the value and a newline]
@@ -83,8 +83,8 @@ impl FromStr for From {
             }
         };
         match text.strip_prefix('-') {
-            _ if text == "start" => Ok(Self::Start),
-            _ if text == "end" => Ok(Self::End),
+            _ if matches!(text, "start" | "earliest" | "beginning") => Ok(Self::Start),
+            _ if matches!(text, "end" | "latest") => Ok(Self::End),
             Some(digits) => number(digits).map(Self::Last),
             None => number(text).map(Self::Offset),
         }
@@ -157,7 +157,18 @@ async fn starts(
         .iter()
         .zip(&latest)
         .map(|(first, next)| (first.offset, next.offset));
-    let starts = bounds.map(|(first, next)| {
+    let bounds: Vec<_> = bounds.collect();
+    if bounds.iter().all(|(_, next)| *next < offset) {
+        let most = bounds.iter().map(|(_, next)| *next).max().unwrap_or(0);
+        return Err(Failure::with_advice(
+            format_args!("topic '{topic}' has no offset {offset}"),
+            match arguments.partition {
+                Some(_) => format!("the partition's next record will have {most}"),
+                None => format!("the next record of its longest partition will have {most}"),
+            },
+        ));
+    }
+    let starts = bounds.into_iter().map(|(first, next)| {
         if arguments.partition.is_some() && !(first..=next).contains(&offset) {
             return Err(Failure::with_advice(
                 format_args!(
@@ -279,6 +290,8 @@ mod tests {
     fn starts_are_read() {
         assert_eq!("start".parse(), Ok(From::Start));
         assert_eq!("end".parse(), Ok(From::End));
+        assert_eq!("earliest".parse(), Ok(From::Start));
+        assert_eq!("latest".parse(), Ok(From::End));
         assert_eq!("0".parse(), Ok(From::Offset(0)));
         assert_eq!("17".parse(), Ok(From::Offset(17)));
         assert_eq!("-10".parse(), Ok(From::Last(10)));

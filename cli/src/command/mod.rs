@@ -3,6 +3,7 @@
 mod completions;
 mod configuration;
 mod consume;
+mod data_dir;
 mod doctor;
 mod dump;
 mod perf;

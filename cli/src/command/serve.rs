@@ -2,6 +2,7 @@
 //! stops it on SIGTERM or SIGINT.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process;
 use std::thread;
 
@@ -13,6 +14,7 @@ use signal_hook::iterator::Signals;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::configuration::ConfigurationArguments;
+use super::data_dir::foreign_entry;
 use crate::failure::Failure;
 use crate::output::log::LogLines;
 
@@ -32,6 +34,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.configuration.load()?;
     start_logging(&config.logging);
 
+    refuse_foreign(&config.server.data_dir)?;
     // Taken before the broker starts, so that a signal during a long recovery is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT])
         .map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
@@ -63,17 +66,47 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     })
 }
 
-/// A start that failed, with the way to learn more where it is the machine's fault.
+/// Refuses a directory that holds something else: a mistyped name must not fill it with ours.
+fn refuse_foreign(data_dir: &Path) -> Result<(), Failure> {
+    let Some(name) = foreign_entry(data_dir) else {
+        return Ok(());
+    };
+    Err(Failure::with_advice(
+        format_args!(
+            "{} is no data directory, and not empty: it holds '{name}'",
+            data_dir.display()
+        ),
+        "give an empty directory, one that does not exist yet, or one that a broker has made (--data-dir)",
+    ))
+}
+
+/// A start that failed, with what to do about it where it is the machine's fault.
 fn refused(error: StartError) -> Failure {
+    const DOCTOR: &str = "`corelane doctor`, with the same flags, says what this machine lacks";
     match error {
-        StartError::DataDirectory { .. }
-        | StartError::Kernel(_)
+        StartError::Listen { ref source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            Failure::with_advice(
+                error,
+                "is another broker running? Choose another address with --listen (port 0 picks a free one)",
+            )
+        }
+        StartError::DataDirectory { ref path, .. } => {
+            let mut above = path.ancestors();
+            match above.find(|above| above.exists()) {
+                Some(above) if !above.is_dir() => {
+                    Failure::new(format_args!("{} is not a directory", above.display()))
+                }
+                Some(above) => {
+                    let advice = format!("check owner and mode of {}", above.display());
+                    Failure::with_advice(error, advice)
+                }
+                None => Failure::with_advice(error, "check owner and mode of this directory"),
+            }
+        }
+        StartError::Kernel(_)
         | StartError::Cores(_)
         | StartError::Listen { .. }
-        | StartError::Core { .. } => Failure::with_advice(
-            error,
-            "`corelane doctor`, with the same flags, says what this machine lacks",
-        ),
+        | StartError::Core { .. } => Failure::with_advice(error, DOCTOR),
         _ => Failure::new(error),
     }
 }

@@ -12,6 +12,8 @@ use corelane_storage::memory::AlignedBuf;
 use rustix::fs::{OFlags, statfs};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
+use crate::command::data_dir::foreign_entry;
+
 /// Durable writes that are tried.
 const WRITES: u64 = 16;
 
@@ -26,6 +28,8 @@ pub(super) struct DirectoryFacts {
     pub(super) stores: Option<u16>,
     /// Bytes of its journals.
     pub(super) journal_bytes: u64,
+    /// Something else in a directory that no broker has made.
+    pub(super) foreign: Option<String>,
     /// Whether a broker is using it, and the process it named.
     pub(super) user: Option<String>,
     /// The filesystem's number, as `statfs` gives it.
@@ -56,6 +60,7 @@ pub(super) fn look(path: &Path) -> Result<DirectoryFacts, String> {
         parent: (existing != *path).then(|| existing.clone()),
         stores: stores(path),
         journal_bytes: journal_bytes(path),
+        foreign: foreign_entry(path),
         user: user(path),
         filesystem: status.f_type as u64,
         free_bytes: status.f_bavail.saturating_mul(status.f_bsize as u64),

@@ -27,9 +27,9 @@ use crate::runtime::{block_on, check_partition, connect};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Each line is a record: its value without the newline. With --key-separator, what stands before the
-first separator is the key; a line without a separator has no key. Records of one key go to one
-partition and stay in order.
+Each line is a record: its value without the newline (a carriage return before it stays). With
+--key-separator, what stands before the first separator is the key; a line without a separator has
+no key. Records of one key go to one partition and stay in order.
 
 Exit code 0 says that every record was acknowledged. A summary goes to standard error.
 
@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
     /// The topic's name
     topic: String,
 
-    /// Read this file instead of standard input
+    /// Read this file instead of standard input; - is standard input
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
 
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     key_separator: Option<Separator>,
 
     /// Send to this partition, whatever the key says
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     partition: Option<u32>,
 
     /// A header of every record; may be repeated
@@ -64,7 +64,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, value_name = "A", default_value_t = AcksName::All)]
     acks: AcksName,
 
-    /// Print `LINE_NUMBER PARTITION OFFSET DURABILITY` as each line is acknowledged
+    /// Print `LINE_NUMBER PARTITION OFFSET DURABILITY` as each line is acknowledged (with --format
+    /// json, an object with these keys in lower case)
     #[arg(long)]
     receipts: bool,
 
@@ -119,7 +120,7 @@ async fn produce(
     thread::spawn(move || read_lines(input, &piece_sender));
     let settled = tokio::spawn(settle::settle(
         outcomes,
-        arguments.receipts,
+        arguments.receipts.then_some(arguments.broker.format),
         progress.clone(),
     ));
     let sent = send::send(&arguments, &producer, pieces, outcome_sender).await;
@@ -154,7 +155,7 @@ async fn build_producer(
 
 /// The input, and its size if it is a file.
 fn open(path: Option<&PathBuf>) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
-    let Some(path) = path else {
+    let Some(path) = path.filter(|path| path.as_os_str() != "-") else {
         if io::stdin().is_terminal() {
             say(format_args!(
                 "reading records from the terminal, one a line; end with Ctrl-D"
@@ -162,7 +163,13 @@ fn open(path: Option<&PathBuf>) -> Result<(Box<dyn Read + Send>, Option<u64>), F
         }
         return Ok((Box::new(io::stdin()), None));
     };
-    let opened = File::open(path).and_then(|file| file.metadata().map(|about| (file, about.len())));
+    let opened = File::open(path).and_then(|file| {
+        let about = file.metadata()?;
+        if about.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        Ok((file, about.len()))
+    });
     match opened {
         Ok((file, bytes)) => Ok((Box::new(file), Some(bytes))),
         Err(error) => Err(Failure::new(format_args!(

@@ -6,10 +6,12 @@ use corelane_client::{BatchOutcome, Error, Receipt};
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use indicatif::ProgressBar;
+use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::send::Sent;
 use super::summary::Summary;
+use crate::command::Format;
 use crate::failure::Failure;
 use crate::input::lines::Piece;
 use crate::output::say;
@@ -21,12 +23,12 @@ const ERRORS_PRINTED_MAX: u64 = 10;
 /// so that one slow partition does not hold back the receipts of the others.
 pub(super) async fn settle(
     mut sent: mpsc::Receiver<Sent>,
-    receipts: bool,
+    receipts: Option<Format>,
     progress: ProgressBar,
 ) -> Result<Summary, Failure> {
     let mut settler = Settler {
         summary: Summary::start(),
-        receipts: receipts.then(Vec::new),
+        receipts: receipts.map(Receipts::new),
         progress,
     };
     let mut waiting = FuturesUnordered::new();
@@ -81,7 +83,7 @@ async fn outcome(sent: Sent) -> Settled {
 struct Settler {
     summary: Summary,
     /// Receipts not printed yet, if they are wanted.
-    receipts: Option<Vec<u8>>,
+    receipts: Option<Receipts>,
     progress: ProgressBar,
 }
 
@@ -108,14 +110,7 @@ impl Settler {
             Ok(receipt) => {
                 self.summary.acknowledged(bytes, receipt.durability);
                 if let Some(receipts) = &mut self.receipts {
-                    let Receipt {
-                        partition,
-                        offset,
-                        durability,
-                        ..
-                    } = receipt;
-                    writeln!(receipts, "{number} {partition} {offset} {durability}")
-                        .expect("writing to memory does not fail");
+                    receipts.add(number, &receipt);
                 }
             }
             Err(error) => {
@@ -136,7 +131,8 @@ impl Settler {
         let Some(receipts) = self
             .receipts
             .as_mut()
-            .filter(|receipts| !receipts.is_empty())
+            .map(|receipts| &mut receipts.text)
+            .filter(|text| !text.is_empty())
         else {
             return Ok(());
         };
@@ -145,5 +141,51 @@ impl Settler {
         receipts.clear();
         // Exit code 0 would say that the reader knows every line as acknowledged.
         written.map_err(|error| Failure::new(format_args!("cannot print receipts: {error}")))
+    }
+}
+
+/// Receipts that are not printed yet, in their form.
+struct Receipts {
+    format: Format,
+    text: Vec<u8>,
+}
+
+#[derive(Serialize)]
+struct ReceiptLine {
+    line_number: u64,
+    partition: u32,
+    offset: u64,
+    durability: &'static str,
+}
+
+impl Receipts {
+    fn new(format: Format) -> Self {
+        Self {
+            format,
+            text: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, line_number: u64, receipt: &Receipt) {
+        let Receipt {
+            partition,
+            offset,
+            durability,
+            ..
+        } = *receipt;
+        match self.format {
+            Format::Table => writeln!(self.text, "{line_number} {partition} {offset} {durability}")
+                .expect("writing to memory does not fail"),
+            Format::Json => {
+                let line = ReceiptLine {
+                    line_number,
+                    partition,
+                    offset,
+                    durability: durability.as_str(),
+                };
+                serde_json::to_writer(&mut self.text, &line).expect("plain fields are valid JSON");
+                self.text.push(b'\n');
+            }
+        }
     }
 }

@@ -17,13 +17,14 @@ Settings, by Kafka's names:
   max.message.bytes   largest batch of records, in bytes
   flush.messages      acknowledge from memory, and flush at least after this many records
   flush.ms            acknowledge from memory, and flush at least after this many milliseconds
+  compression.type    producer: batches are kept as they were sent, whatever their compression
 Without flush.messages and flush.ms, a record is acknowledged when it is durable.")]
 pub(super) struct Arguments {
     /// The topic's name: letters, digits, '.', '_' and '-'
     name: String,
 
     /// Number of partitions
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..))]
     partitions: u32,
 
     /// A setting of the topic; may be repeated

@@ -62,6 +62,13 @@ fn place(facts: &DirectoryFacts, config: &BrokerConfig) -> Check {
     const NAME: &str = "data directory";
     let path = facts.path.display();
     let wanted = config.server.stores;
+    if let Some(name) = &facts.foreign {
+        return Check::problem(
+            NAME,
+            format!("{path} is no data directory, and not empty: it holds '{name}'"),
+            "choose another one with --data-dir: empty, or not there yet",
+        );
+    }
     match (facts.stores, &facts.user, &facts.parent) {
         (Some(stores), ..) if wanted != 0 && wanted != stores => Check::problem(
             NAME,

@@ -31,6 +31,7 @@ fn healthy() -> Facts {
             parent: None,
             stores: None,
             journal_bytes: 0,
+            foreign: None,
             user: None,
             filesystem: EXT4,
             free_bytes: 100 << 30,
@@ -393,6 +394,8 @@ fn the_directory_itself_must_fit() {
         "Permission denied",
         "--data-dir",
     );
+    let check = only_directory_fault(|made| made.foreign = Some("thesis".to_owned()));
+    assert_says(&check, name, State::Problem, "holds 'thesis'", "empty");
     let mut config = BrokerConfig::default();
     config.server.stores = 2;
     let check = only_fault_with(&config, |facts| {
