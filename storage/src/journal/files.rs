@@ -2,9 +2,14 @@
 //!
 //! Owns the chain (the next sequence, the last checksum) and the life of every file: free, armed (its header
 //! and its place in the catalogue are durable), in use, and free again once every partition with a part in
-//! it has that part in a flushed segment. Pure; used on the core that runs the store.
+//! it has that part in a flushed segment. How a file becomes ready is in `arming`. Pure; used on the core that
+//! runs the store.
+
+mod arming;
 
 use std::collections::VecDeque;
+
+pub(crate) use arming::{Arming, CheckpointEffects};
 
 use super::format::{FIRST_GROUP, GROUP_HEADER_BYTES};
 use crate::layout::BLOCK;
@@ -89,22 +94,6 @@ pub struct JournalCheckpoint {
     pub files: Vec<JournalFile>,
     /// Where a replay begins, in the first of them.
     pub start: ChainPoint,
-}
-
-/// What changes once a checkpoint is durable.
-#[derive(Debug)]
-#[must_use]
-pub(crate) struct CheckpointEffects {
-    freed: Vec<u32>,
-    armed: Vec<JournalFile>,
-}
-
-/// A file to be made ready for groups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Arming {
-    pub(crate) file: JournalFile,
-    /// Whether the file is new, and is to be written in full first.
-    pub(crate) is_new: bool,
 }
 
 /// The journal's files. See the module.
@@ -300,92 +289,6 @@ impl JournalFiles {
         self.limits.needed(cost) <= active + self.armed.len() as u64 * self.limits.usable_of_file()
     }
 
-    /// The file to make ready next, if one is wanted. `prepared` or `preparation_failed` must follow.
-    pub(crate) fn next_arming(&mut self) -> Option<Arming> {
-        let ready = self.armed.len() + self.arming.len() + self.preparing;
-        if ready >= self.wanted_ready() {
-            return None;
-        }
-        let is_new = self.free.is_empty();
-        let number = match self.free.pop() {
-            Some(number) => number,
-            None if self.files() < self.limits.files_max => {
-                self.unfinished.pop().unwrap_or_else(|| {
-                    self.next_number += 1;
-                    self.next_number - 1
-                })
-            }
-            None => return None,
-        };
-        self.preparing += 1;
-        let incarnation = self.next_incarnation;
-        self.next_incarnation += 1;
-        Some(Arming {
-            file: JournalFile {
-                number,
-                incarnation,
-            },
-            is_new,
-        })
-    }
-
-    /// A file's header is durable; it may be used once a checkpoint names it.
-    pub(crate) fn prepared(&mut self, file: JournalFile) {
-        self.preparing -= 1;
-        self.arming.push(file);
-    }
-
-    /// A file could not be made ready.
-    pub(crate) fn preparation_failed(&mut self, arming: Arming) {
-        self.preparing -= 1;
-        if arming.is_new {
-            self.unfinished.push(arming.file.number);
-        } else {
-            self.free.push(arming.file.number);
-        }
-    }
-
-    /// Whether a file wants to be made ready, or a checkpoint to be made for one.
-    pub(crate) fn wants_work(&self) -> bool {
-        let ready = self.armed.len() + self.arming.len() + self.preparing;
-        let can_arm = !self.free.is_empty() || self.files() < self.limits.files_max;
-        self.wants_checkpoint() || (ready < self.wanted_ready() && can_arm)
-    }
-
-    /// Whether a checkpoint would free or arm a file.
-    pub(crate) fn wants_checkpoint(&self) -> bool {
-        !self.arming.is_empty() || (!self.leaving.is_empty() && self.armed.is_empty())
-    }
-
-    /// What a checkpoint records now, and what follows once it is durable.
-    pub(crate) fn checkpoint(&self) -> (JournalCheckpoint, CheckpointEffects) {
-        let used = self.in_use.iter().map(|file| file.file);
-        let files = used
-            .chain(self.armed.iter().copied())
-            .chain(self.arming.iter().copied())
-            .collect();
-        let effects = CheckpointEffects {
-            freed: self.leaving.clone(),
-            armed: self.arming.clone(),
-        };
-        (
-            JournalCheckpoint {
-                files,
-                start: self.start(),
-            },
-            effects,
-        )
-    }
-
-    /// A checkpoint is durable.
-    pub(crate) fn checkpointed(&mut self, effects: CheckpointEffects) {
-        self.leaving
-            .retain(|number| !effects.freed.contains(number));
-        self.free.extend(effects.freed);
-        self.arming.retain(|file| !effects.armed.contains(file));
-        self.armed.extend(effects.armed);
-    }
-
     fn start(&self) -> ChainPoint {
         match self.in_use.front() {
             None => ChainPoint {
@@ -396,20 +299,6 @@ impl JournalFiles {
             Some(only) if self.in_use.len() == 1 && only.is_unneeded() => self.end,
             Some(oldest) => oldest.first,
         }
-    }
-
-    /// How many files should be ready. A recycled one costs one block, a new one is written in full.
-    fn wanted_ready(&self) -> usize {
-        if self.free.is_empty() { 1 } else { 2 }
-    }
-
-    fn files(&self) -> usize {
-        self.in_use.len()
-            + self.armed.len()
-            + self.arming.len()
-            + self.leaving.len()
-            + self.free.len()
-            + self.preparing
     }
 
     fn file_mut(&mut self, incarnation: FileId) -> &mut InUse {

@@ -1,0 +1,124 @@
+//! How a journal file becomes ready for groups, and the checkpoints that say so.
+//!
+//! Owns the number of files that should be ready, and the order: a file is prepared, a checkpoint names it, and
+//! only then is it armed; it is free again only after a checkpoint without it. Does no I/O.
+
+use super::{JournalCheckpoint, JournalFile, JournalFiles};
+
+/// What changes once a checkpoint is durable.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct CheckpointEffects {
+    freed: Vec<u32>,
+    armed: Vec<JournalFile>,
+}
+
+/// A file to be made ready for groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arming {
+    pub(crate) file: JournalFile,
+    /// Whether the file is new, and is to be written in full first.
+    pub(crate) is_new: bool,
+}
+
+impl JournalFiles {
+    /// The file to make ready next, if one is wanted. `prepared` or `preparation_failed` must follow.
+    pub(crate) fn next_arming(&mut self) -> Option<Arming> {
+        let ready = self.armed.len() + self.arming.len() + self.preparing;
+        if ready >= self.wanted_ready() {
+            return None;
+        }
+        let is_new = self.free.is_empty();
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None if self.files() < self.limits.files_max => {
+                self.unfinished.pop().unwrap_or_else(|| {
+                    self.next_number += 1;
+                    self.next_number - 1
+                })
+            }
+            None => return None,
+        };
+        self.preparing += 1;
+        let incarnation = self.next_incarnation;
+        self.next_incarnation += 1;
+        Some(Arming {
+            file: JournalFile {
+                number,
+                incarnation,
+            },
+            is_new,
+        })
+    }
+
+    /// A file's header is durable; it may be used once a checkpoint names it.
+    pub(crate) fn prepared(&mut self, file: JournalFile) {
+        self.preparing -= 1;
+        self.arming.push(file);
+    }
+
+    /// A file could not be made ready.
+    pub(crate) fn preparation_failed(&mut self, arming: Arming) {
+        self.preparing -= 1;
+        if arming.is_new {
+            self.unfinished.push(arming.file.number);
+        } else {
+            self.free.push(arming.file.number);
+        }
+    }
+
+    /// Whether a file wants to be made ready, or a checkpoint to be made for one.
+    pub(crate) fn wants_work(&self) -> bool {
+        let ready = self.armed.len() + self.arming.len() + self.preparing;
+        let can_arm = !self.free.is_empty() || self.files() < self.limits.files_max;
+        self.wants_checkpoint() || (ready < self.wanted_ready() && can_arm)
+    }
+
+    /// Whether a checkpoint would free or arm a file.
+    pub(crate) fn wants_checkpoint(&self) -> bool {
+        !self.arming.is_empty() || (!self.leaving.is_empty() && self.armed.is_empty())
+    }
+
+    /// What a checkpoint records now, and what follows once it is durable.
+    pub(crate) fn checkpoint(&self) -> (JournalCheckpoint, CheckpointEffects) {
+        let used = self.in_use.iter().map(|file| file.file);
+        let files = used
+            .chain(self.armed.iter().copied())
+            .chain(self.arming.iter().copied())
+            .collect();
+        let effects = CheckpointEffects {
+            freed: self.leaving.clone(),
+            armed: self.arming.clone(),
+        };
+        (
+            JournalCheckpoint {
+                files,
+                start: self.start(),
+            },
+            effects,
+        )
+    }
+
+    /// A checkpoint is durable.
+    pub(crate) fn checkpointed(&mut self, effects: CheckpointEffects) {
+        self.leaving
+            .retain(|number| !effects.freed.contains(number));
+        self.free.extend(effects.freed);
+        self.arming.retain(|file| !effects.armed.contains(file));
+        self.armed.extend(effects.armed);
+    }
+
+    /// How many files should be ready. A recycled one costs one block, a new one is written in full.
+    fn wanted_ready(&self) -> usize {
+        if self.free.is_empty() { 1 } else { 2 }
+    }
+
+    fn files(&self) -> usize {
+        self.in_use.len()
+            + self.armed.len()
+            + self.arming.len()
+            + self.leaving.len()
+            + self.free.len()
+            + self.preparing
+    }
+}
