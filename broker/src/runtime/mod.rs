@@ -36,4 +36,4 @@ mod work;
 
 pub use error::{StartError, StopError};
 pub use running::{Running, ShutdownHandle};
-pub use start::serve;
+pub use start::{serve, serve_probed};

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use corelane_protocol::response::CoreAddress;
 use corelane_protocol::{BrokerId, CoreId};
 use corelane_storage::directory::DirectoryIdentity;
-use corelane_storage::ring::{RingAddress, probe};
+use corelane_storage::ring::{Features, ProbeError, RingAddress, probe};
 
 use super::clock::Clock;
 use super::guard::{AbortOnPanic, DirectoryLock};
@@ -25,6 +25,18 @@ use crate::lane::Topology;
 /// # Errors
 /// `StartError`, whose text says what to do. Nothing of the broker is left then.
 pub fn serve(config: BrokerConfig) -> Result<Running, StartError> {
+    serve_probed(config, probe)
+}
+
+/// As [`serve`], with another look at the kernel than the usual one, such as one that overlooks what an older
+/// kernel has not.
+///
+/// # Errors
+/// As `serve`.
+pub fn serve_probed(
+    config: BrokerConfig,
+    probe: impl FnMut() -> Result<Features, ProbeError>,
+) -> Result<Running, StartError> {
     let config = Arc::new(config);
     let lock = DirectoryLock::acquire(&config.server.data_dir)?;
     let features = executor::patiently(probe)?;

@@ -3,6 +3,7 @@
 mod changes;
 mod connections;
 mod forwarding;
+mod old_kernels;
 mod restart;
 mod start;
 mod support;

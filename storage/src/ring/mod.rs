@@ -43,6 +43,9 @@ pub use buffers::{BufferConfig, Piece};
 pub use files::{Directory, FileStatus, HeldFile, RingFile};
 pub use message::RingAddress;
 pub use multishot::{Acceptor, ReceiveControl, Receiver};
-pub use probe::{Features, KernelVersion, LEAST_KERNEL, ProbeError, operations, probe};
+pub use probe::{
+    Features, KernelVersion, LEAST_KERNEL, ProbeError, SUBSTITUTED, operations, probe,
+    probe_without,
+};
 pub use ring::{Ring, RingConfig, RingStats};
 pub use sockets::{SendBatch, SendPart, Socket};

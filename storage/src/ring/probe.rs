@@ -114,7 +114,7 @@ impl fmt::Display for KernelVersion {
 }
 
 /// The operations that there is no substitute for.
-const OPERATIONS: [(u8, &str); 16] = [
+const OPERATIONS: [(u8, &str); 17] = [
     (opcode::Accept::CODE, "accept"),
     (opcode::Recv::CODE, "recv"),
     (opcode::Send::CODE, "send"),
@@ -131,7 +131,15 @@ const OPERATIONS: [(u8, &str); 16] = [
     (opcode::MkDirAt::CODE, "mkdirat"),
     (opcode::RenameAt::CODE, "renameat"),
     (opcode::Timeout::CODE, "timeout"),
+    (opcode::AsyncCancel::CODE, "async_cancel"),
 ];
+
+/// What there is a substitute for, by name.
+pub const SUBSTITUTED: [&str; 4] = [INCREMENTAL_BUFFERS, MINIMUM_WAIT, MESSAGE_RING, TRUNCATE];
+const INCREMENTAL_BUFFERS: &str = "incremental buffers";
+const MINIMUM_WAIT: &str = "minimum wait";
+const MESSAGE_RING: &str = "msg_ring";
+const TRUNCATE: &str = "ftruncate";
 
 /// The operations that there is no substitute for, by name, and whether the kernel has each.
 ///
@@ -150,13 +158,24 @@ pub fn operations() -> Result<Vec<(&'static str, bool)>, ProbeError> {
 /// # Errors
 /// `ProbeError`, whose text says what to change.
 pub fn probe() -> Result<Features, ProbeError> {
+    probe_without(&[])
+}
+
+/// As `probe`, and as if the kernel lacked these as well, by the names of [`operations`] and [`SUBSTITUTED`]:
+/// what happens on an older kernel can be tried on any.
+///
+/// # Errors
+/// `ProbeError`, whose text says what to change.
+pub fn probe_without(missing: &[&str]) -> Result<Features, ProbeError> {
     let mut ring = small_ring()?;
     let operations = ask(&ring)?;
+    let may_use = |name: &str| !missing.contains(&name);
     for (code, name) in OPERATIONS {
-        if !operations.is_supported(code) {
+        if !operations.is_supported(code) || !may_use(name) {
             return Err(too_old(name));
         }
     }
+    turn(&mut ring)?;
     let plain = BufferConfig {
         count: 1,
         bytes: 4096,
@@ -166,18 +185,20 @@ pub fn probe() -> Result<Features, ProbeError> {
         incremental: true,
         ..plain
     };
-    let incremental_buffers = BufferPool::register(&ring, incremental).is_ok();
+    let incremental_buffers =
+        may_use(INCREMENTAL_BUFFERS) && BufferPool::register(&ring, incremental).is_ok();
     if !incremental_buffers {
         BufferPool::register(&ring, plain)
             .map_err(|error| classify(error, "provided buffer rings"))?;
     }
-    let message_ring = operations.is_supported(opcode::MsgRingData::CODE)
+    let message_ring = may_use(MESSAGE_RING)
+        && operations.is_supported(opcode::MsgRingData::CODE)
         && message_arrives(&mut ring, &mut small_ring()?);
     Ok(Features {
         incremental_buffers,
-        minimum_wait: ring.params().is_feature_min_timeout(),
+        minimum_wait: may_use(MINIMUM_WAIT) && ring.params().is_feature_min_timeout(),
         message_ring,
-        truncate: operations.is_supported(opcode::Ftruncate::CODE),
+        truncate: may_use(TRUNCATE) && operations.is_supported(opcode::Ftruncate::CODE),
     })
 }
 
@@ -200,6 +221,19 @@ fn ask(ring: &IoUring) -> Result<Probe, ProbeError> {
         .register_probe(&mut operations)
         .map_err(|error| classify(error, "it cannot list its operations"))?;
     Ok(operations)
+}
+
+/// Lets the kernel do something: it may permit to make a ring, and not to enter it.
+fn turn(ring: &mut IoUring) -> Result<(), ProbeError> {
+    let entry = opcode::Nop::new().build();
+    // SAFETY: the entry refers to no memory.
+    let pushed = unsafe { ring.submission().push(&entry) };
+    pushed.expect("a fresh queue has room");
+    ring.submit_and_wait(1)
+        .map_err(|error| classify(error, "it does not take operations"))?;
+    let completed = ring.completion().count();
+    debug_assert_eq!(completed, 1, "what was waited for is there");
+    Ok(())
 }
 
 /// Whether a message from one ring shows up in the other.
