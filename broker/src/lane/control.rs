@@ -55,10 +55,19 @@ enum Stage {
         token: u64,
         records: Arc<[MetadataRecord]>,
     },
-    /// So many cores have not applied the records.
-    Applying { position: u64, missing: usize },
-    /// So many cores have not shown them to their clients.
-    Showing { position: u64, missing: usize },
+    /// So many cores have not done that with the records up to `position`.
+    Following {
+        step: Step,
+        position: u64,
+        missing: usize,
+    },
+}
+
+/// What every core does with records, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Apply,
+    Show,
 }
 
 impl Control {
@@ -149,14 +158,8 @@ impl<D: Disk> Lane<D> {
 
     fn records_logged(&mut self, token: u64) {
         let missing = self.topology.cores.len();
-        let control = self
-            .control
-            .as_mut()
-            .expect("only the controller's core logs");
-        let current = control
-            .current
-            .as_mut()
-            .expect("a command waits for the log");
+        let applied = self.image.records_applied();
+        let current = self.current_command();
         let Stage::Appending {
             token: awaited,
             records,
@@ -171,8 +174,12 @@ impl<D: Disk> Lane<D> {
                 tracing::info!(%record, "the metadata change");
             }
         }
-        let position = self.image.records_applied() + records.len() as u64;
-        current.stage = Stage::Applying { position, missing };
+        let position = applied + records.len() as u64;
+        current.stage = Stage::Following {
+            step: Step::Apply,
+            position,
+            missing,
+        };
         for to in self.other_cores() {
             let records = Arc::clone(&records);
             self.post(to, Mail::MetadataRecords { position, records });
@@ -201,31 +208,16 @@ impl<D: Disk> Lane<D> {
 
     /// A core has applied the records up to `position`.
     pub(super) fn core_applied(&mut self, position: u64, failure: Option<String>) {
-        let cores = self.topology.cores.len();
-        let control = self
-            .control
-            .as_mut()
-            .expect("cores report to the controller's core");
-        let current = control
-            .current
-            .as_mut()
-            .expect("a command waits for the cores");
-        let Stage::Applying {
-            position: awaited,
-            missing,
-        } = &mut current.stage
-        else {
-            unreachable!("each core applies once");
-        };
-        assert_eq!(*awaited, position, "records are applied in order");
+        let current = self.current_command();
         current.failures.extend(failure);
-        *missing -= 1;
-        if *missing > 0 {
+        if !self.core_followed(Step::Apply, position) {
             return;
         }
-        current.stage = Stage::Showing {
+        let missing = self.topology.cores.len();
+        self.current_command().stage = Stage::Following {
+            step: Step::Show,
             position,
-            missing: cores,
+            missing,
         };
         for to in self.other_cores() {
             self.post(to, Mail::MetadataVisible { position });
@@ -236,26 +228,10 @@ impl<D: Disk> Lane<D> {
 
     /// A core shows what was applied up to `position`.
     pub(super) fn core_shown(&mut self, position: u64) {
-        let control = self
-            .control
-            .as_mut()
-            .expect("cores report to the controller's core");
-        let current = control
-            .current
-            .as_mut()
-            .expect("a command waits for the cores");
-        let Stage::Showing {
-            position: awaited,
-            missing,
-        } = &mut current.stage
-        else {
-            unreachable!("each core shows once, after all have applied");
-        };
-        assert_eq!(*awaited, position, "records are shown in order");
-        *missing -= 1;
-        if *missing > 0 {
+        if !self.core_followed(Step::Show, position) {
             return;
         }
+        let control = self.control.as_mut().expect("just used");
         let mut done = control.current.take().expect("just looked up");
         if !done.failures.is_empty() {
             let message = format!(
@@ -268,6 +244,28 @@ impl<D: Disk> Lane<D> {
         }
         self.finish_command(done.asker, Ok(done.reply));
         self.start_commands();
+    }
+
+    /// A core has done a step; whether it was the last of them.
+    fn core_followed(&mut self, done: Step, done_to: u64) -> bool {
+        let Stage::Following {
+            step,
+            position,
+            missing,
+        } = &mut self.current_command().stage
+        else {
+            unreachable!("cores follow what is logged");
+        };
+        assert_eq!((*step, *position), (done, done_to), "in order, and once");
+        *missing -= 1;
+        *missing == 0
+    }
+
+    /// The command in work.
+    fn current_command(&mut self) -> &mut CurrentCommand {
+        let control = self.control.as_mut();
+        let control = control.expect("only the controller's core logs, and all report to it");
+        control.current.as_mut().expect("a command is in work")
     }
 
     /// Tells whoever gave the command.
