@@ -1,7 +1,7 @@
 //! What is full refuses or waits, loses nothing, and goes on when there is room.
 
 use corelane_protocol::request::{Acks, MetadataRequest};
-use corelane_protocol::{ErrorCode, Request, RequestFlags, TopicPartition};
+use corelane_protocol::{ErrorCode, Request, RequestFlags};
 use corelane_storage::memory::MemoryKind;
 
 use crate::client::{Put, at, fetch_request, frame, produce_frame, put};
@@ -33,10 +33,7 @@ fn a_full_journal_paces_senders_and_refuses_nobody() {
         assert!(world.reply(writer).receipts()[0].is_ok());
     }
     assert!(world.clients[writer].receiving);
-    assert_eq!(
-        values(&mut world, reader, at(topic, 0)),
-        ["0", "1", "2", "3"]
-    );
+    assert_eq!(world.values(reader, at(topic, 0)), ["0", "1", "2", "3"]);
 }
 
 #[test]
@@ -98,7 +95,7 @@ fn a_journal_that_stays_full_refuses_in_the_end_and_order_survives() {
     world.settle();
     assert!(world.reply(client).receipts()[0].is_ok());
     assert!(world.reply(client).receipts()[0].is_ok());
-    assert_eq!(values(&mut world, client, at(topic, 0)), ["0", "1", "2"]);
+    assert_eq!(world.values(client, at(topic, 0)), ["0", "1", "2"]);
 }
 
 #[test]
@@ -348,10 +345,4 @@ fn many_small_requests_wait_for_each_other() {
     for number in 0..100 {
         assert_eq!(world.reply(client).correlation(), number);
     }
-}
-
-/// The values of a partition, in order.
-fn values(world: &mut World, client: usize, partition: TopicPartition) -> Vec<String> {
-    let records = world.read_all(client, partition).into_iter();
-    records.map(|(_, value)| value).collect()
 }

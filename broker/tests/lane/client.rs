@@ -11,7 +11,8 @@ use corelane_protocol::request::{
     MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest, TopicAlteration,
 };
 use corelane_protocol::response::{
-    ConfigSource, CoreAddress, FetchResponse, ProduceResponse, Receipt,
+    ConfigSource, CoreAddress, DescribedPartition, DescribedTopic, FetchResponse, ProduceResponse,
+    Receipt,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, CoreId, ErrorCode, Offset, PartitionIndex, Request, RequestFlags,
@@ -383,6 +384,31 @@ impl World {
         }
     }
 
+    /// Topics as a client's core describes them; `None` for all.
+    pub(crate) fn describe(
+        &mut self,
+        client: usize,
+        names: Option<&[&str]>,
+    ) -> Vec<DescribedTopic> {
+        let topics = names.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
+        let request = Request::DescribeTopics(DescribeTopicsRequest { topics });
+        let reply = self.ask(client, &request);
+        match reply.response() {
+            Ok(Response::DescribeTopics(response)) => response.topics,
+            other => panic!("not a description: {other:?}"),
+        }
+    }
+
+    /// The partitions of a topic as a client's core describes them.
+    pub(crate) fn describe_partitions(
+        &mut self,
+        client: usize,
+        name: &str,
+    ) -> Vec<DescribedPartition> {
+        let described = self.describe(client, Some(&[name])).remove(0);
+        described.result.expect("a topic").partitions
+    }
+
     /// The value of a topic's setting and who set it, as a client's core describes them.
     pub(crate) fn setting(
         &mut self,
@@ -390,13 +416,8 @@ impl World {
         name: &str,
         key: &str,
     ) -> (String, ConfigSource) {
-        let topics = Some(vec![name.to_owned()]);
-        let request = Request::DescribeTopics(DescribeTopicsRequest { topics });
-        let reply = self.ask(client, &request);
-        let Ok(Response::DescribeTopics(mut response)) = reply.response() else {
-            panic!("not a description");
-        };
-        let described = response.topics.remove(0).result.expect("a topic");
+        let described = self.describe(client, Some(&[name])).remove(0);
+        let described = described.result.expect("a topic");
         let found = described
             .configs
             .into_iter()
@@ -478,6 +499,12 @@ impl World {
             }
             all.extend(values);
         }
+    }
+
+    /// The values of a partition, in order.
+    pub(crate) fn values(&mut self, client: usize, partition: TopicPartition) -> Vec<String> {
+        let records = self.read_all(client, partition).into_iter();
+        records.map(|(_, value)| value).collect()
     }
 
     pub(crate) fn list_offset(

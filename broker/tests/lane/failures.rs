@@ -1,8 +1,8 @@
 //! A disk that fails fences what it failed for, says so, and leaves the rest alone.
 
-use corelane_protocol::request::{Acks, DescribeTopicsRequest};
+use corelane_protocol::request::Acks;
 use corelane_protocol::response::PartitionState;
-use corelane_protocol::{ErrorCode, Request, Response, TopicPartition};
+use corelane_protocol::{ErrorCode, TopicPartition};
 use corelane_storage::disk::memory::{Fault, OperationKind};
 
 use crate::client::{fetch_request, put};
@@ -50,18 +50,7 @@ fn a_journal_that_cannot_be_written_fences_its_store_alone() {
     assert_eq!(world.produce_one(client, sound, "more"), Ok(1));
     // What was acknowledged is still served; what was not is not.
     assert_eq!(world.read_all(client, broken), [(0, "before".to_owned())]);
-    let reply = world.ask(
-        client,
-        &Request::DescribeTopics(DescribeTopicsRequest { topics: None }),
-    );
-    let Ok(Response::DescribeTopics(described)) = reply.response() else {
-        panic!("not a description");
-    };
-    let partitions = &described.topics[0]
-        .result
-        .as_ref()
-        .expect("a topic")
-        .partitions;
+    let partitions = world.describe_partitions(client, "t");
     assert!(matches!(&partitions[0].state, PartitionState::Failed(why) if !why.is_empty()));
     assert_eq!(partitions[1].state, PartitionState::Online);
 

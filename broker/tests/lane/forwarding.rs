@@ -278,12 +278,7 @@ fn a_mailbox_full_of_long_polls_refuses_and_order_survives() {
     );
     world.settle();
     assert!(world.reply(client).receipts().iter().all(Result::is_ok));
-    let values: Vec<_> = world
-        .read_all(client, partition)
-        .into_iter()
-        .map(|(_, v)| v)
-        .collect();
-    assert_eq!(values, ["0", "1", "2"]);
+    assert_eq!(world.values(client, partition), ["0", "1", "2"]);
 }
 
 #[test]
@@ -348,12 +343,7 @@ fn a_refusal_by_the_owner_holds_for_what_was_forwarded_after_it() {
     world.send_produce(client, Acks::All, &again);
     world.settle();
     assert!(world.reply(client).receipts().iter().all(Result::is_ok));
-    let values: Vec<_> = world
-        .read_all(client, partition)
-        .into_iter()
-        .map(|(_, v)| v)
-        .collect();
-    assert_eq!(values, ["other", "a", "b", "c"]);
+    assert_eq!(world.values(client, partition), ["other", "a", "b", "c"]);
 }
 
 #[test]

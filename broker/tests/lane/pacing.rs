@@ -21,8 +21,7 @@ fn far_partitions(world: &mut World, topic: TopicId) -> [TopicPartition; 2] {
 
 fn values(world: &mut World, partition: TopicPartition) -> Vec<String> {
     let client = world.connect(1);
-    let records = world.read_all(client, partition).into_iter();
-    records.map(|(_, value)| value).collect()
+    world.values(client, partition)
 }
 
 /// A client that is faster than the disk, on the port of a core that does not own its partitions.

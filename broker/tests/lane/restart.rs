@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use corelane_protocol::request::{Acks, DescribeTopicsRequest};
+use corelane_protocol::request::Acks;
 use corelane_protocol::response::{Durability, PartitionState};
-use corelane_protocol::{ErrorCode, Request, Response, TopicId, TopicPartition};
+use corelane_protocol::{ErrorCode, TopicId, TopicPartition};
 
 use crate::client::{Put, at, fetch_request, put};
 use crate::world::{World, small_config};
@@ -275,18 +275,7 @@ fn a_damaged_segment_fails_its_partition_or_read_and_no_other() {
     );
     assert_eq!(world.read_all(client, at(topic, 1)).len(), 100);
     assert_eq!(world.produce_one(client, at(topic, 1), "more"), Ok(100));
-    let reply = world.ask(
-        client,
-        &Request::DescribeTopics(DescribeTopicsRequest { topics: None }),
-    );
-    let Ok(Response::DescribeTopics(described)) = reply.response() else {
-        panic!("not a description");
-    };
-    let partitions = &described.topics[0]
-        .result
-        .as_ref()
-        .expect("a topic")
-        .partitions;
+    let partitions = world.describe_partitions(client, "t");
     assert_eq!(partitions[1].state, PartitionState::Online);
 }
 

@@ -1,8 +1,6 @@
 //! Topics are made, shown, described and deleted, on every core alike.
 
-use corelane_protocol::request::{
-    Acks, CreateTopicsRequest, DescribeTopicsRequest, MetadataRequest, NewTopic,
-};
+use corelane_protocol::request::{Acks, CreateTopicsRequest, MetadataRequest, NewTopic};
 use corelane_protocol::response::{ConfigSource, PartitionState};
 use corelane_protocol::{ErrorCode, Request, Response};
 
@@ -176,21 +174,11 @@ fn descriptions_are_gathered_from_every_core() {
     let partition = world.partition_on("t", topic, 2);
     let other = world.connect(2);
     world.produce_one(other, partition, "x").expect("a produce");
-    let names = Some(vec!["t".to_owned(), "none".to_owned(), "t".to_owned()]);
-    let reply = world.ask(
-        client,
-        &Request::DescribeTopics(DescribeTopicsRequest { topics: names }),
-    );
-    let Ok(Response::DescribeTopics(response)) = reply.response() else {
-        panic!("not a description");
-    };
-    assert_eq!(response.topics.len(), 3);
-    let code = response.topics[1]
-        .result
-        .as_ref()
-        .map_err(|error| error.code);
+    let topics = world.describe(client, Some(&["t", "none", "t"]));
+    assert_eq!(topics.len(), 3);
+    let code = topics[1].result.as_ref().map_err(|error| error.code);
     assert_eq!(code.expect_err("no such topic"), ErrorCode::UnknownTopic);
-    for described in [&response.topics[0], &response.topics[2]] {
+    for described in [&topics[0], &topics[2]] {
         let description = described.result.as_ref().expect("a topic");
         let config = |key: &str| {
             let found = description.configs.iter().find(|config| config.key == key);
@@ -214,14 +202,7 @@ fn descriptions_are_gathered_from_every_core() {
             );
         }
     }
-    let reply = world.ask(
-        client,
-        &Request::DescribeTopics(DescribeTopicsRequest { topics: None }),
-    );
-    let Ok(Response::DescribeTopics(response)) = reply.response() else {
-        panic!("not a description");
-    };
-    assert_eq!(response.topics.len(), 2);
+    assert_eq!(world.describe(client, None).len(), 2);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A store that does not open costs its own partitions, and nothing else.
 
 use corelane_broker::lane::Topology;
-use corelane_protocol::request::{DescribeTopicsRequest, OffsetPosition};
-use corelane_protocol::response::{DescribedPartition, PartitionState};
-use corelane_protocol::{ApiError, ErrorCode, Request, Response, StoreId, TopicId};
+use corelane_protocol::request::OffsetPosition;
+use corelane_protocol::response::PartitionState;
+use corelane_protocol::{ApiError, ErrorCode, StoreId, TopicId};
 use corelane_storage::disk::memory::DiskImage;
 
 use crate::client::{at, fetch_request, put};
@@ -41,23 +41,6 @@ fn contents(image: &DiskImage) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn describe(world: &mut World, client: usize, name: &str) -> Vec<DescribedPartition> {
-    let topics = Some(vec![name.to_owned()]);
-    let reply = world.ask(
-        client,
-        &Request::DescribeTopics(DescribeTopicsRequest { topics }),
-    );
-    let Ok(Response::DescribeTopics(mut described)) = reply.response() else {
-        panic!("not a description");
-    };
-    described
-        .topics
-        .remove(0)
-        .result
-        .expect("a topic")
-        .partitions
-}
-
 fn expect_refusal(error: &ApiError, file: &str) {
     assert_eq!(error.code, ErrorCode::StorageFailed, "{error:?}");
     assert!(error.message.contains(file), "{error:?}");
@@ -89,7 +72,7 @@ fn is_refused(world: &mut World, client: usize, topic: TopicId, partition: u32, 
 
 fn check_damaged(world: &mut World, client: usize, topic: TopicId, file: &str) {
     let mut refused = 0;
-    for (index, described) in (0..).zip(describe(world, client, "t")) {
+    for (index, described) in (0..).zip(world.describe_partitions(client, "t")) {
         if described.store == STORE {
             refused += 1;
             assert!(
@@ -157,7 +140,7 @@ fn a_damaged_store_fails_its_partitions_and_no_other_until_it_is_put_back() {
             }
             let name = format!("new-{core}");
             let new = world.try_create(client, &name, 6, &[]).expect("a topic");
-            for (index, described) in (0..).zip(describe(&mut world, client, &name)) {
+            for (index, described) in (0..).zip(world.describe_partitions(client, &name)) {
                 assert_ne!(described.store, STORE);
                 assert_eq!(described.state, PartitionState::Online);
                 assert_eq!(world.produce_one(client, at(new, index), "c"), Ok(0));
@@ -176,7 +159,7 @@ fn a_damaged_store_fails_its_partitions_and_no_other_until_it_is_put_back() {
             "{file} {what:?}: nothing of the store is written"
         );
         let client = world.connect(0);
-        for (index, described) in (0..).zip(describe(&mut world, client, "t")) {
+        for (index, described) in (0..).zip(world.describe_partitions(client, "t")) {
             assert_eq!(described.state, PartitionState::Online, "{file} {what:?}");
             let partition = at(topic, index);
             let kept = world.read_all(client, partition);
@@ -210,7 +193,7 @@ fn a_damaged_store_follows_the_metadata_once_it_is_put_back() {
     let client = world.connect(0);
     let late = world.cores[0].lane.image().topic_named("late");
     let late = late.expect("it was logged").id;
-    for (index, described) in (0..).zip(describe(&mut world, client, "late")) {
+    for (index, described) in (0..).zip(world.describe_partitions(client, "late")) {
         let is_unfit = described.store == STORE;
         let result = world.produce_one(client, at(late, index), "x");
         assert_eq!(result.is_err(), is_unfit);
@@ -295,7 +278,7 @@ fn a_topic_is_deleted_without_a_damaged_store() {
         }
         // It takes part again.
         let last = world.try_create(client, "last", 12, &[]).expect("a topic");
-        let described = describe(&mut world, client, "last");
+        let described = world.describe_partitions(client, "last");
         assert!(described.iter().any(|partition| partition.store == STORE));
         for partition in 0..12 {
             assert_eq!(world.produce_one(client, at(last, partition), "x"), Ok(0));
