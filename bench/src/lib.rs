@@ -1,1 +1,22 @@
-//! Criterion micro-benchmarks of hot paths live in `benches/`; this library is empty.
+//! What this machine can do at most, and a sender that adds nothing of its own: the yardsticks that stand
+//! beside every figure of the broker.
+//!
+//! Owns the small limits ([`limits`]), the relay ([`relay`]), the raw sender ([`sender`]) and the accounting
+//! of CPU and latency around them. Never part of the product: nothing imports this crate. The Criterion
+//! benches of the hot paths are in `benches/`.
+
+pub mod clock;
+pub mod cpu;
+pub mod error;
+pub mod frames;
+pub mod latency;
+pub mod limits;
+pub mod machine;
+pub mod outstanding;
+pub mod relay;
+pub mod scratch;
+pub mod sender;
+pub mod table;
+mod wait;
+
+pub use error::BenchError;
