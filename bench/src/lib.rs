@@ -5,6 +5,8 @@
 //! of CPU and latency around them. Never part of the product: nothing imports this crate. The Criterion
 //! benches of the hot paths are in `benches/`.
 
+pub mod beside;
+pub mod broker;
 pub mod clock;
 pub mod cpu;
 pub mod error;
@@ -13,9 +15,11 @@ pub mod latency;
 pub mod limits;
 pub mod machine;
 pub mod outstanding;
+pub mod partitions;
 pub mod relay;
 pub mod scratch;
 pub mod sender;
+pub mod series;
 pub mod table;
 mod wait;
 

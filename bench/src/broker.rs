@@ -1,0 +1,231 @@
+//! A broker to be measured: embedded on one core, or any other that somebody has started.
+//!
+//! Owns the embedded broker with its directory, and a control connection that makes and deletes topics.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
+
+use corelane_broker::config::{BrokerConfig, CoreSelection};
+use corelane_broker::runtime::{self, Running};
+use corelane_protocol::request::{
+    CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, NewTopic,
+};
+use corelane_protocol::{
+    CorrelationId, PartitionIndex, Request, RequestFlags, Response, ResponseHeader, TopicId,
+};
+use tempfile::TempDir;
+
+use crate::{BenchError, scratch};
+
+/// The largest answer that is taken, bytes: metadata of 100,000 partitions.
+const ANSWER_BYTES_MAX: u32 = 64 << 20;
+
+/// The names of the broker's lane threads begin so.
+pub const LANE_THREADS: &str = "core";
+
+/// A broker with one core and the default settings, in a directory that goes away with it.
+pub struct Embedded {
+    running: Running,
+    _directory: TempDir,
+}
+
+impl Embedded {
+    /// Starts it on a CPU.
+    ///
+    /// # Errors
+    /// There is no room, or it does not start.
+    pub fn start(parent: Option<&Path>, cpu: usize) -> Result<Self, BenchError> {
+        let directory = scratch::directory(parent)?;
+        Ok(Self {
+            running: runtime::serve(config(&directory.path().join("data"), cpu)?)?,
+            _directory: directory,
+        })
+    }
+
+    /// Its bootstrap address.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.running.bootstrap()
+    }
+
+    /// Ends it in order and removes its data.
+    ///
+    /// # Errors
+    /// What did not go in order.
+    pub fn stop(self) -> Result<(), BenchError> {
+        self.running.shutdown_handle().shut_down();
+        self.running.join().map_err(BenchError::Stop)
+    }
+}
+
+/// The default settings, but for the place, a free port, and one CPU.
+///
+/// # Errors
+/// The CPU has a number that no broker takes.
+pub fn config(data_dir: &Path, cpu: usize) -> Result<BrokerConfig, BenchError> {
+    let mut config = BrokerConfig::default();
+    let cpu = u16::try_from(cpu);
+    let cpu = cpu.map_err(|_| BenchError::Settings("a CPU beyond 65,535".into()))?;
+    config.server.data_dir = data_dir.to_owned();
+    config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.server.cores = CoreSelection::List(vec![cpu]);
+    Ok(config)
+}
+
+/// The partitions of a topic that one core owns, and where that core listens.
+#[derive(Clone, Debug)]
+pub struct CoreTopic {
+    /// The topic's id.
+    pub id: TopicId,
+    /// The core's own address.
+    pub address: SocketAddr,
+    /// Its partitions.
+    pub partitions: Vec<PartitionIndex>,
+}
+
+/// A connection for requests that are not measured.
+#[derive(Debug)]
+pub struct Control {
+    stream: TcpStream,
+    next: u32,
+}
+
+impl Control {
+    /// Connects to a bootstrap address.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect(address: impl ToSocketAddrs) -> Result<Self, BenchError> {
+        let stream = TcpStream::connect(address);
+        let stream = stream.map_err(BenchError::io("cannot connect to the broker"))?;
+        let no_delay = stream.set_nodelay(true);
+        no_delay.map_err(BenchError::io("the control connection"))?;
+        Ok(Self { stream, next: 0 })
+    }
+
+    /// Sends a request and hands its answer's body to `take`.
+    ///
+    /// # Errors
+    /// The connection breaks, or the request is refused as a whole.
+    pub fn call<T>(
+        &mut self,
+        what: &'static str,
+        request: &Request<'_>,
+        take: impl FnOnce(Response<'_>) -> Result<T, BenchError>,
+    ) -> Result<T, BenchError> {
+        let protocol = |error: &dyn std::fmt::Display| BenchError::Protocol(error.to_string());
+        let mut frame = Vec::new();
+        self.next += 1;
+        request
+            .encode(
+                CorrelationId::new(self.next),
+                RequestFlags::NONE,
+                &mut frame,
+            )
+            .map_err(|error| protocol(&error))?;
+        let mut header = [0; ResponseHeader::LEN];
+        let exchanged = self.stream.write_all(&frame);
+        let exchanged = exchanged.and_then(|()| self.stream.read_exact(&mut header));
+        exchanged.map_err(BenchError::io(what))?;
+        let header = ResponseHeader::parse(&header, ANSWER_BYTES_MAX);
+        let header = header.map_err(|error| protocol(&error))?;
+        let header = header.expect("the header is whole");
+        let mut body = vec![0; header.body_length()];
+        let read = self.stream.read_exact(&mut body);
+        read.map_err(BenchError::io(what))?;
+        match Response::decode(&header, &body).map_err(|error| protocol(&error))? {
+            Ok(response) => take(response),
+            Err(error) => Err(BenchError::Refused { what, error }),
+        }
+    }
+
+    /// Makes a topic.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn create_topic(&mut self, name: &str, partitions: u32) -> Result<(), BenchError> {
+        let what = "to create a topic";
+        let request = Request::CreateTopics(CreateTopicsRequest {
+            topics: vec![NewTopic {
+                name: name.to_owned(),
+                partitions,
+                configs: Vec::new(),
+            }],
+            validate_only: false,
+        });
+        self.call(what, &request, |response| match response {
+            Response::CreateTopics(mut response) => match response.topics.pop() {
+                Some(topic) => match topic.result {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(BenchError::Refused { what, error }),
+                },
+                None => Err(BenchError::Protocol("no topic in the answer".into())),
+            },
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), BenchError> {
+        let what = "to delete a topic";
+        let names = vec![name.to_owned()];
+        let request = Request::DeleteTopics(DeleteTopicsRequest { names });
+        self.call(what, &request, |response| match response {
+            Response::DeleteTopics(mut response) => match response.topics.pop() {
+                Some(topic) => match topic.result {
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(BenchError::Refused { what, error }),
+                },
+                None => Err(BenchError::Protocol("no topic in the answer".into())),
+            },
+            other => Err(unexpected(&other)),
+        })
+    }
+
+    /// The core that owns the topic's first partition, with all partitions that it owns.
+    ///
+    /// # Errors
+    /// There is no such topic, or the core's address leads nowhere.
+    pub fn core_topic(&mut self, name: &str) -> Result<CoreTopic, BenchError> {
+        let what = "to describe a topic";
+        let topics = Some(vec![name.to_owned()]);
+        let request = Request::Metadata(MetadataRequest { topics });
+        self.call(what, &request, |response| {
+            let Response::Metadata(mut metadata) = response else {
+                return Err(unexpected(&response));
+            };
+            let missing = |thing: &str| BenchError::Protocol(format!("the metadata lacks {thing}"));
+            let topic = metadata.topics.pop().ok_or_else(|| missing("the topic"))?;
+            let topic = topic
+                .result
+                .map_err(|error| BenchError::Refused { what, error })?;
+            let first = topic.partitions.first();
+            let first = *first.ok_or_else(|| missing("partitions"))?;
+            let broker = metadata
+                .brokers
+                .iter()
+                .find(|broker| broker.id == first.leader);
+            let cores = broker.map_or(&[][..], |broker| &broker.cores);
+            let core = cores.iter().find(|core| core.core == first.core);
+            let core = core.ok_or_else(|| missing("the core's address"))?;
+            let resolved = (core.host.as_str(), core.port).to_socket_addrs();
+            let mut addresses = resolved.map_err(BenchError::io("the core's address"))?;
+            let owned = topic.partitions.iter().filter(|partition| {
+                (partition.leader, partition.core) == (first.leader, first.core)
+            });
+            Ok(CoreTopic {
+                id: topic.id,
+                address: addresses.next().ok_or_else(|| missing("an address"))?,
+                partitions: owned.map(|partition| partition.partition).collect(),
+            })
+        })
+    }
+}
+
+fn unexpected(response: &Response<'_>) -> BenchError {
+    BenchError::Protocol(format!("an answer that was not asked for: {response:?}"))
+}
