@@ -1,8 +1,10 @@
 //! What the storage engine costs in CPU: append, group commit, acknowledgement and writing to segments, on a disk that
-//! takes everything at once and keeps nothing of it. The device's own time is not in these figures.
+//! takes everything at once and keeps nothing of it, and what reading from memory costs. The device's own time is not
+//! in these figures.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::hint::black_box;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -10,14 +12,14 @@ use std::task::{Context, Poll, Waker};
 
 use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, RecordRef};
 use corelane_protocol::{
-    AlignedBytes, LeaderEpoch, PartitionIndex, StoreId, Timestamp, TopicId, TopicPartition,
+    AlignedBytes, LeaderEpoch, Offset, PartitionIndex, StoreId, Timestamp, TopicId, TopicPartition,
 };
 use corelane_storage::Store;
 use corelane_storage::disk::{
     BLOCK_BYTES, DirEntry, Disk, DiskFile, Durable, OpenOptions, WriteData,
 };
 use corelane_storage::memory::{AlignedBuf, Ledger};
-use corelane_storage::store::{LogConfig, PartitionHandle, Progress, StoreConfig};
+use corelane_storage::store::{LogConfig, PartitionHandle, Progress, Read, StoreConfig};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 /// Keeps names, lengths and the first blocks of files; whatever else is written is forgotten.
@@ -251,5 +253,33 @@ fn appends(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, appends);
+/// Reads of what is still in memory: what a consumer that keeps up, and every waiting fetch, is served by.
+fn fetches(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fetch from tail");
+    for (name, batch_bytes, bytes_max) in [
+        ("one batch of 1 KB", 1000, 1),
+        ("1 MB of 1 KB batches", 1000, 1_000_000),
+        ("1 MB of 64 KB batches", 64_000, 1_000_000),
+    ] {
+        let batch = batch(batch_bytes);
+        let mut bench = Bench::new(1);
+        // Less than what is written to a segment.
+        bench.round(&batch, 0, (2 << 20) / batch.len());
+        let read = |from| {
+            let read = bench.store.read(bench.ids[0], from, bytes_max, true);
+            match read.expect("the offset is there") {
+                Read::Ready(fetched) => fetched,
+                Read::Disk(wanted) => panic!("{wanted:?} is in memory"),
+            }
+        };
+        let from = Offset::new(u64::from(bytes_max == 1) * 10);
+        group.throughput(Throughput::Bytes(read(from).bytes as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| read(black_box(from)).bytes);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, appends, fetches);
 criterion_main!(benches);
