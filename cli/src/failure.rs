@@ -29,6 +29,8 @@ pub(crate) enum Failure {
     },
     /// Everything has been said already; only the exit code is left.
     Reported,
+    /// A signal ended it in order, and everything has been said.
+    Interrupted(i32),
     /// Whoever read our output has gone: end quietly.
     BrokenPipe,
 }
@@ -92,6 +94,8 @@ impl Failure {
                 ExitCode::from(2)
             }
             Self::Reported => ExitCode::from(1),
+            // As a shell says of a program that a signal ended.
+            Self::Interrupted(signal) => ExitCode::from(128 + u8::try_from(signal).unwrap_or(0)),
             Self::BrokenPipe => ExitCode::SUCCESS,
         }
     }

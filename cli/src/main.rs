@@ -12,6 +12,7 @@ mod failure;
 mod input;
 mod output;
 mod runtime;
+mod watch;
 
 use std::process::ExitCode;
 

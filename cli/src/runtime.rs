@@ -7,6 +7,7 @@ use corelane_protocol::ErrorCode;
 
 use crate::command::BrokerArguments;
 use crate::failure::Failure;
+use crate::watch::ConnectionWatch;
 
 /// Runs a client command to its end.
 pub(crate) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
@@ -17,12 +18,28 @@ pub(crate) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
         .block_on(command)
 }
 
-/// The first connection to the broker.
+/// The first connection to the broker, for a command of one or a few requests.
 pub(crate) async fn connect(arguments: &BrokerArguments) -> Result<Client, Failure> {
+    connect_patiently(arguments, "up to 30 s").await
+}
+
+/// The first connection to the broker. If it is lost later, that is said, with how long the command will try
+/// again.
+pub(crate) async fn connect_patiently(
+    arguments: &BrokerArguments,
+    limit: &'static str,
+) -> Result<Client, Failure> {
+    let watch = ConnectionWatch::default();
+    let listener = watch.clone();
     let builder = Client::builder()
         .bootstrap([&*arguments.broker])
-        .client_name("corelane-cli");
-    builder.connect().await.map_err(|error| match error {
+        .client_name("corelane-cli")
+        .on_connection_event(move |event| listener.take(&event));
+    let connected = builder.connect().await;
+    if connected.is_ok() {
+        watch.start(&arguments.broker, limit);
+    }
+    connected.map_err(|error| match error {
         Error::Connect { address, reason } => Failure::with_advice(
             format_args!("cannot connect to {address}: {reason}"),
             "start a broker with `corelane serve`, or name another with --broker or CORELANE_BROKER",

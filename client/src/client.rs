@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::admin::Admin;
 use crate::backoff::Backoff;
 use crate::cluster::{Cluster, ClusterConfig};
-use crate::connection::ConnectionConfig;
+use crate::connection::{ConnectionConfig, ConnectionEvent, EventListener};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
 use crate::producer::ProducerBuilder;
@@ -102,6 +102,7 @@ pub struct ClientBuilder {
     use_bootstrap_only: bool,
     backoff: Backoff,
     seed: Option<u64>,
+    listener: EventListener,
 }
 
 impl Default for ClientBuilder {
@@ -114,6 +115,7 @@ impl Default for ClientBuilder {
             use_bootstrap_only: false,
             backoff: Backoff::default(),
             seed: None,
+            listener: EventListener::default(),
         }
     }
 }
@@ -159,6 +161,16 @@ impl ClientBuilder {
         self
     }
 
+    /// Calls `listener` with what becomes of every connection, so that a program can say why it waits. It is
+    /// called on tasks of the client and must not block. Default: nobody is told.
+    pub fn on_connection_event(
+        mut self,
+        listener: impl Fn(ConnectionEvent<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.listener = EventListener::new(listener);
+        self
+    }
+
     /// Makes the client's random choices (jitter of waits, first partitions) repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -194,6 +206,7 @@ impl ClientBuilder {
             connection: ConnectionConfig {
                 client_name: self.client_name,
                 connect_timeout: self.connect_timeout,
+                listener: self.listener,
             },
             request_timeout: self.request_timeout,
             use_bootstrap_only: self.use_bootstrap_only,

@@ -52,6 +52,7 @@ pub use self::admin::{
     PartitionDescription, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use self::client::{Client, ClientBuilder};
+pub use self::connection::ConnectionEvent;
 pub use self::consumer::{
     ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Records, RecordsIter, Start,
 };

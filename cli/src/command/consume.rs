@@ -12,7 +12,7 @@ use crate::command::{BrokerArguments, Format};
 use crate::failure::Failure;
 use crate::output::print_format::{PrintFormat, PrintedRecord};
 use crate::output::say;
-use crate::runtime::{block_on, check_partition, connect, topic_failure};
+use crate::runtime::{block_on, check_partition, connect_patiently, topic_failure};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -99,7 +99,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn consume(arguments: Arguments) -> Result<(), Failure> {
-    let client = connect(&arguments.broker).await?;
+    let client = connect_patiently(&arguments.broker, "until it is back").await?;
     let count = check_partition(&client, &arguments.topic, arguments.partition).await?;
     let partitions: Vec<_> = match arguments.partition {
         Some(partition) => vec![partition],

@@ -5,10 +5,11 @@
 //! Runs on the user's tokio runtime, one task for each connection.
 
 mod assembler;
+mod events;
 mod write_queue;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use self::assembler::{Assembler, FrameBuffer};
+pub use self::events::ConnectionEvent;
+pub(crate) use self::events::EventListener;
 use self::write_queue::{Flush, WriteQueue};
 use crate::error::{Error, Result};
 
@@ -38,6 +41,7 @@ const FRAME_BYTES_LIMIT: u32 = 1 << 30;
 pub(crate) struct ConnectionConfig {
     pub(crate) client_name: String,
     pub(crate) connect_timeout: Duration,
+    pub(crate) listener: EventListener,
 }
 
 /// One answer as it arrived.
@@ -158,6 +162,9 @@ struct Shared {
     write_blocked: Notify,
     pending: Mutex<PendingRequests>,
     closing: Notify,
+    listener: EventListener,
+    /// Whether the listener knows of the connection, so that it is to hear of its loss.
+    told_of: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -179,6 +186,25 @@ impl Connection {
     ///
     /// Cancel safe: dropping the future closes the socket.
     pub(crate) async fn open(address: Arc<str>, config: &ConnectionConfig) -> Result<Self> {
+        let opened = Self::open_and_greet(Arc::clone(&address), config).await;
+        let address = &*address;
+        match &opened {
+            Ok(_) => config.listener.tell(ConnectionEvent::Connected { address }),
+            Err(error) => config
+                .listener
+                .tell(ConnectionEvent::Failed { address, error }),
+        }
+        if let Ok(connection) = &opened {
+            connection
+                .handle
+                .shared
+                .told_of
+                .store(true, Ordering::Relaxed);
+        }
+        opened
+    }
+
+    async fn open_and_greet(address: Arc<str>, config: &ConnectionConfig) -> Result<Self> {
         let failed = |reason: String| Error::Connect {
             address: address.to_string(),
             reason,
@@ -197,7 +223,11 @@ impl Connection {
         stream
             .set_nodelay(true)
             .map_err(|error| failed(error.to_string()))?;
-        let shared = Arc::new(Shared::new(Arc::clone(&address), stream));
+        let shared = Arc::new(Shared::new(
+            Arc::clone(&address),
+            stream,
+            config.listener.clone(),
+        ));
         // Closes the connection if the greeting fails or this future is dropped.
         let mut handle = Handle {
             shared: Arc::clone(&shared),
@@ -254,9 +284,11 @@ impl Connection {
 }
 
 impl Shared {
-    fn new(address: Arc<str>, stream: TcpStream) -> Self {
+    fn new(address: Arc<str>, stream: TcpStream, listener: EventListener) -> Self {
         Self {
             address,
+            listener,
+            told_of: AtomicBool::new(false),
             stream,
             frame_bytes_max: AtomicU32::new(FRAME_BYTES_MAX_DEFAULT),
             writes: Mutex::new(WriteQueue::default()),
@@ -350,6 +382,12 @@ impl Shared {
         self.closing.notify_one();
         let reason = self.pending().ended.clone().expect("set above");
         tracing::debug!(address = %self.address, waiting = waiting.len(), %reason, "connection ended");
+        if self.told_of.load(Ordering::Relaxed) && !matches!(reason, Error::Closed { .. }) {
+            self.listener.tell(ConnectionEvent::Lost {
+                address: &self.address,
+                error: &reason,
+            });
+        }
         for pending in waiting.into_values() {
             pending.reply.send(Err(reason.clone()));
         }
@@ -385,6 +423,8 @@ struct CloseOnDrop(Arc<Shared>);
 
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
+        // Whoever shuts the runtime down knows.
+        self.0.told_of.store(false, Ordering::Relaxed);
         let reason = self.0.lost("its runtime was shut down".into());
         self.0.close(Some(reason));
     }

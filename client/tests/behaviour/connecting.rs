@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corelane_client::{Client, Error, ErrorKind};
+use corelane_client::{Client, ConnectionEvent, Error, ErrorKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
@@ -102,4 +102,34 @@ async fn a_lost_control_connection_is_made_again() {
     assert_eq!(client.partition_count("t").await.unwrap(), 2);
     broker.hang_up(false);
     assert_eq!(client.partition_count("t").await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_becomes_of_connections_is_told() {
+    let broker = FakeBroker::start(1).await;
+    let (sender, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let builder = broker.builder().on_connection_event(move |event| {
+        let word = match event {
+            ConnectionEvent::Connected { .. } => "connected",
+            ConnectionEvent::Lost { .. } => "lost",
+            ConnectionEvent::Failed { .. } => "failed",
+            _ => "another",
+        };
+        // The last event comes when the test has ended.
+        let _ = sender.send(word);
+    });
+    let client = builder.connect().await.unwrap();
+    assert_eq!(told.recv().await, Some("connected"));
+    broker.hang_up(true);
+    assert_eq!(told.recv().await, Some("lost"));
+    let asked = tokio::spawn(async move { client.admin().list_topics().await.map(drop) });
+    assert_eq!(told.recv().await, Some("failed"));
+    broker.hang_up(false);
+    asked.await.unwrap().unwrap();
+    let mut last = "";
+    while let Ok(word) = told.try_recv() {
+        last = word;
+    }
+    // The client and with it the connection has gone, on purpose: that is no loss.
+    assert_eq!(last, "connected");
 }

@@ -4,6 +4,7 @@
 //! library, and [`settle`] awaits what the broker says of each. The library's buffer bounds what is
 //! under way.
 
+mod interrupt;
 mod send;
 mod settle;
 mod summary;
@@ -23,7 +24,7 @@ use crate::failure::Failure;
 use crate::input::escapes::unescape;
 use crate::input::lines::{LineReader, Piece};
 use crate::output::say;
-use crate::runtime::{block_on, check_partition, connect};
+use crate::runtime::{block_on, check_partition, connect_patiently};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -110,10 +111,11 @@ async fn produce(
     input: Box<dyn Read + Send>,
     input_bytes: Option<u64>,
 ) -> Result<(), Failure> {
-    let client = connect(&arguments.broker).await?;
+    let client = connect_patiently(&arguments.broker, "up to 120 s").await?;
     check_partition(&client, &arguments.topic, arguments.partition).await?;
     let producer = build_producer(&client, &arguments).await?;
 
+    let mut interrupted = interrupt::listen()?;
     let progress = progress_bar(input_bytes, arguments.receipts);
     let (piece_sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
     let (outcome_sender, outcomes) = mpsc::channel(OUTCOMES_WAITING_MAX);
@@ -122,8 +124,12 @@ async fn produce(
         outcomes,
         arguments.receipts.then_some(arguments.broker.format),
         progress.clone(),
+        interrupted.clone(),
     ));
-    let sent = send::send(&arguments, &producer, pieces, outcome_sender).await;
+    let sent = tokio::select! {
+        sent = send::send(&arguments, &producer, pieces, outcome_sender) => sent,
+        _ = interrupt::interrupted(&mut interrupted) => Ok(()),
+    };
     let settled = settled.await.expect("settling does not panic");
     progress.finish_and_clear();
 

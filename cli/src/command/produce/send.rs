@@ -30,6 +30,16 @@ pub(super) enum Sent {
     Refused { number: u64, error: Error },
 }
 
+impl Sent {
+    /// How many lines these are.
+    pub(super) fn lines(&self) -> u64 {
+        match self {
+            Self::Piece { piece, .. } => piece.lines().count() as u64,
+            Self::Line { .. } | Self::Refused { .. } => 1,
+        }
+    }
+}
+
 /// Sends every piece until the input ends.
 pub(super) async fn send(
     arguments: &Arguments,

@@ -1,6 +1,7 @@
 //! Awaits what the broker says of each line, prints receipts, and counts.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use corelane_client::{BatchOutcome, Error, Receipt};
 use futures_util::FutureExt;
@@ -8,13 +9,15 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use super::interrupt::{self, Interrupted};
 use super::send::Sent;
 use super::summary::Summary;
 use crate::command::Format;
 use crate::failure::Failure;
 use crate::input::lines::Piece;
-use crate::output::say;
+use crate::output::{say, units};
 
 /// Errors of single lines that are printed; all are counted.
 const ERRORS_PRINTED_MAX: u64 = 10;
@@ -25,18 +28,25 @@ pub(super) async fn settle(
     mut sent: mpsc::Receiver<Sent>,
     receipts: Option<Format>,
     progress: ProgressBar,
+    mut interrupted: Interrupted,
 ) -> Result<Summary, Failure> {
     let mut settler = Settler {
         summary: Summary::start(),
         receipts: receipts.map(Receipts::new),
         progress,
+        under_way: 0,
     };
     let mut waiting = FuturesUnordered::new();
     let mut open = true;
+    let mut stall = Stall::new(Instant::now());
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
     while open || !waiting.is_empty() {
         tokio::select! {
             next = sent.recv(), if open => match next {
-                Some(sent) => waiting.push(outcome(sent)),
+                Some(sent) => {
+                    settler.under_way += sent.lines();
+                    waiting.push(outcome(sent));
+                }
                 None => open = false,
             },
             Some(settled) = waiting.next() => {
@@ -45,6 +55,18 @@ pub(super) async fn settle(
                     settler.take(settled);
                 }
                 settler.print_receipts()?;
+                stall.ended(Instant::now());
+            }
+            now = ticks.tick() => {
+                if settler.under_way == 0 {
+                    stall.ended(now);
+                } else if let Some(time) = stall.is_worth_a_word(now) {
+                    settler.report_stall(time);
+                }
+            }
+            signal = interrupt::interrupted(&mut interrupted) => {
+                settler.summary.interrupted(signal, settler.under_way);
+                break;
             }
         }
     }
@@ -85,6 +107,8 @@ struct Settler {
     /// Receipts not printed yet, if they are wanted.
     receipts: Option<Receipts>,
     progress: ProgressBar,
+    /// Lines that nothing is known of yet.
+    under_way: u64,
 }
 
 impl Settler {
@@ -106,6 +130,7 @@ impl Settler {
     }
 
     fn line(&mut self, number: u64, bytes: u64, outcome: Result<Receipt, Error>) {
+        self.under_way -= 1;
         match outcome {
             Ok(receipt) => {
                 self.summary.acknowledged(bytes, receipt.durability);
@@ -127,6 +152,19 @@ impl Settler {
         }
     }
 
+    fn report_stall(&self, time: Duration) {
+        let (count, noun) = (
+            units::count(self.under_way),
+            if self.under_way == 1 { "line" } else { "lines" },
+        );
+        self.progress.suspend(|| {
+            say(format_args!(
+                "waiting: {count} {noun} not acknowledged for {} s",
+                time.as_secs()
+            ));
+        });
+    }
+
     fn print_receipts(&mut self) -> Result<(), Failure> {
         let Some(receipts) = self
             .receipts
@@ -141,6 +179,37 @@ impl Settler {
         receipts.clear();
         // Exit code 0 would say that the reader knows every line as acknowledged.
         written.map_err(|error| Failure::new(format_args!("cannot print receipts: {error}")))
+    }
+}
+
+/// When it is worth a word that nothing is acknowledged: after 5 s, and then after twice as long each time.
+struct Stall {
+    since: Instant,
+    next_word: Duration,
+}
+
+impl Stall {
+    const FIRST_WORD: Duration = Duration::from_secs(5);
+
+    fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            next_word: Self::FIRST_WORD,
+        }
+    }
+
+    fn ended(&mut self, now: Instant) {
+        *self = Self::new(now);
+    }
+
+    /// For how long it has lasted, if that is to be said now.
+    fn is_worth_a_word(&mut self, now: Instant) -> Option<Duration> {
+        let time = now.saturating_duration_since(self.since);
+        let is_due = time >= self.next_word;
+        if is_due {
+            self.next_word *= 2;
+        }
+        is_due.then_some(time)
     }
 }
 
@@ -187,5 +256,26 @@ impl Receipts {
                 self.text.push(b'\n');
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_told_less_and_less_often() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut stall = Stall::new(at(0));
+        let told = |stall: &mut Stall, seconds: std::ops::Range<u64>| -> Vec<u64> {
+            seconds
+                .filter_map(|second| stall.is_worth_a_word(at(second)))
+                .map(|time| time.as_secs())
+                .collect()
+        };
+        assert_eq!(told(&mut stall, 0..50), [5, 10, 20, 40]);
+        stall.ended(at(50));
+        assert_eq!(told(&mut stall, 50..58), [5]);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Summary {
     durability: Option<Durability>,
     failed: u64,
     unknown: u64,
+    /// The signal that ended the run.
+    signal: Option<i32>,
     started: Instant,
 }
 
@@ -35,6 +37,7 @@ impl Summary {
             durability: None,
             failed: 0,
             unknown: 0,
+            signal: None,
             started,
         }
     }
@@ -58,6 +61,12 @@ impl Summary {
         self.failed + self.unknown
     }
 
+    /// Takes in that a signal ended the run while nothing was known of these lines.
+    pub(super) fn interrupted(&mut self, signal: i32, under_way: u64) {
+        self.signal = Some(signal);
+        self.unknown += under_way;
+    }
+
     /// Prints it on standard error, since standard output belongs to receipts.
     pub(super) fn print(&self, format: Format) {
         let elapsed = self.started.elapsed();
@@ -70,6 +79,7 @@ impl Summary {
                     durability: self.durability.map(Durability::as_str),
                     failed: self.failed,
                     unknown: self.unknown,
+                    interrupted: self.signal.is_some(),
                     seconds: elapsed.as_secs_f64(),
                 };
                 let line = serde_json::to_string(&line).expect("plain fields are valid JSON");
@@ -80,10 +90,10 @@ impl Summary {
 
     /// The exit code's reason: nothing but acknowledgements is success.
     pub(super) fn outcome(&self) -> Result<(), Failure> {
-        if self.failed + self.unknown == 0 {
-            Ok(())
-        } else {
-            Err(Failure::Reported)
+        match self.signal {
+            Some(signal) => Err(Failure::Interrupted(signal)),
+            None if self.failed + self.unknown == 0 => Ok(()),
+            None => Err(Failure::Reported),
         }
     }
 
@@ -100,6 +110,14 @@ impl Summary {
         );
         if let Some(durability) = self.durability {
             text.push_str(&format!(", {durability}, in {}", units::duration(elapsed)));
+        }
+        if self.signal.is_some() {
+            text = format!(
+                "interrupted: {} acknowledged, {} of unknown fate (they may be in the topic); {text}",
+                units::count(self.records),
+                units::count(self.unknown),
+            );
+            return text;
         }
         let lost = self.failed + self.unknown;
         if lost > 0 {
@@ -123,6 +141,7 @@ struct SummaryLine {
     durability: Option<&'static str>,
     failed: u64,
     unknown: u64,
+    interrupted: bool,
     seconds: f64,
 }
 

@@ -1,0 +1,111 @@
+//! A command that has to wait says so, and one that is interrupted says how far it came.
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use support::TestBroker;
+use support::broker_process::OwnedChild;
+
+/// The lines of a stream as they come.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let line = line.expect("text");
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Waits for a line that begins so.
+#[track_caller]
+fn await_line(lines: &Receiver<String>, start: &str) -> String {
+    let patience = Duration::from_secs(60);
+    loop {
+        let line = lines.recv_timeout(patience).expect("the line comes");
+        if line.starts_with(start) {
+            return line;
+        }
+    }
+}
+
+fn spawn(broker: &TestBroker, arguments: &[&str]) -> OwnedChild {
+    let mut command = broker.command(arguments);
+    let child: Child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("corelane runs");
+    OwnedChild(child)
+}
+
+#[test]
+fn the_loss_of_the_broker_and_its_return_are_said() {
+    let mut broker = TestBroker::start();
+    broker.create("t", 2);
+    let mut producer = spawn(&broker, &["produce", "t", "--receipts"]);
+    let mut input = producer.0.stdin.take().expect("it is piped");
+    let receipts = lines(producer.0.stdout.take().expect("it is piped"));
+    let said = lines(producer.0.stderr.take().expect("it is piped"));
+    let mut consumer = spawn(&broker, &["consume", "t", "--max", "2"]);
+    let consumer_said = lines(consumer.0.stderr.take().expect("it is piped"));
+
+    writeln!(input, "one").expect("it reads");
+    await_line(&receipts, "1 ");
+    broker.kill();
+    writeln!(input, "two").expect("it reads");
+    let lost = await_line(&said, "lost the broker ");
+    assert!(lost.ends_with("; trying again (up to 120 s)"), "{lost}");
+    let lost = await_line(&consumer_said, "lost the broker ");
+    assert!(
+        lost.ends_with("; trying again (until it is back)"),
+        "{lost}"
+    );
+    await_line(&said, "waiting: 1 line not acknowledged for 5 s");
+    broker.restart();
+    await_line(&said, "connected again, to ");
+    await_line(&consumer_said, "connected again, to ");
+    await_line(&receipts, "2 ");
+    drop(input);
+    assert!(producer.0.wait().expect("it ends").success());
+    assert!(consumer.0.wait().expect("it ends").success());
+}
+
+#[test]
+fn an_interrupted_produce_says_how_far_it_came() {
+    let mut broker = TestBroker::start();
+    broker.create("t", 1);
+    for (lines_lost, signal, code) in [(0, "INT", 130), (2, "TERM", 143)] {
+        let mut producer = spawn(&broker, &["produce", "t", "--receipts"]);
+        let mut input = producer.0.stdin.take().expect("it is piped");
+        let receipts = lines(producer.0.stdout.take().expect("it is piped"));
+        let said = lines(producer.0.stderr.take().expect("it is piped"));
+        writeln!(input, "one").expect("it reads");
+        await_line(&receipts, "1 ");
+        if lines_lost > 0 {
+            broker.kill();
+            write!(input, "two\nthree\n").expect("it reads");
+            // By then both are under way.
+            await_line(&said, "waiting: 2 lines");
+        }
+        let id = producer.0.id().to_string();
+        let script = "kill -\"$0\" \"$1\"";
+        let sent = Command::new("sh")
+            .args(["-c", script, signal, &id])
+            .status();
+        assert!(sent.expect("sh runs").success());
+        let sentence = await_line(&said, "interrupted: ");
+        let expected = format!("interrupted: 1 acknowledged, {lines_lost} of unknown fate");
+        assert!(sentence.starts_with(&expected), "{sentence}");
+        assert_eq!(producer.0.wait().expect("it ends").code(), Some(code));
+    }
+}
