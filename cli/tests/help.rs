@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 14] = [
         &[],
         &["serve"],
         &["topic"],
@@ -14,6 +14,7 @@ fn every_command_explains_itself() {
         &["topic", "list"],
         &["topic", "describe"],
         &["topic", "alter"],
+        &["topic", "add-partitions"],
         &["topic", "delete"],
         &["produce"],
         &["consume"],
@@ -33,7 +34,8 @@ fn every_command_explains_itself() {
         );
         assert_eq!(help.stderr, "");
     }
-    let client_commands: [&[&str]; 7] = [
+    let client_commands: [&[&str]; 8] = [
+        &["topic", "add-partitions"],
         &["topic", "alter"],
         &["topic", "create"],
         &["topic", "list"],

@@ -122,6 +122,36 @@ fn settings_are_changed_while_the_topic_serves() {
 }
 
 #[test]
+fn topics_get_more_partitions() {
+    let mut broker = TestBroker::start();
+    broker.create("orders", 2);
+    let add = |broker: &TestBroker, arguments: &[&str]| {
+        broker.run(&[&["topic", "add-partitions", "orders"], arguments].concat())
+    };
+    let count = |broker: &TestBroker| {
+        let described = broker.succeed(&["topic", "describe", "orders", "--format", "json"]);
+        json(&described)["partitions"].as_array().unwrap().len()
+    };
+    add(&broker, &["--partitions", "5", "--dry-run"]).assert_code(0);
+    assert_eq!(count(&broker), 2);
+    let added = add(&broker, &["--partitions", "5"]);
+    added.assert_code(0);
+    assert!(added.stdout.contains("now has 5"), "{}", added.stdout);
+    assert_eq!(count(&broker), 5);
+    broker
+        .feed(&["produce", "orders", "--partition", "4"], "a\nb\n")
+        .assert_code(0);
+    add(&broker, &["--partitions", "5"])
+        .assert_code(1)
+        .assert_error_says(&["has 5 partitions", "only added"]);
+    broker.kill();
+    broker.restart();
+    assert_eq!(count(&broker), 5);
+    let read = broker.succeed(&["consume", "orders", "--partition", "4", "--until-end"]);
+    assert_eq!(read, "a\nb\n");
+}
+
+#[test]
 fn tables_are_for_people() {
     let broker = TestBroker::start();
     let empty = broker.run(&["topic", "list"]);

@@ -25,6 +25,8 @@ pub enum ApiKey {
     DescribeTopics = 7,
     /// Changes settings of topics.
     AlterTopicConfigs = 8,
+    /// More partitions for topics.
+    CreatePartitions = 9,
 }
 
 impl ApiKey {
@@ -39,6 +41,7 @@ impl ApiKey {
         Self::DeleteTopics,
         Self::DescribeTopics,
         Self::AlterTopicConfigs,
+        Self::CreatePartitions,
     ];
 
     /// The request with this number.
@@ -63,6 +66,7 @@ impl ApiKey {
             Self::DeleteTopics => "DeleteTopics",
             Self::DescribeTopics => "DescribeTopics",
             Self::AlterTopicConfigs => "AlterTopicConfigs",
+            Self::CreatePartitions => "CreatePartitions",
         }
     }
 
@@ -89,7 +93,8 @@ pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
         | ApiKey::CreateTopics
         | ApiKey::DeleteTopics
         | ApiKey::DescribeTopics
-        | ApiKey::AlterTopicConfigs => 1..=1,
+        | ApiKey::AlterTopicConfigs
+        | ApiKey::CreatePartitions => 1..=1,
     }
 }
 
@@ -104,7 +109,7 @@ mod tests {
             assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
             assert!(versions(*key).contains(&key.version()));
         }
-        assert_eq!(ApiKey::from_u16(9), None);
+        assert_eq!(ApiKey::from_u16(10), None);
         assert_eq!(ApiKey::from_u16(u16::MAX), None);
     }
 }

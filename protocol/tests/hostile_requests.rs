@@ -6,9 +6,10 @@
 mod support;
 
 use corelane_protocol::request::{
-    Acks, AlterTopicConfigsRequest, ApiVersionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest,
-    MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest, TopicAlteration,
+    Acks, AlterTopicConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest,
+    ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, ProduceEntry,
+    ProduceRequest, TopicAlteration, TopicExtension,
 };
 use corelane_protocol::{
     ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, Offset, PartitionIndex,
@@ -104,6 +105,16 @@ fn requests() -> Vec<Request<'static>> {
         Request::DeleteTopics(DeleteTopicsRequest { names: names() }),
         Request::DescribeTopics(DescribeTopicsRequest {
             topics: Some(names()),
+        }),
+        Request::CreatePartitions(CreatePartitionsRequest {
+            topics: vec![
+                TopicExtension {
+                    name: "orders".to_owned(),
+                    total: 12,
+                },
+                TopicExtension::default(),
+            ],
+            validate_only: true,
         }),
         Request::AlterTopicConfigs(AlterTopicConfigsRequest {
             topics: vec![
@@ -228,6 +239,7 @@ fn counts_are_held_against_the_body() {
         (2, 8),
         (5, 1),
         (8, 1),
+        (9, 1),
         (1, 1),
         (7, 1),
     ] {
@@ -263,7 +275,7 @@ fn lists_of_names_end_somewhere() {
 
 #[test]
 fn unknown_requests_and_versions_are_told_apart() {
-    for api_key in 9..=u16::MAX {
+    for api_key in 10..=u16::MAX {
         let error = Request::decode(api_key, 1, &[]).unwrap_err();
         assert_eq!(
             (error.code(), error),
@@ -345,7 +357,7 @@ fn batches_lie_at_multiples_of_eight() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..9_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..10_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (decoded, bytes) = support::peak(|| Request::decode(api_key, 1, &body));
         prop_assert!(bytes <= worth(&body));
         if let Ok(request) = decoded {

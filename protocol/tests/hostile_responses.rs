@@ -7,12 +7,12 @@ mod support;
 
 use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
-    CoreAddress, CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic,
-    DescribeTopicsResponse, DescribedPartition, DescribedTopic, Durability, FetchResponse,
-    FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead, FetchedHead, ListOffsetsResponse,
-    ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata, PartitionState,
-    ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry, TopicDescription,
-    TopicMetadata, TopicPartitions, encode_error,
+    CoreAddress, CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic,
+    DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic,
+    Durability, ExtendedTopic, FetchResponse, FetchResponseHead, Fetched, FetchedEntry,
+    FetchedEntryHead, FetchedHead, ListOffsetsResponse, ListedEntry, ListedOffset,
+    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
+    SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions, encode_error,
 };
 use corelane_protocol::{
     ApiError, ApiKey, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
@@ -205,6 +205,14 @@ fn responses() -> Vec<Response<'static>> {
         Response::CreateTopics(CreateTopicsResponse {
             topics: [id.clone(), Err(refusal())]
                 .map(|result| CreatedTopic {
+                    name: "orders".to_owned(),
+                    result,
+                })
+                .to_vec(),
+        }),
+        Response::CreatePartitions(CreatePartitionsResponse {
+            topics: [id.clone(), Err(refusal())]
+                .map(|result| ExtendedTopic {
                     name: "orders".to_owned(),
                     result,
                 })
@@ -428,7 +436,7 @@ fn a_fetch_is_sent_in_parts_as_in_one() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..10_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..11_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let header = ResponseHeader {
             length: (body.len() + ResponseHeader::LEN - 4) as u32,
             api_key,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_protocol::ids::TOPIC_NAME_BYTES_MAX;
-use corelane_protocol::request::{NewTopic, TopicAlteration};
+use corelane_protocol::request::{NewTopic, TopicAlteration, TopicExtension};
 use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, TopicName};
 
 use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
@@ -34,6 +34,13 @@ pub enum Command {
     AlterTopicConfigs {
         /// The changes, in the order of the request.
         topics: Vec<TopicAlteration>,
+        /// Check only.
+        validate_only: bool,
+    },
+    /// Make more partitions of topics.
+    CreatePartitions {
+        /// The topics, in the order of the request.
+        topics: Vec<TopicExtension>,
         /// Check only.
         validate_only: bool,
     },
@@ -119,6 +126,17 @@ impl<'a> Controller<'a> {
                     plan.records.clear();
                 }
             }
+            Command::CreatePartitions {
+                topics,
+                validate_only,
+            } => {
+                for topic in topics {
+                    reply.push((topic.name.clone(), self.extend(&mut plan, topic)));
+                }
+                if *validate_only {
+                    plan.records.clear();
+                }
+            }
         }
         Decision {
             records: plan.records,
@@ -166,6 +184,27 @@ impl<'a> Controller<'a> {
         Ok(topic.id)
     }
 
+    fn extend(&self, plan: &mut Plan<'_>, wish: &TopicExtension) -> Result<TopicId, ApiError> {
+        let topic = plan.existing(&wish.name)?;
+        let (has, most) = (
+            topic.partition_count,
+            self.config.limits.topic_partitions_max,
+        );
+        if wish.total <= has || wish.total > most {
+            let message = format!(
+                "topic {} has {has} partitions, and {} in all were asked for; ask for {} to {most} (limits.topic_partitions_max): partitions are only added",
+                topic.name,
+                wish.total,
+                has + 1,
+            );
+            return Err(ApiError::new(ErrorCode::InvalidPartitions, message));
+        }
+        self.check_partitions(plan, wish.total - has)?;
+        plan.check_stores()?;
+        plan.extend(topic, wish.total)?;
+        Ok(topic.id)
+    }
+
     fn check_counts(&self, plan: &Plan<'_>, topic: &NewTopic) -> Result<(), ApiError> {
         let limits = &self.config.limits;
         let partitions = topic.partitions;
@@ -185,16 +224,20 @@ impl<'a> Controller<'a> {
                 format!("there are {topics} topics, limits.topics_max of them"),
             ));
         }
-        if plan.partitions + partitions as usize > limits.partitions_max as usize {
-            return Err(ApiError::new(
-                ErrorCode::TopicLimit,
-                format!(
-                    "there are {} partitions and limits.partitions_max is {}, too few for {partitions} more",
-                    plan.partitions, limits.partitions_max
-                ),
-            ));
+        self.check_partitions(plan, partitions)
+    }
+
+    /// There must be room for so many more partitions.
+    fn check_partitions(&self, plan: &Plan<'_>, more: u32) -> Result<(), ApiError> {
+        let most = self.config.limits.partitions_max;
+        if plan.partitions + more as usize <= most as usize {
+            return Ok(());
         }
-        Ok(())
+        let message = format!(
+            "there are {} partitions and limits.partitions_max is {most}, too few for {more} more",
+            plan.partitions
+        );
+        Err(ApiError::new(ErrorCode::TopicLimit, message))
     }
 }
 
@@ -254,12 +297,8 @@ impl<'a> Plan<'a> {
         settings: &TopicSettings,
     ) -> Result<(), ApiError> {
         let texts = settings_bytes(settings);
-        let placements = partitions.div_ceil(PLACEMENTS_PER_RECORD_MAX) as usize;
-        let bytes = name.as_str().len()
-            + texts
-            + 2 * partitions as usize
-            + (2 + placements) * RECORD_OVERHEAD_BYTES;
-        self.take_room(bytes)
+        let overhead = 2 * RECORD_OVERHEAD_BYTES;
+        self.take_room(name.as_str().len() + texts + overhead + placement_bytes(partitions))
     }
 
     fn take_room(&mut self, bytes: usize) -> Result<(), ApiError> {
@@ -290,18 +329,34 @@ impl<'a> Plan<'a> {
             partitions,
             settings: owned_pairs(settings),
         });
-        let mut first = 0;
-        while first < partitions {
-            let count = (partitions - first).min(PLACEMENTS_PER_RECORD_MAX);
+        self.place_partitions(id, 0, partitions);
+    }
+
+    fn extend(&mut self, topic: &Topic, total: u32) -> Result<(), ApiError> {
+        self.change_once(topic)?;
+        let first = topic.partition_count;
+        self.take_room(RECORD_OVERHEAD_BYTES + placement_bytes(total - first))?;
+        self.records.push(MetadataRecord::TopicExtended {
+            id: topic.id,
+            partitions: total,
+        });
+        self.place_partitions(topic.id, first, total);
+        Ok(())
+    }
+
+    /// Finds a place for a topic's partitions from `first` up to `end`.
+    fn place_partitions(&mut self, topic: TopicId, mut first: u32, end: u32) {
+        self.partitions += (end - first) as usize;
+        while first < end {
+            let count = (end - first).min(PLACEMENTS_PER_RECORD_MAX);
             let stores = (0..count).map(|_| self.place()).collect();
             self.records.push(MetadataRecord::PartitionsPlaced {
-                topic: id,
+                topic,
                 first: PartitionIndex::new(first),
                 stores,
             });
             first += count;
         }
-        self.partitions += partitions as usize;
     }
 
     /// Takes the store in service with the fewest partitions, the lowest number among equals.
@@ -367,6 +422,12 @@ impl<'a> Plan<'a> {
 fn owned_pairs(settings: &TopicSettings) -> Vec<(String, String)> {
     let pairs = settings.to_pairs().into_iter();
     pairs.map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// At least the bytes of the records that place so many partitions.
+fn placement_bytes(partitions: u32) -> usize {
+    let records = partitions.div_ceil(PLACEMENTS_PER_RECORD_MAX) as usize;
+    2 * partitions as usize + records * RECORD_OVERHEAD_BYTES
 }
 
 /// Bytes of a topic's own settings in a record.

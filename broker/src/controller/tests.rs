@@ -251,6 +251,64 @@ fn settings_of_a_topic_are_changed_together_or_not_at_all() {
 }
 
 #[test]
+fn topics_get_more_partitions_where_the_fewest_are() {
+    let mut world = World::default();
+    world.config.limits.topic_partitions_max = 8;
+    world.config.limits.partitions_max = 12;
+    world.run(&create(&[("a", 2), ("b", 1)]));
+    let extend = |wishes: &[(&str, u32)], validate_only| Command::CreatePartitions {
+        topics: wishes
+            .iter()
+            .map(|(name, total)| TopicExtension {
+                name: (*name).to_owned(),
+                total: *total,
+            })
+            .collect(),
+        validate_only,
+    };
+    let checked = world.decide(&extend(&[("a", 6)], true));
+    assert_eq!(
+        (checked.records, checked.reply[0].1.clone()),
+        (vec![], Ok(id(1)))
+    );
+    let wishes = [
+        ("a", 6),
+        ("a", 7),
+        ("b", 1),
+        ("b", 0),
+        ("b", 9),
+        ("none", 3),
+    ];
+    assert_eq!(
+        world.run(&extend(&wishes, false)),
+        [
+            Ok(id(1)),
+            Err(ErrorCode::InvalidRequest),
+            Err(ErrorCode::InvalidPartitions),
+            Err(ErrorCode::InvalidPartitions),
+            Err(ErrorCode::InvalidPartitions),
+            Err(ErrorCode::UnknownTopic)
+        ]
+    );
+    let topic = world.image.topic_named("a").expect("a topic");
+    let stores: Vec<_> = topic.partitions.iter().map(|at| at.store.get()).collect();
+    assert_eq!(stores, [0, 1, 0, 1, 2, 0]);
+    assert_eq!(
+        world.run(&extend(&[("b", 7)], false)),
+        [Err(ErrorCode::TopicLimit)]
+    );
+    assert_eq!(world.run(&extend(&[("b", 6)], false)), [Ok(id(2))]);
+    for store in 0..3 {
+        world.unfit.insert(StoreId::new(store), "gone".to_owned());
+    }
+    world.config.limits.partitions_max = 100;
+    assert_eq!(
+        world.run(&extend(&[("b", 8)], false)),
+        [Err(ErrorCode::StorageFailed)]
+    );
+}
+
+#[test]
 fn stores_that_are_out_of_service_are_left_alone() {
     let mut world = World::default();
     assert_eq!(world.run(&create(&[("a", 3), ("b", 1)])).len(), 2);

@@ -50,6 +50,7 @@ impl<D: Disk> Lane<D> {
             Request::DeleteTopics(request) => self.delete_topics(client, request),
             Request::DescribeTopics(request) => self.describe_topics(client, request),
             Request::AlterTopicConfigs(request) => self.alter_topics(client, request),
+            Request::CreatePartitions(request) => self.create_partitions(client, request),
         }
     }
 }

@@ -96,9 +96,15 @@ impl<D: Disk> Lane<D> {
             })
     }
 
+    /// How many of a topic's partitions clients may know of.
+    pub(super) fn shown_partitions(&self, topic: &Topic) -> usize {
+        let growing = self.growing.get(&topic.id);
+        growing.map_or(topic.partitions.len(), |growing| growing.shown)
+    }
+
     fn topic_partitions(&self, topic: &Topic) -> TopicPartitions {
         let partitions = (0..)
-            .zip(&topic.partitions)
+            .zip(&topic.partitions[..self.shown_partitions(topic)])
             .map(|(index, placement)| PartitionMetadata {
                 partition: PartitionIndex::new(index),
                 leader: self.topology.broker_id,

@@ -63,7 +63,7 @@ use pacing::Pacing;
 use parked::{FetchWait, ForwardWait, GatherWait, ProduceWait};
 use partitions::Partitions;
 pub use reconcile::{ReconcileError, Reconciled, reconcile};
-use records::PendingRecords;
+use records::{Growing, PendingRecords};
 pub use reply::refusal_frame;
 use slab::{Key, Slab};
 pub use topology::Topology;
@@ -102,6 +102,8 @@ pub struct Lane<D: Disk> {
     image: MetadataImage,
     /// Topics that are applied here and not yet on every core: clients are not told of them.
     hidden: BTreeMap<TopicId, u64>,
+    /// Topics with partitions of which the same is true.
+    growing: BTreeMap<TopicId, Growing>,
     partitions: Partitions,
     pending_records: PendingRecords,
     /// The controller; only its core has one.
@@ -186,6 +188,7 @@ impl<D: Disk> Lane<D> {
             ledger,
             image: MetadataImage::new(),
             hidden: BTreeMap::new(),
+            growing: BTreeMap::new(),
             partitions: Partitions::new(),
             pending_records: PendingRecords::default(),
             control,

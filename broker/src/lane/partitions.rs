@@ -193,6 +193,12 @@ impl Partitions {
         debug_assert!(before.is_none(), "a topic is added once");
     }
 
+    /// Adds the next partitions of a topic, of which the local ones were added before.
+    pub(super) fn add_places(&mut self, topic: TopicId, places: Vec<Place>) {
+        let slot = *self.slots.get(&topic).expect("the topic was added before");
+        self.topics[slot as usize].extend(places);
+    }
+
     /// Removes a topic; its local partitions, for those who wait at them.
     pub(super) fn remove_topic(&mut self, topic: TopicId) -> Vec<LocalPartition> {
         self.last.set(None);

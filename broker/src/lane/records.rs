@@ -27,6 +27,14 @@ impl PendingRecords {
     }
 }
 
+/// A topic with partitions that clients are not told of yet.
+pub(super) struct Growing {
+    /// How many they are told of.
+    pub(super) shown: usize,
+    /// The position of the records that made the others.
+    position: u64,
+}
+
 /// Partitions that one store is to make.
 #[derive(Default)]
 struct Creations {
@@ -48,7 +56,7 @@ impl<D: Disk> Lane<D> {
     /// Takes over the image that the log added up to at start.
     pub(super) fn adopt_image(&mut self, image: MetadataImage) {
         for topic in image.topics() {
-            let (places, made) = self.place_topic(topic);
+            let (places, made) = self.place_partitions(topic, 0);
             self.partitions.add_topic(topic.id, places);
             for key in made {
                 self.partition_made(key, Ok(()));
@@ -60,7 +68,8 @@ impl<D: Disk> Lane<D> {
 
     /// Applies the next records of the log; reports once the stores have followed.
     pub(super) fn apply_records(&mut self, position: u64, records: &[MetadataRecord]) {
-        let mut created = Vec::new();
+        // Topics that are new or have more partitions, and the first of these.
+        let mut grown = Vec::new();
         let mut tasks: Vec<(usize, StoreTask, Vec<Key>)> = Vec::new();
         for record in records {
             // The controller made the records from an equal image.
@@ -68,7 +77,16 @@ impl<D: Disk> Lane<D> {
                 .apply(record)
                 .expect("a record of the log fits the image before it");
             match record {
-                MetadataRecord::TopicCreated { id, .. } => created.push(*id),
+                MetadataRecord::TopicCreated { id, .. } => {
+                    self.hidden.insert(*id, position);
+                    self.partitions.add_topic(*id, Vec::new());
+                    grown.push((*id, 0));
+                }
+                MetadataRecord::TopicExtended { id, .. } => {
+                    let shown = self.partitions.places(*id).len();
+                    self.growing.insert(*id, Growing { shown, position });
+                    grown.push((*id, shown));
+                }
                 MetadataRecord::TopicDeleted { id } => self.remove_topic(*id, &mut tasks),
                 MetadataRecord::TopicConfigChanged { id, .. } => self.follow_settings(*id),
                 MetadataRecord::PartitionsPlaced { .. } | MetadataRecord::FeatureLevel { .. } => {}
@@ -79,9 +97,8 @@ impl<D: Disk> Lane<D> {
             position,
             "no record is missing"
         );
-        for id in created {
-            self.hidden.insert(id, position);
-            self.add_topic(id, &mut tasks);
+        for (id, first) in grown {
+            self.add_partitions(id, first, &mut tasks);
         }
         self.plan_store_clock();
         if tasks.is_empty() {
@@ -133,15 +150,23 @@ impl<D: Disk> Lane<D> {
         }
     }
 
-    /// Every core has applied these records: clients may know of the topics.
+    /// Every core has applied these records: clients may know of the topics and partitions.
     pub(super) fn show_topics(&mut self, position: u64) {
         self.hidden.retain(|_, created| *created > position);
+        self.growing
+            .retain(|_, growing| growing.position > position);
     }
 
-    fn add_topic(&mut self, id: TopicId, tasks: &mut Vec<(usize, StoreTask, Vec<Key>)>) {
-        let topic = self.image.topic(id).expect("just created").clone();
-        let (places, made) = self.place_topic(&topic);
-        self.partitions.add_topic(id, places);
+    /// Takes in a topic's partitions from `first` on, and lets stores make those of this core.
+    fn add_partitions(
+        &mut self,
+        id: TopicId,
+        first: usize,
+        tasks: &mut Vec<(usize, StoreTask, Vec<Key>)>,
+    ) {
+        let topic = self.image.topic(id).expect("it has just grown").clone();
+        let (places, made) = self.place_partitions(&topic, first);
+        self.partitions.add_places(id, places);
         let mut stores: BTreeMap<usize, Creations> = BTreeMap::new();
         for key in made {
             let partition = self.partitions.local(key).expect("just placed");
@@ -175,6 +200,7 @@ impl<D: Disk> Lane<D> {
 
     fn remove_topic(&mut self, id: TopicId, tasks: &mut Vec<(usize, StoreTask, Vec<Key>)>) {
         self.hidden.remove(&id);
+        self.growing.remove(&id);
         let mut stores = Vec::new();
         for partition in self.partitions.remove_topic(id) {
             if !stores.contains(&partition.store) {
@@ -198,13 +224,13 @@ impl<D: Disk> Lane<D> {
         }
     }
 
-    /// The places of a topic's partitions, and the keys of those that this core owns.
-    fn place_topic(&mut self, topic: &Topic) -> (Vec<Place>, Vec<Key>) {
+    /// The places of a topic's partitions from `first` on, and the keys of those that this core owns.
+    fn place_partitions(&mut self, topic: &Topic, first: usize) -> (Vec<Place>, Vec<Key>) {
         let settings = topic.settings.effective(&self.config);
         let mine: Vec<_> = self.topology.stores_of(self.core).collect();
         let mut made = Vec::new();
-        let mut places = Vec::with_capacity(topic.partitions.len());
-        for (index, placement) in (0..).zip(&topic.partitions) {
+        let mut places = Vec::with_capacity(topic.partitions.len() - first);
+        for (index, placement) in (0..).zip(&topic.partitions).skip(first) {
             let core = self.topology.core_of(placement.store);
             let core = core.expect("partitions are placed in stores that exist");
             if core != self.core {

@@ -1,4 +1,4 @@
-//! CreateTopics, DeleteTopics, AlterTopicConfigs and DescribeTopics.
+//! CreateTopics, DeleteTopics, AlterTopicConfigs, CreatePartitions and DescribeTopics.
 //!
 //! The last is gathered from the cores that own the partitions; the others are commands for the
 //! controller, wherever it is.
@@ -6,12 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_protocol::request::{
-    AlterTopicConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest,
+    AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeTopicsRequest,
 };
 use corelane_protocol::response::{
-    AlterTopicConfigsResponse, AlteredTopic, ConfigSource, CreateTopicsResponse, CreatedTopic,
-    DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic,
-    PartitionState, Response, TopicConfigEntry, TopicDescription,
+    AlterTopicConfigsResponse, AlteredTopic, ConfigSource, CreatePartitionsResponse,
+    CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse,
+    DescribedPartition, DescribedTopic, ExtendedTopic, PartitionState, Response, TopicConfigEntry,
+    TopicDescription,
 };
 use corelane_protocol::{ApiError, ApiKey, CoreId, Offset, PartitionIndex, TopicId};
 use corelane_storage::disk::Disk;
@@ -62,6 +64,21 @@ impl<D: Disk> Lane<D> {
             validate_only: request.validate_only,
         };
         self.send_command(client, ApiKey::AlterTopicConfigs, command);
+    }
+
+    pub(super) fn create_partitions(
+        &mut self,
+        client: ClientRequest,
+        request: CreatePartitionsRequest,
+    ) {
+        if let Err(error) = check_names(request.topics.len()) {
+            return self.answer_error(client, &error);
+        }
+        let command = Command::CreatePartitions {
+            topics: request.topics,
+            validate_only: request.validate_only,
+        };
+        self.send_command(client, ApiKey::CreatePartitions, command);
     }
 
     fn send_command(&mut self, client: ClientRequest, api: ApiKey, command: Command) {
@@ -115,6 +132,12 @@ impl<D: Disk> Lane<D> {
                     .map(|(name, result)| AlteredTopic { name, result })
                     .collect();
                 Response::AlterTopicConfigs(AlterTopicConfigsResponse { topics })
+            }
+            GatherKind::Topics(ApiKey::CreatePartitions) => {
+                let topics = reply
+                    .map(|(name, result)| ExtendedTopic { name, result })
+                    .collect();
+                Response::CreatePartitions(CreatePartitionsResponse { topics })
             }
             _ => unreachable!("only these are commands"),
         };
@@ -198,6 +221,7 @@ impl<D: Disk> Lane<D> {
     fn topic_description(&self, topic: &Topic) -> TopicDescription {
         let settings = topic.settings.describe(&self.config).into_iter();
         let places = self.partitions.places(topic.id).iter().enumerate();
+        let places = places.take(self.shown_partitions(topic));
         TopicDescription {
             id: topic.id,
             configs: settings

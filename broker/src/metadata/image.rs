@@ -33,7 +33,7 @@ pub struct Topic {
     pub settings: TopicSettings,
     /// Its partitions by number. Complete once all records of the topic's creation are applied.
     pub partitions: Vec<Placement>,
-    /// How many partitions the topic was created with.
+    /// How many partitions the topic is to have.
     pub partition_count: u32,
 }
 
@@ -81,6 +81,16 @@ pub enum ApplyError {
         /// First partition of the record.
         first: PartitionIndex,
         /// First partition that has no place yet.
+        expected: u32,
+    },
+    /// A topic is extended to fewer partitions than it has, or before all that it has are placed.
+    #[error("topic {id} is extended to {partitions} partitions, it was to have {expected}")]
+    Extension {
+        /// The topic.
+        id: TopicId,
+        /// Partitions of the record.
+        partitions: u32,
+        /// Partitions before.
         expected: u32,
     },
     /// A topic's settings are not what this version wrote.
@@ -175,6 +185,9 @@ impl MetadataImage {
                 stores,
             } => self.apply_placed(*topic, *first, stores)?,
             MetadataRecord::TopicDeleted { id } => self.apply_deleted(*id)?,
+            MetadataRecord::TopicExtended { id, partitions } => {
+                self.apply_extended(*id, *partitions)?;
+            }
             MetadataRecord::TopicConfigChanged { id, settings } => {
                 let settings = parse_settings(*id, settings)?;
                 let topic = self.topics.get_mut(id);
@@ -210,6 +223,21 @@ impl MetadataImage {
                 partition_count: partitions,
             },
         );
+        Ok(())
+    }
+
+    fn apply_extended(&mut self, id: TopicId, partitions: u32) -> Result<(), ApplyError> {
+        let topic = self.topics.get_mut(&id);
+        let topic = topic.ok_or(ApplyError::UnknownTopic { id })?;
+        let expected = topic.partition_count;
+        if partitions <= expected || topic.partitions.len() != expected as usize {
+            return Err(ApplyError::Extension {
+                id,
+                partitions,
+                expected,
+            });
+        }
+        topic.partition_count = partitions;
         Ok(())
     }
 
@@ -307,6 +335,13 @@ mod tests {
         }
     }
 
+    fn extended(number: u8, partitions: u32) -> MetadataRecord {
+        MetadataRecord::TopicExtended {
+            id: id(number),
+            partitions,
+        }
+    }
+
     fn image(records: &[MetadataRecord]) -> MetadataImage {
         let mut image = MetadataImage::new();
         for record in records {
@@ -353,6 +388,23 @@ mod tests {
     }
 
     #[test]
+    fn topics_grow_and_never_shrink() {
+        let mut image = image(&[created(1, "a", 2), placed(1, 0, &[0, 1])]);
+        for partitions in [0, 1, 2] {
+            assert!(image.apply(&extended(1, partitions)).is_err());
+        }
+        for record in [extended(1, 5), placed(1, 2, &[2, 0, 1])] {
+            image.apply(&record).expect("it fits");
+        }
+        assert!(image.apply(&placed(1, 5, &[0])).is_err());
+        assert_eq!(image.partition_count(), 5);
+        assert_eq!(
+            [0, 1, 2].map(|n| image.store_partitions(StoreId::new(n))),
+            [2, 2, 1]
+        );
+    }
+
+    #[test]
     fn a_change_of_settings_replaces_all_of_them() {
         let mut image = image(&[created(1, "a", 1), changed(1, "flush.ms", "7")]);
         assert_eq!(
@@ -382,6 +434,8 @@ mod tests {
             placed(2, 0, &[0]),
             MetadataRecord::TopicDeleted { id: id(2) },
             changed(2, "segment.bytes", "1 MiB"),
+            extended(1, 3),
+            extended(2, 9),
             changed(1, "segment.bytes", "1"),
             MetadataRecord::FeatureLevel {
                 level: FEATURE_LEVEL + 1,

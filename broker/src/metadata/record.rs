@@ -9,6 +9,7 @@
 //! | 3 | PartitionsPlaced | `topic 16 B`, `first partition u32`, `count u32` × `store u16` |
 //! | 4 | TopicDeleted | `topic 16 B` |
 //! | 5 | TopicConfigChanged | `topic 16 B`, `count u32` × (`key text`, `value text`): all of its own settings |
+//! | 6 | TopicExtended | `topic 16 B`, `partitions u32`: in all; the new ones are placed next |
 //!
 //! Text is `length u16` and UTF-8. Nothing follows the last field. An unknown version or kind is
 //! refused: the log was written by a newer version.
@@ -31,6 +32,7 @@ const TOPIC_CREATED: u8 = 2;
 const PARTITIONS_PLACED: u8 = 3;
 const TOPIC_DELETED: u8 = 4;
 const TOPIC_CONFIG_CHANGED: u8 = 5;
+const TOPIC_EXTENDED: u8 = 6;
 
 /// A change of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,13 @@ pub enum MetadataRecord {
         id: TopicId,
         /// All settings that it has of its own from here on.
         settings: Vec<(String, String)>,
+    },
+    /// A topic has more partitions; they are placed next.
+    TopicExtended {
+        /// The topic.
+        id: TopicId,
+        /// Its number of partitions, the new ones included.
+        partitions: u32,
     },
 }
 
@@ -129,6 +138,9 @@ impl fmt::Display for MetadataRecord {
                     .iter()
                     .try_for_each(|(key, value)| write!(f, " {key}={value}"))
             }
+            Self::TopicExtended { id, partitions } => {
+                write!(f, "topic {id} extended to {partitions} partitions")
+            }
         }
     }
 }
@@ -175,6 +187,11 @@ impl MetadataRecord {
                 w.topic_id(*id);
                 write_settings(&mut w, settings);
             }
+            Self::TopicExtended { id, partitions } => {
+                w.u8(TOPIC_EXTENDED);
+                w.topic_id(*id);
+                w.u32(*partitions);
+            }
         }
         w.finish()
             .expect("names and settings are shorter than a text may be");
@@ -212,6 +229,10 @@ impl MetadataRecord {
             TOPIC_CONFIG_CHANGED => Self::TopicConfigChanged {
                 id: r.topic_id()?,
                 settings: read_settings(r)?,
+            },
+            TOPIC_EXTENDED => Self::TopicExtended {
+                id: r.topic_id()?,
+                partitions: r.u32()?,
             },
             kind => return Err(RecordError::Kind { kind }),
         };
@@ -255,6 +276,7 @@ mod tests {
                 id,
                 settings: vec![("flush.ms".to_owned(), "7".to_owned())],
             },
+            MetadataRecord::TopicExtended { id, partitions: 5 },
         ]
     }
 
@@ -286,6 +308,7 @@ mod tests {
                 format!("partitions of {id} placed from 1 on: stores 0 300"),
                 format!("topic {id} deleted"),
                 format!("settings of topic {id} changed; its own are now: flush.ms=7"),
+                format!("topic {id} extended to 5 partitions"),
             ]
         );
     }

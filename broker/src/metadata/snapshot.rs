@@ -84,6 +84,11 @@ mod tests {
                 id: id(3),
                 settings: vec![("flush.ms".to_owned(), "5".to_owned())],
             },
+            MetadataRecord::TopicExtended {
+                id: id(3),
+                partitions: 3,
+            },
+            placed(3, 1, 2),
             MetadataRecord::TopicDeleted { id: id(2) },
         ] {
             image.apply(&record).expect("it fits");

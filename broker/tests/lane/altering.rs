@@ -1,10 +1,10 @@
 //! Settings of topics change while they serve, on every core, and are there after a restart.
 
-use corelane_protocol::request::Acks;
+use corelane_protocol::request::{Acks, MetadataRequest};
 use corelane_protocol::response::{ConfigSource, Durability};
-use corelane_protocol::{ErrorCode, TopicPartition};
+use corelane_protocol::{ErrorCode, Request, Response, TopicPartition};
 
-use crate::client::put;
+use crate::client::{at, extension, put};
 use crate::world::World;
 
 /// Produces one value without letting a disk do anything; its durability, if it is answered.
@@ -128,4 +128,79 @@ fn a_topic_that_becomes_durable_answers_once_it_is_flushed_from_then_on() {
     let mut world = world.crash(1);
     let client = world.connect(0);
     assert_eq!(world.read_all(client, partition).len(), 2);
+}
+
+#[test]
+fn new_partitions_are_shown_by_no_core_before_every_core_has_them() {
+    let mut world = World::new(74, 3);
+    let topic = world.create("t", 3, &[]);
+    let (admin, watchers) = (world.connect(1), [0, 1, 2].map(|n| world.connect(n)));
+    world.send(admin, &extension("t", 12));
+    // No disk does anything before `settle`: the stores have not made them.
+    world.carry();
+    world.no_reply(admin);
+    let shown = |world: &mut World, watcher: usize| {
+        let topics = Some(vec!["t".to_owned()]);
+        world.send(watcher, &Request::Metadata(MetadataRequest { topics }));
+        world.carry();
+        let reply = world.reply(watcher);
+        let Ok(Response::Metadata(metadata)) = reply.response() else {
+            panic!("not metadata");
+        };
+        let topic = metadata.topics[0].result.as_ref().expect("a topic");
+        topic.partitions.len()
+    };
+    for watcher in watchers {
+        assert_eq!(shown(&mut world, watcher), 3);
+    }
+    world.settle();
+    assert!(world.reply(admin).response().is_ok());
+    for watcher in watchers {
+        assert_eq!(shown(&mut world, watcher), 12);
+        let owners = world.owners(watcher, "t").expect("a topic");
+        for core in 0..3 {
+            assert_eq!(owners.iter().filter(|owner| **owner == core).count(), 4);
+        }
+        for (index, _) in (0..).zip(&owners) {
+            assert!(world.produce_one(watcher, at(topic, index), "x").is_ok());
+        }
+    }
+    let error = world.extend(admin, "t", 12).expect_err("it has them");
+    assert_eq!(error.code, ErrorCode::InvalidPartitions);
+    assert!(error.message.contains("ask for 13"), "{error}");
+    // Settings and deletion reach the new ones like the old ones.
+    let set = [("max.message.bytes", "1024")];
+    world.alter(admin, "t", &set, &[]).expect("a topic");
+    let large = "x".repeat(2000);
+    assert_eq!(
+        world.produce_one(admin, at(topic, 11), &large),
+        Err(ErrorCode::BatchTooLarge)
+    );
+    let mut world = world.crash(2);
+    let client = world.connect(0);
+    assert_eq!(world.read_all(client, at(topic, 11)).len(), 3);
+    assert_eq!(world.delete(client, "t"), Ok(topic));
+    let stores = world.cores.iter().flat_map(|core| &core.stores);
+    assert_eq!(
+        stores.map(|store| store.partitions().len()).sum::<usize>(),
+        0
+    );
+}
+
+#[test]
+fn partitions_are_made_at_start_where_a_crash_came_before_the_stores() {
+    let mut world = World::new(75, 2);
+    let topic = world.create("t", 2, &[]);
+    let client = world.connect(0);
+    assert_eq!(world.produce_one(client, at(topic, 0), "x"), Ok(0));
+    world.send(client, &extension("t", 8));
+    // The metadata log has it; no store has done anything about it.
+    world.carry();
+    let mut world = world.crash(2);
+    let client = world.connect(0);
+    assert_eq!(world.owners(client, "t").expect("a topic").len(), 8);
+    assert_eq!(world.read_all(client, at(topic, 0)).len(), 1);
+    for index in 1..8 {
+        assert_eq!(world.produce_one(client, at(topic, index), "x"), Ok(0));
+    }
 }

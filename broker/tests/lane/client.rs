@@ -6,9 +6,10 @@ use corelane_protocol::batch::{
 };
 use corelane_protocol::ids::CorrelationId;
 use corelane_protocol::request::{
-    Acks, AlterTopicConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest,
-    MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest, TopicAlteration,
+    Acks, AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest,
+    DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry,
+    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest,
+    TopicAlteration, TopicExtension,
 };
 use corelane_protocol::response::{
     ConfigSource, CoreAddress, DescribedPartition, DescribedTopic, FetchResponse, ProduceResponse,
@@ -204,6 +205,17 @@ pub(crate) fn frame(correlation: u32, flags: RequestFlags, request: &Request<'_>
         .encode(CorrelationId::new(correlation), flags, &mut out)
         .expect("a request that fits");
     out
+}
+
+/// A wish for more partitions of one topic.
+pub(crate) fn extension(name: &str, total: u32) -> Request<'static> {
+    Request::CreatePartitions(CreatePartitionsRequest {
+        topics: vec![TopicExtension {
+            name: name.to_owned(),
+            total,
+        }],
+        validate_only: false,
+    })
 }
 
 /// A change of one topic's settings.
@@ -407,6 +419,20 @@ impl World {
     ) -> Vec<DescribedPartition> {
         let described = self.describe(client, Some(&[name])).remove(0);
         described.result.expect("a topic").partitions
+    }
+
+    /// Gives a topic more partitions through a client.
+    pub(crate) fn extend(
+        &mut self,
+        client: usize,
+        name: &str,
+        total: u32,
+    ) -> Result<TopicId, ApiError> {
+        let reply = self.ask(client, &extension(name, total));
+        match reply.response()? {
+            Response::CreatePartitions(mut response) => response.topics.remove(0).result,
+            other => panic!("not an answer to an extension: {other:?}"),
+        }
     }
 
     /// The value of a topic's setting and who set it, as a client's core describes them.

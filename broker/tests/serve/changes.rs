@@ -1,7 +1,9 @@
 //! Topics change while the broker serves.
 
 use corelane_protocol::frame::RequestFlags;
-use corelane_protocol::request::{AlterTopicConfigsRequest, TopicAlteration};
+use corelane_protocol::request::{
+    AlterTopicConfigsRequest, CreatePartitionsRequest, TopicAlteration, TopicExtension,
+};
 use corelane_protocol::response::Durability;
 use corelane_protocol::{Request, Response};
 
@@ -53,6 +55,44 @@ fn a_topic_becomes_weak_and_durable_again_under_a_producer() {
     }
     for number in 0..4 {
         assert_eq!(producer.read_all(partition(&topic, number)).len(), 6);
+    }
+    shut_down(broker);
+}
+
+#[test]
+fn a_topic_gets_more_partitions_under_a_producer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.bootstrap());
+    let before = client.create_topic("t", 2);
+    let request = Request::CreatePartitions(CreatePartitionsRequest {
+        topics: vec![TopicExtension {
+            name: "t".to_owned(),
+            total: 6,
+        }],
+        validate_only: false,
+    });
+    let waiting = client.send_produce(
+        partition(&before, 0),
+        &batch(&[b"x"]),
+        RequestFlags::default(),
+    );
+    let asked = client.send(&request, RequestFlags::default());
+    let mut answered = [client.receive().0, client.receive().0].map(|header| header.correlation_id);
+    answered.sort_unstable();
+    assert_eq!(answered, [waiting, asked]);
+    let after = client.topic("t");
+    assert_eq!(after.partitions[..2], before.partitions[..]);
+    for number in 0..6 {
+        let receipt = client.produce(partition(&after, number), &batch(&[b"y"]));
+        assert_eq!(receipt.expect("appended").durability, Durability::Durable);
+    }
+    shut_down(broker);
+    let broker = start(dir.path());
+    let mut client = Client::connect(broker.bootstrap());
+    for number in 0..6 {
+        let values = client.read_all(partition(&after, number));
+        assert_eq!(values.len(), if number == 0 { 2 } else { 1 });
     }
     shut_down(broker);
 }

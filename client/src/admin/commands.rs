@@ -3,7 +3,8 @@
 //! Owns: the public forms of what is asked for. Never: repeats a command whose outcome is unknown.
 
 use corelane_protocol::request::{
-    AlterTopicConfigsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    TopicExtension,
 };
 use corelane_protocol::{ApiError, Request, Response, TopicId, request};
 
@@ -143,6 +144,46 @@ impl Admin {
         self.command(&context, &name, &request).await.map(drop)
     }
 
+    /// Gives a topic more partitions: `total` in all. Those that it has stay as they are, and so do their
+    /// records; a record of one key may go to another partition from then on.
+    ///
+    /// Producers learn of the new partitions when they next ask for metadata
+    /// ([`ProducerBuilder::metadata_max_age`](crate::ProducerBuilder::metadata_max_age)). A consumer reads
+    /// what it was built with.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`, `TopicLimit`, or `InvalidPartitions` if `total` is not more than the
+    /// topic has; a lost connection leaves it unknown whether they were added.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the partitions added.
+    pub async fn add_partitions(&self, topic: &str, total: u32) -> Result<()> {
+        self.extend(topic, total, false).await
+    }
+
+    /// Checks whether a topic could have `total` partitions, and adds none.
+    ///
+    /// # Errors
+    /// As [`Admin::add_partitions`].
+    ///
+    /// # Cancel safety
+    /// Safe: nothing changes.
+    pub async fn validate_partitions(&self, topic: &str, total: u32) -> Result<()> {
+        self.extend(topic, total, true).await
+    }
+
+    async fn extend(&self, topic: &str, total: u32, validate_only: bool) -> Result<()> {
+        let request = Request::CreatePartitions(CreatePartitionsRequest {
+            topics: vec![TopicExtension {
+                name: topic.to_owned(),
+                total,
+            }],
+            validate_only,
+        });
+        let context = format!("add partitions to topic {topic}");
+        self.command(&context, topic, &request).await.map(drop)
+    }
+
     /// Deletes a topic and everything in it. Returns the identity that it had.
     ///
     /// # Errors
@@ -183,6 +224,9 @@ fn only_result(response: Response<'_>) -> Option<std::result::Result<TopicId, Ap
             response.topics.into_iter().next().map(|topic| topic.result)
         }
         Response::AlterTopicConfigs(response) => {
+            response.topics.into_iter().next().map(|topic| topic.result)
+        }
+        Response::CreatePartitions(response) => {
             response.topics.into_iter().next().map(|topic| topic.result)
         }
         Response::DeleteTopics(response) => {

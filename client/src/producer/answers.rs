@@ -223,6 +223,7 @@ impl Engine {
             return;
         };
         state.asked = false;
+        state.learnt_at = now;
         state.failures = 0;
         state.last_error = None;
         for id in state.slots.clone() {

@@ -37,6 +37,7 @@ pub struct ProducerBuilder {
     compression_level: Option<i32>,
     partitioner: Partitioner,
     backoff: Option<Backoff>,
+    metadata_max_age: Duration,
     seed: Option<u64>,
 }
 
@@ -56,6 +57,7 @@ impl ProducerBuilder {
             compression_level: None,
             partitioner: Partitioner::default(),
             backoff: None,
+            metadata_max_age: Duration::from_secs(300),
             seed: None,
         }
     }
@@ -142,6 +144,13 @@ impl ProducerBuilder {
         self
     }
 
+    /// How old the producer's view of a topic may become while records are sent to it: after so long new
+    /// partitions are used. Default 5 min. On an error that shows a stale view it is renewed at once.
+    pub fn metadata_max_age(mut self, age: Duration) -> Self {
+        self.metadata_max_age = age;
+        self
+    }
+
     /// Makes the producer's random choices (jitter of waits, first partitions) repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -178,6 +187,7 @@ impl ProducerBuilder {
             request_bytes_max: self.request_bytes.min(u64::from(frame_bytes_max)),
             partial_in_flight_max: self.partial_in_flight,
             backoff: self.backoff.unwrap_or(self.cluster.config().backoff),
+            metadata_max_age: self.metadata_max_age,
             seed,
         };
         let engine = Engine::new(settings, Arc::clone(&builders), self.cluster.only_address());
@@ -213,6 +223,9 @@ impl ProducerBuilder {
             return refuse(
                 "in_flight_bytes, request_bytes and partial_in_flight must be more than 0",
             );
+        }
+        if self.metadata_max_age.is_zero() {
+            return refuse("metadata_max_age must be more than 0");
         }
         if self.delivery_timeout <= self.linger {
             return refuse("delivery_timeout must be longer than linger");

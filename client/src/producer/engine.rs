@@ -38,6 +38,8 @@ pub(crate) struct EngineSettings {
     /// are in flight: under load it waits for company, and idle it leaves at once.
     pub(crate) partial_in_flight_max: usize,
     pub(crate) backoff: Backoff,
+    /// How old what is known of a topic may become while records are sent to it.
+    pub(crate) metadata_max_age: Duration,
     pub(crate) seed: u64,
 }
 
@@ -114,6 +116,8 @@ pub(super) struct TopicState {
     pub(super) slots: Vec<SlotId>,
     /// The broker is being asked for it.
     pub(super) asked: bool,
+    /// When what is known of it was learnt.
+    pub(super) learnt_at: Duration,
     pub(super) failures: u32,
     pub(super) last_error: Option<Error>,
 }
@@ -143,6 +147,8 @@ pub(crate) struct Engine {
     pub(super) topics: BTreeMap<Arc<str>, TopicState>,
     /// When to ask for which topic.
     pub(super) refresh_at: BTreeMap<Arc<str>, Duration>,
+    /// When to look next which topics were learnt too long ago.
+    next_age_look: Duration,
     pub(super) links: Vec<Link>,
     pub(super) requests: BTreeMap<RequestNumber, RequestInFlight>,
     pub(super) next_request: RequestNumber,
@@ -168,6 +174,7 @@ impl Engine {
             slots: Vec::new(),
             topics: BTreeMap::new(),
             refresh_at: BTreeMap::new(),
+            next_age_look: Duration::ZERO,
             links: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
@@ -182,6 +189,7 @@ impl Engine {
     pub(crate) fn step(&mut self, now: Duration) -> Vec<Effect> {
         self.fire_timers(now);
         self.fill_links(now);
+        self.look_for_aged_metadata(now);
         self.ask_for_metadata(now);
         std::mem::take(&mut self.effects)
     }
@@ -220,7 +228,13 @@ impl Engine {
                 timer: None,
             });
             self.set_route(slot.id, topic.route(slot.partition).cloned());
-            let state = self.topics.entry(Arc::clone(&slot.topic)).or_default();
+            let state = self
+                .topics
+                .entry(Arc::clone(&slot.topic))
+                .or_insert_with(|| TopicState {
+                    learnt_at: now,
+                    ..TopicState::default()
+                });
             state.slots.push(slot.id);
         }
         slot.lock().looked_at();
@@ -282,6 +296,21 @@ impl Engine {
         let topic = self.topics.get(name).expect("a slot's topic is known");
         if !topic.asked && !self.refresh_at.contains_key(name) {
             self.refresh_at.insert(Arc::clone(name), at);
+        }
+    }
+
+    /// Has topics asked for whose metadata has become old: they may have more partitions by now. Looked at
+    /// often enough, not on every step.
+    fn look_for_aged_metadata(&mut self, now: Duration) {
+        if now < self.next_age_look {
+            return;
+        }
+        let max_age = self.settings.metadata_max_age;
+        self.next_age_look = now + max_age / 8;
+        for (name, topic) in &self.topics {
+            if !topic.asked && topic.learnt_at + max_age <= now {
+                self.refresh_at.entry(Arc::clone(name)).or_insert(now);
+            }
         }
     }
 

@@ -88,6 +88,7 @@ impl Bench {
                 min: ms(10),
                 max: ms(10),
             },
+            metadata_max_age: ms(1_000_000),
             seed: 1,
         };
         change(&mut settings);
@@ -451,6 +452,22 @@ fn without_its_topic_everything_that_waits_fails() {
     bench.engine.metadata_failed(ms(3), "t", &error);
     assert_eq!(bench.step(ms(3)), ["Refused", "Refused"]);
     assert!(bench.engine.is_idle());
+}
+
+#[test]
+fn metadata_is_renewed_while_records_are_sent_and_not_without_any() {
+    let mut bench = Bench::connected(|settings| settings.metadata_max_age = ms(1000));
+    bench.put(ms(900), 0, 10);
+    assert_eq!(bench.step(ms(900)), ["send 2 on 0: 0"]);
+    bench.answer(ms(901), 2, &[Ok(())]);
+    bench.step(ms(901));
+    assert_eq!(bench.step(ms(1500)), ["no effect"; 0], "nobody waits");
+    bench.put(ms(2000), 0, 10);
+    assert_eq!(bench.step(ms(2000)), ["send 3 on 0: 0", "refresh t"]);
+    let topic = bench.topic.clone();
+    bench.engine.metadata(ms(2001), &topic);
+    bench.put(ms(2900), 2, 10);
+    assert_eq!(bench.step(ms(2900)), ["send 4 on 1: 2"]);
 }
 
 #[test]

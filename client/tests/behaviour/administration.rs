@@ -1,5 +1,8 @@
 //! Topics, offsets and the cluster.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use corelane_client::{
     ConfigSource, ErrorCode, NewTopic, OffsetSpec, PartitionState, Record, TopicAlteration,
 };
@@ -73,6 +76,36 @@ async fn settings_are_changed_checked_and_given_back() {
     assert!(error.to_string().contains("alter topic t"), "{error}");
     let error = admin.alter_topic(TopicAlteration::new("none")).await;
     assert_eq!(error.unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+}
+
+#[tokio::test]
+async fn a_producer_uses_partitions_that_were_added_meanwhile() {
+    let broker = FakeBroker::start(2).await;
+    broker.create_topic("t", 1);
+    let client = broker.client().await;
+    let admin = client.admin();
+    let producer = client
+        .producer()
+        .metadata_max_age(Duration::from_millis(20))
+        .build()
+        .await
+        .unwrap();
+    let send = async || {
+        let delivery = producer.send(Record::to("t").value("x")).await.unwrap();
+        delivery.await.unwrap().partition
+    };
+    assert_eq!(send().await, 0);
+    admin.validate_partitions("t", 3).await.unwrap();
+    assert_eq!(admin.list_topics().await.unwrap()[0].partitions, 1);
+    admin.add_partitions("t", 3).await.unwrap();
+    assert_eq!(admin.list_topics().await.unwrap()[0].partitions, 3);
+    let mut seen = BTreeSet::new();
+    while seen.len() < 3 {
+        seen.insert(send().await);
+    }
+    let error = admin.add_partitions("t", 3).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::InvalidPartitions));
+    assert!(error.to_string().contains("topic t"), "{error}");
 }
 
 #[tokio::test]

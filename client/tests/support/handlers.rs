@@ -8,11 +8,11 @@ use corelane_protocol::request::{
 };
 use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
-    CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse,
-    DescribedPartition, DescribedTopic, FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse,
-    ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata, PartitionState,
-    ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry, TopicDescription,
-    TopicMetadata, TopicPartitions,
+    CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse,
+    DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic, ExtendedTopic,
+    FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse, ListedEntry, ListedOffset,
+    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
+    SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, ApiKey, BrokerId, CoreId, ErrorCode, LeaderEpoch, Offset,
@@ -79,6 +79,26 @@ pub(crate) async fn handle(
                 }
             });
             Response::DeleteTopics(DeleteTopicsResponse {
+                topics: topics.collect(),
+            })
+        }
+        Request::CreatePartitions(request) => {
+            let mut state = shared.state();
+            let topics = request.topics.into_iter().map(|wish| {
+                let result = match state.topics.get(&wish.name) {
+                    None => Err(ErrorCode::UnknownTopic.into()),
+                    Some(topic) if wish.total as usize <= topic.partitions.len() => {
+                        Err(ErrorCode::InvalidPartitions.into())
+                    }
+                    Some(topic) if request.validate_only => Ok(topic.id),
+                    Some(_) => Ok(state.extend_topic(&wish.name, wish.total)),
+                };
+                ExtendedTopic {
+                    name: wish.name,
+                    result,
+                }
+            });
+            Response::CreatePartitions(CreatePartitionsResponse {
                 topics: topics.collect(),
             })
         }

@@ -121,6 +121,20 @@ impl State {
         id
     }
 
+    /// Gives a topic more partitions.
+    pub(crate) fn extend_topic(&mut self, name: &str, total: u32) -> TopicId {
+        let cores = u32::from(self.cores);
+        let topic = self.topics.get_mut(name).unwrap();
+        let has = topic.partitions.len() as u32;
+        let more = (has..total).map(|index| Partition {
+            owner: (index % cores) as u16,
+            log: Vec::new(),
+            start: 0,
+        });
+        topic.partitions.extend(more);
+        topic.id
+    }
+
     pub(crate) fn meta(&self, header: &RequestHeader) -> ResponseMeta {
         ResponseMeta {
             api_version: header.api_version,

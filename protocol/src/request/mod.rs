@@ -5,6 +5,7 @@
 
 mod alter_topic_configs;
 mod api_versions;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod describe_topics;
@@ -15,6 +16,7 @@ mod produce;
 
 pub use alter_topic_configs::{AlterTopicConfigsRequest, TopicAlteration};
 pub use api_versions::ApiVersionsRequest;
+pub use create_partitions::{CreatePartitionsRequest, TopicExtension};
 pub use create_topics::{CreateTopicsRequest, NewTopic};
 pub use delete_topics::DeleteTopicsRequest;
 pub use describe_topics::DescribeTopicsRequest;
@@ -49,6 +51,8 @@ pub enum Request<'a> {
     DescribeTopics(DescribeTopicsRequest),
     /// See [`AlterTopicConfigsRequest`].
     AlterTopicConfigs(AlterTopicConfigsRequest),
+    /// See [`CreatePartitionsRequest`].
+    CreatePartitions(CreatePartitionsRequest),
 }
 
 impl<'a> Request<'a> {
@@ -72,6 +76,7 @@ impl<'a> Request<'a> {
             ApiKey::AlterTopicConfigs => {
                 Self::AlterTopicConfigs(AlterTopicConfigsRequest::decode(r)?)
             }
+            ApiKey::CreatePartitions => Self::CreatePartitions(CreatePartitionsRequest::decode(r)?),
         };
         reader.finish()?;
         Ok(request)
@@ -111,6 +116,7 @@ impl<'a> Request<'a> {
                 Self::DeleteTopics(request) => request.encode(w),
                 Self::DescribeTopics(request) => request.encode(w),
                 Self::AlterTopicConfigs(request) => request.encode(w),
+                Self::CreatePartitions(request) => request.encode(w),
             },
         )
     }
@@ -127,6 +133,7 @@ impl<'a> Request<'a> {
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
             Self::DescribeTopics(_) => ApiKey::DescribeTopics,
             Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
+            Self::CreatePartitions(_) => ApiKey::CreatePartitions,
         }
     }
 }

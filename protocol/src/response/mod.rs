@@ -2,6 +2,7 @@
 
 mod alter_topic_configs;
 mod api_versions;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod describe_topics;
@@ -12,6 +13,7 @@ mod produce;
 
 pub use alter_topic_configs::{AlterTopicConfigsResponse, AlteredTopic};
 pub use api_versions::{ApiVersionsResponse, SupportedApi};
+pub use create_partitions::{CreatePartitionsResponse, ExtendedTopic};
 pub use create_topics::{CreateTopicsResponse, CreatedTopic};
 pub use delete_topics::{DeleteTopicsResponse, DeletedTopic};
 pub use describe_topics::{
@@ -55,6 +57,8 @@ pub enum Response<'a> {
     DescribeTopics(DescribeTopicsResponse),
     /// See [`AlterTopicConfigsResponse`].
     AlterTopicConfigs(AlterTopicConfigsResponse),
+    /// See [`CreatePartitionsResponse`].
+    CreatePartitions(CreatePartitionsResponse),
 }
 
 impl<'a> Response<'a> {
@@ -86,6 +90,9 @@ impl<'a> Response<'a> {
             ApiKey::AlterTopicConfigs => {
                 Self::AlterTopicConfigs(AlterTopicConfigsResponse::decode(r)?)
             }
+            ApiKey::CreatePartitions => {
+                Self::CreatePartitions(CreatePartitionsResponse::decode(r)?)
+            }
         };
         reader.finish()?;
         Ok(Ok(response))
@@ -112,6 +119,7 @@ impl<'a> Response<'a> {
             Self::DeleteTopics(_) => ApiKey::DeleteTopics,
             Self::DescribeTopics(_) => ApiKey::DescribeTopics,
             Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
+            Self::CreatePartitions(_) => ApiKey::CreatePartitions,
         }
     }
 
@@ -138,6 +146,7 @@ impl<'a> Response<'a> {
             Self::DeleteTopics(response) => response.encode(w),
             Self::DescribeTopics(response) => response.encode(w),
             Self::AlterTopicConfigs(response) => response.encode(w),
+            Self::CreatePartitions(response) => response.encode(w),
         })
     }
 }

@@ -1,5 +1,6 @@
 //! `corelane topic`: one file per action.
 
+mod add_partitions;
 mod alter;
 mod create;
 mod delete;
@@ -27,6 +28,8 @@ enum Action {
     Describe(describe::Arguments),
     /// Change a topic's settings while it serves
     Alter(alter::Arguments),
+    /// Give a topic more partitions
+    AddPartitions(add_partitions::Arguments),
     /// Delete a topic and all its records
     Delete(delete::Arguments),
 }
@@ -37,6 +40,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::List(arguments) => list::run(&arguments),
         Action::Describe(arguments) => describe::run(&arguments),
         Action::Alter(arguments) => alter::run(arguments),
+        Action::AddPartitions(arguments) => add_partitions::run(&arguments),
         Action::Delete(arguments) => delete::run(&arguments),
     }
 }
