@@ -20,7 +20,7 @@ FORMAT is printed for each record, with nothing appended:
   %t topic   %p partition   %o offset   %k key   %v value   %T time in ms since 1970
   \\n newline   \\t tab   %% percent sign   \\\\ backslash
 `--print json` (or `--format json`) prints an object per line; bytes that are no UTF-8 appear there
-as {\"base64\": \"…\"}. Records of one partition come in order; partitions have no order among them.
+as {\"base64\": \"…\"}, headers too, and null differs from empty. Records of one partition come in order; partitions have no order among them.
 
 Examples:
   corelane consume orders --until-end

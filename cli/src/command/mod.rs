@@ -42,7 +42,7 @@ const STYLES: Styles = Styles::styled()
 
 const FIRST_STEPS: &str = "\
 First steps:
-  corelane serve --data-dir ./data &
+  corelane serve --data-dir ./data       (in a terminal of its own; it says `ready`)
   corelane topic create orders --partitions 4
   echo 'hello' | corelane produce orders
   corelane consume orders --until-end

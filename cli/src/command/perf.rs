@@ -98,6 +98,9 @@ fn print_report(report: &Report) -> io::Result<()> {
     add("produce", &report.produce);
     add("consume", &report.consume);
     table::print(&phases)?;
+    line(format_args!(
+        "(consume reads everything again, also what was produced before the counting began)"
+    ))?;
     line(format_args!(""))?;
 
     let latency = &report.latency_us;
