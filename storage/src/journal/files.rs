@@ -111,6 +111,8 @@ pub(crate) struct JournalFiles {
     unfinished: Vec<u32>,
     /// Being written or given a header.
     preparing: usize,
+    /// The last one that was tried could not be made ready.
+    is_failing: bool,
     next_number: u32,
     next_incarnation: FileId,
     /// Where the next group goes; its position counts in the last file in use.
@@ -154,6 +156,7 @@ impl JournalFiles {
             free,
             unfinished: Vec::new(),
             preparing: 0,
+            is_failing: false,
             next_number,
             next_incarnation,
             end,
@@ -463,6 +466,29 @@ mod tests {
         }
         assert_eq!(write(&mut files, 4), None);
         assert_eq!(files.next_arming(), None, "the number of files is bounded");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_news_once() {
+        let mut files = files(4);
+        for _ in 0..5 {
+            write(&mut files, 4).expect("room");
+        }
+        let attempt = |files: &mut JournalFiles| files.next_arming().expect("none is ready");
+        let first = attempt(&mut files);
+        assert!(files.preparation_failed(first));
+        let second = attempt(&mut files);
+        assert_eq!(second.file.number, first.file.number, "it is tried again");
+        assert!(!files.preparation_failed(second));
+        let third = attempt(&mut files);
+        files.prepared(third.file);
+        let (_, effects) = files.checkpoint();
+        files.checkpointed(effects);
+        for _ in 0..4 {
+            write(&mut files, 4).expect("room");
+        }
+        let fourth = attempt(&mut files);
+        assert!(files.preparation_failed(fourth), "it had worked meanwhile");
     }
 
     #[test]

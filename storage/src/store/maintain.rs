@@ -131,9 +131,15 @@ impl<D: Disk> Store<D> {
         match result {
             Ok(()) => state.files.prepared(arming.file),
             Err(error) => {
-                state.files.preparation_failed(arming);
+                let is_news = state.files.preparation_failed(arming);
                 let is_harmless = arming.is_new || error.kind() == io::ErrorKind::StorageFull;
-                tracing::warn!(path, %error, "a journal file could not be made ready");
+                if is_news {
+                    tracing::warn!(
+                        path,
+                        %error,
+                        "a journal file could not be made ready; it is tried again and again"
+                    );
+                }
                 self.wake.spill.notify();
                 if !is_harmless {
                     state.fence(format!("writing the header of {path} failed: {error}"));

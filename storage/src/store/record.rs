@@ -144,7 +144,7 @@ impl<D: Disk> Store<D> {
                     && !catalogue.is_poisoned().await =>
             {
                 let mut state = self.state.borrow_mut();
-                state.is_disk_full = true;
+                state.set_disk_full(true);
                 self.tell_news(&state);
                 StoreError::io("writing", file, source)
             }

@@ -97,7 +97,7 @@ impl<D: Disk> Store<D> {
             }
         }
         if is_recorded && !flushed.is_empty() {
-            state.is_disk_full = false;
+            state.set_disk_full(false);
             // What failed is tried again by a tick: the two tasks must not wake each other for ever.
             self.wake.journal.notify();
         }

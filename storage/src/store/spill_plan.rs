@@ -325,7 +325,7 @@ impl State {
         match outcome {
             SpillOutcome::Flushed => {}
             SpillOutcome::DiskFull => {
-                self.is_disk_full = true;
+                self.set_disk_full(true);
                 self.queue_spill(work.handle);
             }
             SpillOutcome::Failed { file, error } => {

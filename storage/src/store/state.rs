@@ -137,6 +137,18 @@ impl State {
         }
     }
 
+    /// Notes whether the device has room, and says so when that changes.
+    pub(crate) fn set_disk_full(&mut self, is_full: bool) {
+        let was_full = std::mem::replace(&mut self.is_disk_full, is_full);
+        match (was_full, is_full) {
+            (false, true) => tracing::warn!(
+                "the disk is full: appends are refused once the journal is; free space, or delete topics"
+            ),
+            (true, false) => tracing::info!("the disk has room again"),
+            _ => {}
+        }
+    }
+
     /// Notes that a partition's durable end or high watermark has moved.
     pub(crate) fn note_progress(&mut self, handle: PartitionHandle) {
         if let Some(partition) = self.partitions.get_mut(handle)

@@ -54,17 +54,19 @@ impl JournalFiles {
     /// A file's header is durable; it may be used once a checkpoint names it.
     pub(crate) fn prepared(&mut self, file: JournalFile) {
         self.preparing -= 1;
+        self.is_failing = false;
         self.arming.push(file);
     }
 
-    /// A file could not be made ready.
-    pub(crate) fn preparation_failed(&mut self, arming: Arming) {
+    /// A file could not be made ready. Returns whether that is news: the one tried before could.
+    pub(crate) fn preparation_failed(&mut self, arming: Arming) -> bool {
         self.preparing -= 1;
         if arming.is_new {
             self.unfinished.push(arming.file.number);
         } else {
             self.free.push(arming.file.number);
         }
+        !std::mem::replace(&mut self.is_failing, true)
     }
 
     /// Whether a file wants to be made ready, or a checkpoint to be made for one.
