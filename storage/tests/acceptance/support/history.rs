@@ -87,7 +87,7 @@ impl History {
 
     /// Small stores that were closed twice.
     pub(crate) fn small(seed: u64, stores: usize) -> Self {
-        let mut planner = Planner::new(seed + 2000, stores, 700, 10 << 10);
+        let mut planner = Planner::new(seed + 2000, stores, 600, 10 << 10);
         let plans = [planner.first_session(1, 24), planner.session(1, 16)];
         let sessions = plans.into_iter().enumerate().map(|(index, plan)| {
             Session::new(

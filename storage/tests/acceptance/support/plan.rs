@@ -153,7 +153,10 @@ impl Planner {
         (0..=self.random.below(3))
             .map(|_| {
                 let (records, bytes) = match self.random.below(10) {
-                    0..4 => (1 + self.random.below(3) as u32, 20 + self.random.index(200)),
+                    0..4 => (
+                        1 + self.random.below(3) as u32,
+                        20 + self.random.index(200.min(max / 4)),
+                    ),
                     4..7 => (
                         1 + self.random.below(4) as u32,
                         max / 16 + self.random.index(max / 8),
