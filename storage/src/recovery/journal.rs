@@ -6,7 +6,7 @@ use std::io;
 
 use uuid::Uuid;
 
-use super::judge::{Expected, GroupState, durable_upto, examine};
+use super::judge::{Expected, GroupState, Testimony, examine, testimony};
 use crate::disk::{Disk, DiskFile, OpenOptions};
 use crate::journal::{
     FIRST_GROUP, FileId, GroupHeader, HeaderError, JournalFile, JournalHeader, journal_path,
@@ -128,17 +128,21 @@ impl<F: DiskFile> JournalReader<F> {
         self.read(header.position, len as usize).await
     }
 
-    /// What the groups from a position on say was durable.
-    pub(super) async fn durable_upto(&mut self, store: Uuid, from: u64) -> Result<u64, StoreError> {
+    /// What the groups from a position on say.
+    pub(super) async fn testimony(
+        &mut self,
+        store: Uuid,
+        from: u64,
+    ) -> Result<Testimony, StoreError> {
         let incarnation = self.identity.incarnation;
-        let (mut newest, mut position) = (0, from.max(FIRST_GROUP));
+        let (mut found, mut position) = (Testimony::default(), from.max(FIRST_GROUP));
         while position + BLOCK <= self.bytes {
             let len = (self.bytes - position).min(READ_BYTES as u64) / BLOCK * BLOCK;
             let bytes = self.read(position, len as usize).await?;
-            newest = newest.max(durable_upto(store, incarnation, position, bytes));
+            found = found.and(testimony(store, incarnation, position, bytes));
             position += len;
         }
-        Ok(newest)
+        Ok(found)
     }
 
     /// `len` bytes, a multiple of the block, from the buffer or the file.

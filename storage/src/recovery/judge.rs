@@ -104,18 +104,39 @@ pub(crate) fn judge(sequence: u64, known_durable: u64, is_directory_readable: bo
     }
 }
 
-/// The newest sequence that any group in these bytes of a file says was durable when it was written.
+/// What the sound group headers in a file say about what came before them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Testimony {
+    /// The newest sequence that one of them calls durable.
+    pub(crate) durable_upto: u64,
+    /// The newest recovery epoch in which one of them was written.
+    pub(crate) recovery_epoch: u64,
+}
+
+impl Testimony {
+    /// Both taken together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            durable_upto: self.durable_upto.max(other.durable_upto),
+            recovery_epoch: self.recovery_epoch.max(other.recovery_epoch),
+        }
+    }
+}
+
+/// What the groups in these bytes of a file say.
 ///
 /// Groups from before an earlier recovery may be among them. What they say is below every sequence that has
 /// been written since, because that recovery discarded them for it.
-pub(crate) fn durable_upto(store: Uuid, incarnation: FileId, start: u64, bytes: &[u8]) -> u64 {
+pub(crate) fn testimony(store: Uuid, incarnation: FileId, start: u64, bytes: &[u8]) -> Testimony {
     let blocks = bytes.chunks_exact(BLOCK as usize).enumerate();
     let headers = blocks.filter_map(|(index, block)| {
         let position = start + index as u64 * BLOCK;
         GroupHeader::decode(store, incarnation, position, block)
     });
     headers
-        .map(|(header, _)| header.durable_upto)
-        .max()
-        .unwrap_or(0)
+        .map(|(header, _)| Testimony {
+            durable_upto: header.durable_upto,
+            recovery_epoch: header.recovery_epoch,
+        })
+        .fold(Testimony::default(), Testimony::and)
 }

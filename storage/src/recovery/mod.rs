@@ -19,7 +19,7 @@ use crate::journal::{ChainPoint, FIRST_GROUP, JournalFile, PartFault};
 use crate::store::{RecoveryReport, StoreError};
 use crate::tail::ChunkPool;
 use journal::{FoundGroup, JournalReader, open_journal};
-use judge::{Expected, GroupState, Judgement, judge, part_ranges};
+use judge::{Expected, GroupState, Judgement, Testimony, judge, part_ranges};
 use replay::FoundPart;
 
 /// What a recovery found.
@@ -85,8 +85,8 @@ struct JournalWalk<F> {
     current: usize,
     /// Where the groups of each file begin, up to the current one.
     begins: Vec<ChainPoint>,
-    /// The newest sequence known to have been durable; found out when it first matters.
-    known_durable: Option<u64>,
+    /// What the checkpoint and the groups say was durable; found out when it first matters.
+    testimony: Option<Testimony>,
     replay: Replay,
     report: RecoveryReport,
 }
@@ -113,7 +113,7 @@ impl<F: DiskFile> JournalWalk<F> {
             readers,
             current: 0,
             begins: vec![start],
-            known_durable: None,
+            testimony: None,
             replay,
             report: RecoveryReport::default(),
         }
@@ -226,9 +226,21 @@ impl<F: DiskFile> JournalWalk<F> {
             });
         }
         let sequence = self.expected.point.sequence;
-        let known_durable = self.known_durable().await?;
+        let known = self.testimony().await?;
+        if known.recovery_epoch > self.expected.recovery_epoch {
+            // The catalogue says so before any group of an epoch is written.
+            let path = &self.readers[self.current].path;
+            let (dir, _) = path
+                .rsplit_once('/')
+                .expect("the file is in the store's directory");
+            let reason = format!(
+                "{dir}/catalogue is older than {path}: put back the newest, or both from the same copy"
+            );
+            self.fence(reason);
+            return Ok(false);
+        }
         let is_readable = matches!(&place, Place::Group(group) if matches!(group.state, GroupState::Readable(..)));
-        match (judge(sequence, known_durable, is_readable), place) {
+        match (judge(sequence, known.durable_upto, is_readable), place) {
             (Judgement::EndOfLog, place) => {
                 if matches!(place, Place::Group(_)) {
                     self.report.discarded_from = Some(sequence);
@@ -254,26 +266,26 @@ impl<F: DiskFile> JournalWalk<F> {
         }
     }
 
-    /// The newest sequence that is known to have been durable: by the checkpoint, or by any later group.
-    async fn known_durable(&mut self) -> Result<u64, StoreError> {
-        if let Some(known) = self.known_durable {
+    /// What is known to have been durable: by the checkpoint, or by any later group.
+    async fn testimony(&mut self) -> Result<Testimony, StoreError> {
+        if let Some(known) = self.testimony {
             return Ok(known);
         }
-        let mut newest = self.known.0;
+        let mut known = Testimony {
+            durable_upto: self.known.0,
+            recovery_epoch: self.expected.recovery_epoch,
+        };
         for index in self.current..self.readers.len() {
             let from = if index == self.current {
                 self.expected.point.position
             } else {
                 FIRST_GROUP
             };
-            newest = newest.max(
-                self.readers[index]
-                    .durable_upto(self.expected.store, from)
-                    .await?,
-            );
+            let store = self.expected.store;
+            known = known.and(self.readers[index].testimony(store, from).await?);
         }
-        self.known_durable = Some(newest);
-        Ok(newest)
+        self.testimony = Some(known);
+        Ok(known)
     }
 
     fn fence(&mut self, reason: String) {

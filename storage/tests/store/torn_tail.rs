@@ -118,3 +118,30 @@ fn damage_to_the_last_group_is_told_once_it_is_sealed() {
         }
     }
 }
+
+/// An old copy of the catalogue is sound in itself, and what came after it looks like nothing that it expects.
+/// Recovery would discard it as never acknowledged.
+#[test]
+fn a_catalogue_that_is_older_than_the_journal_stops_the_store() {
+    let machine = Machine::new(1);
+    let of = partition(1, 0);
+    let store = machine.store_with(config(), &[(of, small_log())]);
+    append(&store, of, &batch("kept", 1, 10));
+    let closed = machine.executor.block_on(store.close());
+    closed.expect("the disk works");
+    let old = machine.disk.image();
+
+    let machine = Machine::from_image(2, &old);
+    let (store, _) = machine.open(STORE, config()).expect("it was closed");
+    append(&store, of, &batch("newer", 1, 10));
+    machine.settle();
+    let mut image = machine.disk.image();
+    let catalogue = format!("{STORE}/catalogue");
+    image.write(&catalogue, &old.read(&catalogue).expect("it is there"));
+
+    let machine = Machine::from_image(3, &image);
+    let (store, report) = machine.open(STORE, config()).expect("it says why");
+    let told = report.fenced.expect("an acknowledged record is missing");
+    assert!(told.contains("store-0000/catalogue is older"), "{told}");
+    assert!(store.read(of, Offset::new(0), 100, true).is_err());
+}
