@@ -11,7 +11,7 @@ use std::sync::Arc;
 use corelane_protocol::{ApiError, CoreId, ErrorCode, TopicId};
 use corelane_storage::disk::Disk;
 
-use super::{Effect, Lane, Mail, Now};
+use super::{Effect, Lane, Mail, Now, TaskFailure};
 use crate::controller::{Command, CommandReply, Controller};
 use crate::metadata::MetadataRecord;
 
@@ -128,6 +128,7 @@ impl<D: Disk> Lane<D> {
             }
             control.appends += 1;
             let token = control.appends;
+            let frees_room = matches!(command, Command::DeleteTopics { .. });
             let records = decision
                 .records
                 .iter()
@@ -142,16 +143,20 @@ impl<D: Disk> Lane<D> {
                 },
                 failures: Vec::new(),
             });
-            self.effects
-                .push_back(Effect::AppendMetadata { token, records });
+            self.effects.push_back(Effect::AppendMetadata {
+                token,
+                records,
+                frees_room,
+            });
         }
     }
 
     /// The metadata log has been written, or not.
-    pub fn metadata_appended(&mut self, now: Now, token: u64, result: Result<(), String>) {
+    pub fn metadata_appended(&mut self, now: Now, token: u64, result: Result<(), TaskFailure>) {
         match result {
             Ok(()) => self.records_logged(token),
-            Err(problem) => self.metadata_log_failed(&problem),
+            Err(TaskFailure::DiskFull(problem)) => self.metadata_log_full(&problem),
+            Err(TaskFailure::Failed(problem)) => self.metadata_log_failed(&problem),
         }
         self.finish_event(now);
     }
@@ -185,6 +190,18 @@ impl<D: Disk> Lane<D> {
             self.post(to, Mail::MetadataRecords { position, records });
         }
         self.apply_records(position, &records);
+    }
+
+    /// The disk has no room for the records: the command is refused, and others may be tried.
+    fn metadata_log_full(&mut self, problem: &str) {
+        let message = format!("the metadata log has no room: {problem}");
+        tracing::warn!(message);
+        let control = self.control.as_mut();
+        let control = control.expect("only the controller's core logs");
+        let refused = control.current.take().expect("a command is in work");
+        let error = ApiError::new(ErrorCode::DiskFull, message);
+        self.finish_command(refused.asker, Err(error));
+        self.start_commands();
     }
 
     /// The log takes nothing more until a restart reads it again; whether the records are in it is

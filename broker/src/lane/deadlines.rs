@@ -66,7 +66,8 @@ impl<D: Disk> Lane<D> {
         let pacing = self.pacing.check_us();
         let frames = self.frame_checks.first().map(|(check, _)| *check);
         let produces = self.produce_check_us;
-        [fetch, frames, produces, stores, pacing, shutdown]
+        let retry = self.pending_records.retry_us();
+        [fetch, frames, produces, stores, pacing, retry, shutdown]
             .into_iter()
             .flatten()
             .min()
@@ -99,6 +100,10 @@ impl<D: Disk> Lane<D> {
         }
         if self.pacing.check_us().is_some_and(|check| check <= time) {
             self.pacing.look_again = true;
+        }
+        let retry = self.pending_records.retry_us();
+        if retry.is_some_and(|retry| retry <= time) {
+            self.retry_tasks();
         }
         self.check_shutdown_deadline(now);
         self.finish_event(now);

@@ -7,7 +7,7 @@ use corelane_storage::memory::ChunkSlice;
 
 use super::mail::Mail;
 use super::slab::Key;
-use corelane_storage::store::{DiskRead, LogConfig};
+use corelane_storage::store::{DiskRead, LogConfig, StoreError};
 
 /// A connection of this core. The number of a closed one is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +93,27 @@ pub enum StoreTask {
     DeleteTopic(TopicId),
 }
 
+/// Why a disk did not do what a lane wanted of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TaskFailure {
+    /// It is full, and nothing has changed: it may be tried again.
+    #[error("{0}")]
+    DiskFull(String),
+    /// It failed. What it holds is looked at when the broker starts again.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<StoreError> for TaskFailure {
+    fn from(error: StoreError) -> Self {
+        if error.is_disk_full() {
+            Self::DiskFull(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
+    }
+}
+
 /// Something for the shell to do. Effects are done in the order in which they are polled, each
 /// begun before the next; none is awaited before the lane is called again. An effect for a connection
 /// that was reported closed since it was decided is ignored.
@@ -152,5 +173,7 @@ pub enum Effect {
         token: u64,
         /// The encoded records.
         records: Vec<Vec<u8>>,
+        /// Whether they make room on the disk, so that they may use what is kept for that.
+        frees_room: bool,
     },
 }

@@ -56,7 +56,7 @@ use crate::controller::UnfitStores;
 use crate::metadata::MetadataImage;
 use connection::{Connection, RefusedPartitions};
 use control::Control;
-pub use effect::{ConnectionId, Effect, Now, ReadToken, ReplyPart, StoreTask};
+pub use effect::{ConnectionId, Effect, Now, ReadToken, ReplyPart, StoreTask, TaskFailure};
 use forward::Outbound;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
 use pacing::Pacing;

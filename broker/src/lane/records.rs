@@ -7,23 +7,45 @@ use corelane_storage::disk::Disk;
 
 use super::partitions::{LocalPartition, LocalState, Place};
 use super::slab::Key;
-use super::{Effect, Lane, Mail, Now, StoreTask, Topology};
+use super::{Effect, Lane, Mail, Now, StoreTask, TaskFailure, Topology};
 use crate::metadata::{EffectiveSettings, MetadataImage, MetadataRecord, Topic};
 use corelane_storage::store::{LogConfig, LogState};
+
+/// How long a store that had no room is left alone, in µs.
+const RETRY_US: u64 = 1_000_000;
 
 /// Records that are applied and that stores still follow.
 #[derive(Default)]
 pub(super) struct PendingRecords {
     tasks: u64,
-    /// By task: the position of its records and the partitions that it makes.
-    running: BTreeMap<u64, (u64, Vec<Key>)>,
+    running: BTreeMap<u64, RunningTask>,
     /// By position: tasks that are running, and what failed.
     positions: BTreeMap<u64, (usize, Option<String>)>,
+    /// What stores had no room for. Whoever asked was told, and it is tried again until there is.
+    refused: Vec<RunningTask>,
+    /// When it is tried again, monotonic µs.
+    retry_us: Option<u64>,
+}
+
+/// Something that a store does because of records.
+struct RunningTask {
+    /// The position of the records, until their command was answered.
+    position: Option<u64>,
+    store: usize,
+    task: StoreTask,
+    /// The partitions that it makes.
+    makes: Vec<Key>,
 }
 
 impl PendingRecords {
+    /// Whether no store is at work. What one had no room for does not count.
     pub(super) fn is_empty(&self) -> bool {
         self.running.is_empty()
+    }
+
+    /// When stores are to be asked again, monotonic µs.
+    pub(super) fn retry_us(&self) -> Option<u64> {
+        self.retry_us
     }
 }
 
@@ -59,7 +81,7 @@ impl<D: Disk> Lane<D> {
             let (places, made) = self.place_partitions(topic, 0);
             self.partitions.add_topic(topic.id, places);
             for key in made {
-                self.partition_made(key, Ok(()));
+                self.partition_made(key, None);
             }
         }
         self.image = image;
@@ -108,35 +130,78 @@ impl<D: Disk> Lane<D> {
             .positions
             .insert(position, (tasks.len(), None));
         for (store, task, makes) in tasks {
-            self.pending_records.tasks += 1;
-            let token = self.pending_records.tasks;
-            self.pending_records
-                .running
-                .insert(token, (position, makes));
-            self.effects
-                .push_back(Effect::StoreTask { token, store, task });
+            self.begin_task(RunningTask {
+                position: Some(position),
+                store,
+                task,
+                makes,
+            });
+        }
+    }
+
+    fn begin_task(&mut self, running: RunningTask) {
+        let pending = &mut self.pending_records;
+        pending.tasks += 1;
+        let token = pending.tasks;
+        let (store, task) = (running.store, running.task.clone());
+        pending.running.insert(token, running);
+        self.effects
+            .push_back(Effect::StoreTask { token, store, task });
+    }
+
+    /// Asks stores again for what they had no room for.
+    pub(super) fn retry_tasks(&mut self) {
+        self.pending_records.retry_us = None;
+        for refused in std::mem::take(&mut self.pending_records.refused) {
+            self.begin_task(refused);
         }
     }
 
     /// A store has done a task.
-    pub fn store_task_done(&mut self, now: Now, token: u64, result: Result<(), String>) {
+    pub fn store_task_done(&mut self, now: Now, token: u64, result: Result<(), TaskFailure>) {
         let running = self.pending_records.running.remove(&token);
-        let (position, makes) = running.expect("a task is reported once");
-        for key in makes {
-            self.partition_made(key, result.clone());
+        let mut running = running.expect("a task is reported once");
+        let failure = result.as_ref().err().map(TaskFailure::to_string);
+        for key in &running.makes {
+            self.partition_made(*key, failure.clone());
         }
+        let position = running.position.take();
+        if matches!(result, Err(TaskFailure::DiskFull(_))) && self.is_still_wanted(&running) {
+            let pending = &mut self.pending_records;
+            pending.refused.push(running);
+            pending.retry_us = Some(now.monotonic_us + RETRY_US);
+        }
+        if let Some(position) = position {
+            self.task_followed(position, failure);
+        }
+        self.finish_event(now);
+    }
+
+    /// A task of the records at `position` was done, or failed for now.
+    fn task_followed(&mut self, position: u64, problem: Option<String>) {
         let entry = self.pending_records.positions.get_mut(&position);
         let (remaining, failure) = entry.expect("its tasks were counted");
         *remaining -= 1;
-        if let Err(problem) = result {
-            failure.get_or_insert(problem);
+        if failure.is_none() {
+            *failure = problem;
         }
         if *remaining == 0 {
             let failure = failure.take();
             self.pending_records.positions.remove(&position);
             self.report_applied(position, failure);
         }
-        self.finish_event(now);
+    }
+
+    /// Whether a task that could not be done is to be done later: not what was meant for a topic that is
+    /// deleted by now.
+    fn is_still_wanted(&self, task: &RunningTask) -> bool {
+        match &task.task {
+            StoreTask::DeleteTopic(_) => true,
+            StoreTask::CreatePartitions(_) => {
+                let mut makes = task.makes.iter();
+                makes.any(|key| self.partitions.local(*key).is_some())
+            }
+        }
     }
 
     fn report_applied(&mut self, position: u64, failure: Option<String>) {
@@ -202,7 +267,11 @@ impl<D: Disk> Lane<D> {
         self.hidden.remove(&id);
         self.growing.remove(&id);
         let mut stores = Vec::new();
-        for partition in self.partitions.remove_topic(id) {
+        let removed = self.partitions.remove_topic(id);
+        let mut refused = std::mem::take(&mut self.pending_records.refused);
+        refused.retain(|task| self.is_still_wanted(task));
+        self.pending_records.refused = refused;
+        for partition in removed {
             if !stores.contains(&partition.store) {
                 stores.push(partition.store);
             }
@@ -256,14 +325,14 @@ impl<D: Disk> Lane<D> {
     }
 
     /// A partition's store has it, or could not make it.
-    fn partition_made(&mut self, key: Key, result: Result<(), String>) {
+    fn partition_made(&mut self, key: Key, failure: Option<String>) {
         let Some(partition) = self.partitions.local_mut(key) else {
             return;
         };
         let store = &self.stores[partition.store];
-        partition.state = match result {
-            Err(problem) => LocalState::Failed(problem),
-            Ok(()) => match store.describe(partition.id) {
+        partition.state = match failure {
+            Some(problem) => LocalState::Failed(problem),
+            None => match store.describe(partition.id) {
                 Ok(description) => {
                     partition.handle = store.partition_handle(partition.id);
                     partition.log_start = description.offsets.log_start;

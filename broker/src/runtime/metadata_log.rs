@@ -11,6 +11,7 @@ use corelane_storage::directory::DirectoryIdentity;
 use corelane_storage::disk::Disk;
 
 use super::StartError;
+use crate::lane::TaskFailure;
 use crate::metadata::{MetadataImage, MetadataRecord};
 
 const DIRECTORY: &str = "metadata";
@@ -84,11 +85,28 @@ impl<D: Disk> MetadataLog<D> {
         Ok((log, image))
     }
 
-    /// Appends records, all or none of them. Durable on return.
-    pub(super) async fn append(&self, records: &[Vec<u8>]) -> Result<(), BlockLogError> {
-        self.log.append(records, None).await?;
-        self.records.set(self.records.get() + records.len() as u64);
-        Ok(())
+    /// Appends records, all or none of them. Durable on return. Records that free room may use what is kept
+    /// for them on a full disk.
+    pub(super) async fn append(
+        &self,
+        records: &[Vec<u8>],
+        frees_room: bool,
+    ) -> Result<(), TaskFailure> {
+        let appended = if frees_room {
+            self.log.append_from_reserve(records, None).await
+        } else {
+            self.log.append(records, None).await
+        };
+        match appended {
+            Ok(()) => {
+                self.records.set(self.records.get() + records.len() as u64);
+                Ok(())
+            }
+            Err(error) if error.is_disk_full() && !self.log.is_poisoned().await => {
+                Err(TaskFailure::DiskFull(error.to_string()))
+            }
+            Err(error) => Err(TaskFailure::Failed(error.to_string())),
+        }
     }
 
     pub(super) async fn mark_clean(&self) -> Result<(), BlockLogError> {
@@ -199,7 +217,7 @@ mod tests {
         records: &[MetadataRecord],
     ) {
         let encoded: Vec<_> = records.iter().map(MetadataRecord::encode).collect();
-        log.append(&encoded).await.expect("a healthy disk");
+        log.append(&encoded, false).await.expect("a healthy disk");
         for record in records {
             image.apply(record).expect("it fits");
         }
@@ -327,7 +345,7 @@ mod tests {
                     // It goes on, or says that it cannot.
                     let records = churn(9000, true);
                     let encoded: Vec<_> = records.iter().map(MetadataRecord::encode).collect();
-                    if executor.block_on(log.append(&encoded)).is_ok() {
+                    if executor.block_on(log.append(&encoded, false)).is_ok() {
                         for record in &records {
                             again.apply(record).expect("it fits");
                         }

@@ -20,7 +20,16 @@ use super::metadata_log::MetadataLog;
 use super::timer::Timer;
 use super::work::WorkQueue;
 use crate::io::{ConnectionEvents, Connections, Mailbox, TaskGroup};
-use crate::lane::{ConnectionId, Effect, Lane, Mail, Now, ReadToken, StoreTask, refusal_frame};
+use crate::lane::{
+    ConnectionId, Effect, Lane, Mail, Now, ReadToken, StoreTask, TaskFailure, refusal_frame,
+};
+
+/// Records for the metadata log. See [`Effect::AppendMetadata`].
+struct MetadataAppend {
+    token: u64,
+    records: Vec<Vec<u8>>,
+    frees_room: bool,
+}
 
 /// What a shell is made of.
 pub(super) struct ShellParts<D: Disk> {
@@ -43,7 +52,7 @@ pub(super) struct Shell<D: Disk> {
     stores: Vec<Rc<Store<D>>>,
     /// What each store is to do, by its place in `stores`.
     store_work: Vec<WorkQueue<(u64, StoreTask)>>,
-    metadata_work: WorkQueue<(u64, Vec<Vec<u8>>)>,
+    metadata_work: WorkQueue<MetadataAppend>,
     timer: Timer,
     /// Whether a shutdown has begun: then every event may be the one that drains the core.
     is_ending: Cell<bool>,
@@ -136,9 +145,15 @@ impl<D: Disk> Shell<D> {
             Effect::StoreTask { token, store, task } => {
                 self.store_work[store].push((token, task));
             }
-            Effect::AppendMetadata { token, records } => {
-                self.metadata_work.push((token, records));
-            }
+            Effect::AppendMetadata {
+                token,
+                records,
+                frees_room,
+            } => self.metadata_work.push(MetadataAppend {
+                token,
+                records,
+                frees_room,
+            }),
         }
     }
 
@@ -184,16 +199,16 @@ impl<D: Disk> Shell<D> {
                 }
                 StoreTask::DeleteTopic(topic) => store.delete_topic(topic).await,
             };
-            let result = result.map_err(|error| error.to_string());
+            let result = result.map_err(TaskFailure::from);
             self.event(|lane, now| lane.store_task_done(now, token, result));
         }
     }
 
     async fn append_metadata(self: Rc<Self>, log: Rc<MetadataLog<D>>) {
         loop {
-            let (token, records) = self.metadata_work.next().await;
-            let result = log.append(&records).await;
-            let result = result.map_err(|error| error.to_string());
+            let append = self.metadata_work.next().await;
+            let token = append.token;
+            let result = log.append(&append.records, append.frees_room).await;
             let is_logged = result.is_ok();
             self.event(|lane, now| lane.metadata_appended(now, token, result));
             // The lane of this core has applied all that is logged.

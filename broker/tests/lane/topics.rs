@@ -1,5 +1,6 @@
 //! Topics are made, shown, described and deleted, on every core alike.
 
+use corelane_broker::lane::TaskFailure;
 use corelane_protocol::request::{Acks, CreateTopicsRequest, MetadataRequest, NewTopic};
 use corelane_protocol::response::{ConfigSource, PartitionState};
 use corelane_protocol::{ErrorCode, Request, Response};
@@ -250,7 +251,7 @@ fn a_metadata_log_that_fails_fences_the_controller_but_not_the_data() {
     let mut world = World::new(68, 2);
     let topic = world.create("t", 2, &[]);
     let client = world.connect(1);
-    world.metadata_log_fails = true;
+    world.metadata_log_fails = Some(TaskFailure::Failed("the disk is on fire".to_owned()));
     let code = world
         .try_create(client, "u", 1, &[])
         .expect_err("a refusal")
@@ -271,4 +272,72 @@ fn a_metadata_log_that_fails_fences_the_controller_but_not_the_data() {
             .len(),
         1
     );
+}
+
+#[test]
+fn a_metadata_log_without_room_refuses_what_it_cannot_hold_and_goes_on() {
+    let mut world = World::new(69, 2);
+    let client = world.connect(1);
+    world.metadata_log_fails = Some(TaskFailure::DiskFull("no space left".to_owned()));
+    let refusal = world
+        .try_create(client, "t", 2, &[])
+        .expect_err("a refusal");
+    assert_eq!(refusal.code, ErrorCode::DiskFull);
+    assert!(
+        refusal.message.contains("no space left"),
+        "{}",
+        refusal.message
+    );
+    assert_eq!(world.cores[1].lane.image().topic_count(), 0);
+    let topic = world.try_create(client, "t", 2, &[]).expect("a topic");
+    let partition = world.partition_on("t", topic, 1);
+    assert_eq!(world.produce_one(client, partition, "x"), Ok(0));
+}
+
+/// A world on whose full disk some store could not make its partition of the last topic.
+fn with_a_topic_half_made(seed: u64) -> (World, usize, String) {
+    let mut world = World::new(seed, 2);
+    let client = world.connect(0);
+    world.disk.set_capacity(Some(world.disk.allocated()));
+    for number in 0..200 {
+        let name = format!("t{number}");
+        let Err(error) = world.try_create(client, &name, 4, &[]) else {
+            continue;
+        };
+        assert_eq!(error.code, ErrorCode::StorageFailed, "{}", error.message);
+        let partitions = world.describe_partitions(client, &name);
+        let mut states = partitions.iter().map(|partition| &partition.state);
+        assert!(states.any(|state| matches!(state, PartitionState::Failed(_))));
+        return (world, client, name);
+    }
+    panic!("the disk is never full");
+}
+
+#[test]
+fn partitions_that_a_full_disk_refused_are_made_once_there_is_room() {
+    let (mut world, client, name) = with_a_topic_half_made(70);
+    world.pass_ms(3000);
+    world.disk.set_capacity(None);
+    world.pass_ms(3000);
+    let partitions = world.describe_partitions(client, &name);
+    assert_eq!(partitions.len(), 4);
+    for partition in &partitions {
+        assert_eq!(partition.state, PartitionState::Online);
+    }
+    let topic = world.describe(client, Some(&[&name])).remove(0);
+    let topic = topic.result.expect("a topic").id;
+    for number in 0..4 {
+        assert_eq!(world.produce_one(client, at(topic, number), "x"), Ok(0));
+    }
+}
+
+#[test]
+fn partitions_that_a_full_disk_refused_are_not_made_for_a_topic_that_was_deleted() {
+    let (mut world, client, name) = with_a_topic_half_made(71);
+    assert!(world.delete(client, &name).is_ok(), "it makes room");
+    world.disk.set_capacity(None);
+    let operations = world.disk.operations();
+    world.pass_ms(5000);
+    assert_eq!(world.disk.operations(), operations, "nothing is left to do");
+    assert!(world.try_create(client, &name, 4, &[]).is_ok());
 }

@@ -11,8 +11,8 @@ use std::task::{Context, Waker};
 use corelane_broker::config::BrokerConfig;
 use corelane_broker::controller::UnfitStores;
 use corelane_broker::lane::{
-    ConnectionId, Effect, Lane, LaneParts, Mail, Now, ReadToken, Reconciled, StoreTask, Topology,
-    open_store, reconcile,
+    ConnectionId, Effect, Lane, LaneParts, Mail, Now, ReadToken, Reconciled, StoreTask,
+    TaskFailure, Topology, open_store, reconcile,
 };
 use corelane_broker::metadata::{MetadataImage, MetadataRecord};
 use corelane_protocol::response::CoreAddress;
@@ -28,7 +28,7 @@ use crate::client::Client;
 /// What the executor's tasks report to the lanes.
 enum Report {
     Read(ReadToken, Result<Fetched, ReadError>),
-    StoreTask(u64, Result<(), String>),
+    StoreTask(u64, Result<(), TaskFailure>),
 }
 
 /// One core of the world.
@@ -59,7 +59,7 @@ pub(crate) struct World {
     /// Records of the metadata log, which is always durable here.
     pub(crate) metadata_log: Vec<Vec<u8>>,
     /// Refuses the next append to the metadata log.
-    pub(crate) metadata_log_fails: bool,
+    pub(crate) metadata_log_fails: Option<TaskFailure>,
     /// Mail on its way, by sender and receiver.
     pub(crate) mail: BTreeMap<(CoreId, CoreId), VecDeque<Mail>>,
     /// Disk reads that fetches asked for.
@@ -147,7 +147,7 @@ impl World {
                 monotonic_us: 1_000_000,
             },
             metadata_log,
-            metadata_log_fails: false,
+            metadata_log_fails: None,
             mail: BTreeMap::new(),
             reads_begun: 0,
             mail_on_its_way_max: 0,
@@ -439,9 +439,9 @@ impl World {
                 queue.push_back(mail);
                 self.mail_on_its_way_max = self.mail_on_its_way_max.max(queue.len());
             }
-            Effect::AppendMetadata { token, records } => {
-                let result = if std::mem::take(&mut self.metadata_log_fails) {
-                    Err("the disk is on fire".to_owned())
+            Effect::AppendMetadata { token, records, .. } => {
+                let result = if let Some(failure) = self.metadata_log_fails.take() {
+                    Err(failure)
                 } else {
                     self.metadata_log.extend(records);
                     Ok(())
@@ -465,7 +465,7 @@ impl World {
                         StoreTask::CreatePartitions(list) => store.create_partitions(&list).await,
                         StoreTask::DeleteTopic(topic) => store.delete_topic(topic).await,
                     };
-                    let result = result.map_err(|error| error.to_string());
+                    let result = result.map_err(TaskFailure::from);
                     reports
                         .borrow_mut()
                         .push_back(Report::StoreTask(token, result));

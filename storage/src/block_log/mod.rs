@@ -89,6 +89,11 @@ pub enum BlockLogError {
 }
 
 impl BlockLogError {
+    /// Whether the disk was full. Unless the log is poisoned, nothing has changed then.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     fn io(path: &str, source: io::Error) -> Self {
         Self::Io {
             file: path.to_owned(),

@@ -58,6 +58,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the disk was full: nothing has changed then, and it may be tried again.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(crate) fn io(operation: &'static str, file: impl Into<String>, source: io::Error) -> Self {
         Self::Io {
             operation,
