@@ -330,6 +330,11 @@ impl<D: Disk> Lane<D> {
             return;
         };
         let store = &self.stores[partition.store];
+        if failure.is_none() {
+            // Settings may have changed while the store had no room for the partition. One that it does not
+            // have is reported below.
+            let _ = store.configure(partition.id, log_config(&partition.settings));
+        }
         partition.state = match failure {
             Some(problem) => LocalState::Failed(problem),
             None => match store.describe(partition.id) {
