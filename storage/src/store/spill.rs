@@ -144,14 +144,9 @@ impl<D: Disk> Store<D> {
                 .iter()
                 .map(|slice| slice.len() as u64)
                 .sum::<u64>();
-        let room = {
-            let step = self.state.borrow().config.segment_allocation_bytes;
-            end.next_multiple_of(step)
-                .min(work.segment_bytes.next_multiple_of(BLOCK))
-                .max(end)
-        };
         if file.len().await? < end {
-            file.allocate(room).await?;
+            let step = self.state.borrow().config.segment_allocation_bytes;
+            file.allocate(room(end, step, work.segment_bytes)).await?;
         }
         let writes = self.writes(work);
         let writes = stream::iter(writes).map(Ok).try_for_each_concurrent(
@@ -247,6 +242,15 @@ impl<D: Disk> Store<D> {
     }
 }
 
+/// How far a file that is to be written up to `end` is allocated: as much again as it holds, up to a step.
+/// Whole steps would let many small partitions fill the disk with room that they do not use.
+fn room(end: u64, step: u64, segment_bytes: u64) -> u64 {
+    (end + end.min(step))
+        .next_multiple_of(BLOCK)
+        .min(segment_bytes.next_multiple_of(BLOCK))
+        .max(end)
+}
+
 fn into_io(error: SegmentError) -> io::Error {
     match error {
         SegmentError::Io(error) => error,
@@ -269,5 +273,21 @@ async fn create_dir<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
     match disk.create_dir(path).await {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_taken_in_proportion_and_within_the_segment() {
+        let (step, segment) = (1 << 20, 8 << 20);
+        assert_eq!(room(2 * BLOCK, step, segment), 4 * BLOCK);
+        assert_eq!(room(step, step, segment), 2 * step);
+        assert_eq!(room(4 * step, step, segment), 5 * step);
+        assert_eq!(room(segment - BLOCK, step, segment), segment);
+        // A last batch may reach beyond.
+        assert_eq!(room(segment + BLOCK, step, segment), segment + BLOCK);
     }
 }
