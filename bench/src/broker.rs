@@ -140,17 +140,25 @@ impl Control {
         }
     }
 
-    /// Makes a topic.
+    /// Makes a topic with the broker's defaults, but for segments of `segment_bytes`.
     ///
     /// # Errors
     /// The broker refuses.
-    pub fn create_topic(&mut self, name: &str, partitions: u32) -> Result<(), BenchError> {
+    pub fn create_topic(
+        &mut self,
+        name: &str,
+        partitions: u32,
+        segment_bytes: Option<u64>,
+    ) -> Result<(), BenchError> {
         let what = "to create a topic";
         let request = Request::CreateTopics(CreateTopicsRequest {
             topics: vec![NewTopic {
                 name: name.to_owned(),
                 partitions,
-                configs: Vec::new(),
+                configs: segment_bytes
+                    .map(|bytes| ("segment.bytes".to_owned(), bytes.to_string()))
+                    .into_iter()
+                    .collect(),
             }],
             validate_only: false,
         });

@@ -153,17 +153,19 @@ pub fn pair() -> (usize, usize) {
 }
 
 /// Waits until the machine does next to nothing, so that what one measurement left behind does not burden the
-/// next; at most for `patience`.
-pub fn settle(patience: Duration) {
+/// next; at most for `patience`. Returns how many cores were still busy in the last tenth of a second.
+pub fn settle(patience: Duration) -> f64 {
     const STEP: Duration = Duration::from_millis(100);
     let clock = Clock::start();
     let nobody = Threads::default();
     let mut last = Snapshot::take(&clock, &nobody);
-    while clock.elapsed() < patience {
+    loop {
         thread::sleep(STEP);
         let now = Snapshot::take(&clock, &nobody);
-        if now.since(&last).machine_ns < STEP.as_nanos() as u64 / 10 {
-            return;
+        let used = now.since(&last);
+        let busy = used.machine_ns as f64 / used.wall_ns as f64;
+        if busy < 0.1 || clock.elapsed() >= patience {
+            return busy;
         }
         last = now;
     }

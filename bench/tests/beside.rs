@@ -53,7 +53,7 @@ fn relay_and_broker_answer_everything_and_the_report_keeps_its_keys() {
         }
     }
     let json = serde_json::to_value(&report).unwrap();
-    let expected = "contenders durability errors load machine ratios version";
+    let expected = "background_cores contenders durability errors load machine ratios version";
     assert_eq!(keys(&json), expected.split(' ').collect());
     assert_eq!(json["contenders"][0]["name"], "relay, recycled");
     assert_eq!(json["contenders"][2]["name"], "broker");

@@ -117,6 +117,7 @@ pub fn measure(
         batch,
         relays,
         target,
+        background: Vec::new(),
     };
     let names = rounds.names();
     let mut contenders: Vec<Contender> = names.iter().map(|name| Contender::new(name)).collect();
@@ -129,10 +130,11 @@ pub fn measure(
         }
     }
     let load = rounds.load()?;
+    let background = std::mem::take(&mut rounds.background);
     if let Some(embedded) = embedded {
         embedded.stop()?;
     }
-    Ok(Report::new(machine, load, contenders))
+    Ok(Report::new(machine, load, background, contenders))
 }
 
 fn check(settings: &Settings) -> Result<(), BenchError> {
@@ -177,6 +179,8 @@ struct Rounds<'a> {
     batch: Batch,
     relays: Vec<Relay>,
     target: Target,
+    /// Cores that were busy before each run.
+    background: Vec<f64>,
 }
 
 impl Rounds<'_> {
@@ -194,7 +198,7 @@ impl Rounds<'_> {
         let relay = &self.relays[index];
         let mut frames = Frames::relay_like(&self.frames(TopicId::from_bytes([1; 16]), vec![0])?);
         let serving = relay.serve()?;
-        cpu::settle(self.settings.settle);
+        self.background.push(cpu::settle(self.settings.settle));
         let threads = Threads::named(std::process::id(), THREAD);
         let plan = self.plan(Peer::Relay, serving.address(), frames.frame_bytes());
         let sent = send(&plan, &mut frames, &threads);
@@ -208,11 +212,11 @@ impl Rounds<'_> {
     fn run_broker(&mut self) -> Result<Outcome, BenchError> {
         let name = format!("beside-{}", unique());
         let mut control = Control::connect(self.target.address)?;
-        control.create_topic(&name, self.settings.partitions)?;
+        control.create_topic(&name, self.settings.partitions, None)?;
         let topic = control.core_topic(&name)?;
         let partitions = topic.partitions.iter().map(|partition| partition.get());
         let mut frames = self.frames(topic.id, partitions.collect())?;
-        cpu::settle(self.settings.settle);
+        self.background.push(cpu::settle(self.settings.settle));
         let threads = self
             .target
             .process

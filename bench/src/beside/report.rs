@@ -115,6 +115,9 @@ pub struct Report {
     pub machine: Machine,
     /// What was sent.
     pub load: Load,
+    /// Cores that were busy with something else just before the runs, their median: that much is in every figure of
+    /// CPU but the threads' own.
+    pub background_cores: f64,
     /// Relays, then the broker.
     pub contenders: Vec<Contender>,
     /// The broker against each relay.
@@ -126,7 +129,12 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn new(machine: Machine, load: Load, mut contenders: Vec<Contender>) -> Self {
+    pub(super) fn new(
+        machine: Machine,
+        load: Load,
+        background: Vec<f64>,
+        mut contenders: Vec<Contender>,
+    ) -> Self {
         contenders.iter_mut().for_each(Contender::sum_up);
         let (broker, relays) = contenders.split_last().expect("the broker is the last");
         let ratios = relays.iter().map(|relay| ratio(broker, relay)).collect();
@@ -141,6 +149,7 @@ impl Report {
             version: 1,
             machine,
             load,
+            background_cores: median(background),
             ratios,
             durability: durabilities.first().copied().flatten(),
             errors: broker.failures(),
@@ -212,13 +221,15 @@ impl Report {
     }
 
     fn headline(&self) -> String {
+        let background = self.background_cores;
         let load = &self.load;
         let pace = match (load.in_flight_bytes, load.rate) {
             (Some(bytes), _) => format!("{bytes} bytes in flight (closed loop)"),
             (None, rate) => format!("{} requests a second (open loop)", rate.unwrap_or(0.0)),
         };
         format!(
-            "{} × {} B a request, frames of {} B, {pace}, {} partitions, medians of {} rounds of {} s",
+            "{} × {} B a request, frames of {} B, {pace}, {} partitions, medians of {} rounds of {} s\n\
+             just before each run {background:.2} cores were busy with something else",
             load.records_per_request,
             load.record_bytes,
             load.frame_bytes,

@@ -25,6 +25,10 @@ struct Arguments {
     /// Seconds over which an idle broker is watched.
     #[arg(long, default_value_t = 3.0)]
     idle_seconds: f64,
+    /// What the segments of all partitions of a topic may reserve on the disk together, bytes: decides their
+    /// segment.bytes. 0: the broker's default, which may take 64 MiB for each partition that is written to.
+    #[arg(long, default_value_t = 6 << 30)]
+    segments_bytes: u64,
     /// Seconds, at most, that the machine is left to calm down before each run.
     #[arg(long, default_value_t = 3.0)]
     settle_seconds: f64,
@@ -71,6 +75,7 @@ fn run(arguments: &Arguments) -> Result<(), BenchError> {
         rounds: arguments.rounds,
         duration: seconds("--seconds", arguments.seconds)?,
         idle: seconds("--idle-seconds", arguments.idle_seconds)?,
+        segments_bytes: Some(arguments.segments_bytes).filter(|bytes| *bytes > 0),
         settle: seconds("--settle-seconds", arguments.settle_seconds)?,
         directory: arguments.directory.clone(),
     })?;

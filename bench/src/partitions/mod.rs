@@ -34,6 +34,9 @@ pub struct Settings {
     pub duration: Duration,
     /// Time over which an idle broker is watched.
     pub idle: Duration,
+    /// What the segments of all partitions of a topic may reserve on the disk together, bytes; `None`: as the broker's
+    /// defaults have it.
+    pub segments_bytes: Option<u64>,
     /// How long, at most, the machine is left to end what it has begun before each run.
     pub settle: Duration,
     /// Where to write; `None`: `TMPDIR` or `/var/tmp`.
@@ -46,6 +49,16 @@ struct LoadKind {
     batch_bytes: u32,
     batch_records: usize,
     in_flight_bytes: usize,
+}
+
+impl Settings {
+    /// `segment.bytes` of a topic of so many partitions.
+    fn segment_bytes(&self, partitions: u32) -> Option<u64> {
+        /// The broker's bounds.
+        const BOUNDS: (u64, u64) = (64 << 10, 1 << 30);
+        let total = self.segments_bytes?;
+        Some((total / u64::from(partitions)).clamp(BOUNDS.0, BOUNDS.1))
+    }
 }
 
 /// Bytes of a record's value.
@@ -73,6 +86,8 @@ const LOADS: [LoadKind; 2] = [
 pub struct Cost {
     /// Partitions, all of one topic.
     pub partitions: u32,
+    /// Its `segment.bytes`, if that is not the broker's default.
+    pub segment_bytes: Option<u64>,
     /// From the request that makes the topic to its answer, seconds.
     pub creation_s: f64,
     /// Resident memory of a broker with one core before, bytes.
@@ -164,7 +179,7 @@ fn cost(settings: &Settings, data: &Path, partitions: u32) -> Result<Cost, Bench
     let (empty_memory_bytes, empty_handles) = (child.memory_bytes(), child.handles());
     let mut control = Control::connect(child.address())?;
     let clock = Clock::start();
-    control.create_topic("cost", partitions)?;
+    control.create_topic("cost", partitions, settings.segment_bytes(partitions))?;
     let creation_s = clock.elapsed().as_secs_f64();
     cpu::settle(settings.settle);
     let memory_bytes = child.memory_bytes();
@@ -195,6 +210,7 @@ fn cost(settings: &Settings, data: &Path, partitions: u32) -> Result<Cost, Bench
     let growth = memory_bytes.saturating_sub(empty_memory_bytes);
     Ok(Cost {
         partitions,
+        segment_bytes: settings.segment_bytes(partitions),
         creation_s,
         empty_memory_bytes,
         memory_bytes_per_partition: growth as f64 / f64::from(partitions),
@@ -220,7 +236,7 @@ fn spread(settings: &Settings, data: &Path) -> Result<Vec<Spread>, BenchError> {
     };
     let topic = |count: u32| format!("spread-{count}");
     for count in &settings.counts {
-        control.create_topic(&topic(*count), *count)?;
+        control.create_topic(&topic(*count), *count, settings.segment_bytes(*count))?;
     }
     let mut spreads = Vec::new();
     for load in &LOADS {
