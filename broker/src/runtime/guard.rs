@@ -60,7 +60,10 @@ impl DirectoryLock {
             std::thread::sleep(DEAD_HOLDER_PAUSE);
             waited += DEAD_HOLDER_PAUSE;
         }
-        write_holder(&file).map_err(failed)?;
+        // The lock is what counts. Without the number, somebody who comes too early waits in vain.
+        if let Err(error) = write_holder(&file) {
+            tracing::warn!(%error, "the number of this process could not be written into {LOCK_FILE}");
+        }
         Ok(Self {
             file: Arc::new(file),
         })
@@ -74,8 +77,10 @@ impl DirectoryLock {
 
 /// Leaves this process's number in the lock file, for `holder_is_alive` and for people.
 fn write_holder(file: &File) -> io::Result<()> {
-    file.set_len(0)?;
-    file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)
+    let text = format!("{}\n", std::process::id());
+    // In this order the file keeps its block, of which a full disk has no other.
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
 }
 
 /// Whether the process that holds the lock still runs, as far as can be told. Where the number in the file

@@ -10,6 +10,7 @@ mod broker_process;
 mod cycles;
 mod damage;
 mod faults;
+mod full_disk;
 mod history;
 mod input;
 mod power;
@@ -68,6 +69,8 @@ enum Mode {
     Pause,
     /// Loss of power: a filesystem of its own is cut off hard and mounted again (needs root)
     Power,
+    /// A filesystem of its own fills up, and has room again later (needs root)
+    FullDisk,
     /// Files truncated, bit-flipped and removed
     Damage,
 }
@@ -147,6 +150,10 @@ fn run(options: &Options) -> Result<(), String> {
                 lines,
                 random,
             )
+        }),
+        Mode::FullDisk => full_disk::FullDisk::build(scratch.path()).and_then(|disk| {
+            let launcher = launcher(disk.data_dir());
+            cycles::run(launcher, disk, options.cycles, lines, random)
         }),
         Mode::Damage => damage::run(&launcher(local), scratch.path(), lines, random),
     };

@@ -148,13 +148,15 @@ impl Drop for Rig {
     }
 }
 
-fn make_filesystem(image: &Path, bytes: u64) -> Result<(), String> {
+pub(crate) fn make_filesystem(image: &Path, bytes: u64) -> Result<(), String> {
     let file = File::create_new(image).and_then(|file| file.set_len(bytes));
     file.map_err(|error| format!("cannot make {}: {error}", image.display()))?;
-    run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image))
+    run(Command::new("mkfs.ext4")
+        .args(["-q", "-F", "-m", "0"])
+        .arg(image))
 }
 
-fn mount(image: &Path, directory: &Path) -> Result<(), String> {
+pub(crate) fn mount(image: &Path, directory: &Path) -> Result<(), String> {
     run(Command::new("mount")
         .args(["-o", "loop"])
         .arg(image)
@@ -162,7 +164,7 @@ fn mount(image: &Path, directory: &Path) -> Result<(), String> {
 }
 
 /// A process that was just killed may hold the filesystem for a moment longer.
-fn unmount(directory: &Path) -> Result<(), String> {
+pub(crate) fn unmount(directory: &Path) -> Result<(), String> {
     let mut tries = 0;
     loop {
         match run(Command::new("umount").arg(directory)) {

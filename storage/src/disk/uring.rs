@@ -99,6 +99,8 @@ async fn probe(ring: &Ring, directory: &Directory) -> io::Result<(bool, usize)> 
     let block = WriteData::from(AlignedBuf::zeroed(BLOCK_BYTES));
     match file.write_at(0, block, 0, Durable::Data).await.0 {
         Ok(_) => Ok((true, BLOCK_BYTES)),
+        // The file could be opened for direct I/O, and that is all that a full disk lets us learn.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok((true, BLOCK_BYTES)),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok((false, BLOCK_BYTES)),
         Err(error) => Err(error),
     }
