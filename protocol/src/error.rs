@@ -130,6 +130,12 @@ error_codes! {
     /// The broker keeps as many topics or partitions as it may.
     TopicLimit = 26, false, "too many topics or partitions",
         "Delete topics, or raise the broker's limits on topics and partitions.";
+    /// The batch says that its records have another kind of time than the topic's.
+    TimestampTypeMismatch = 27, true, "the topic takes another timestamp type",
+        "Refresh the metadata, set the batch's timestamp type to the topic's, and send it again.";
+    /// A record's time is too far from the broker's.
+    InvalidTimestamp = 28, false, "invalid timestamp",
+        "Correct the producer's clock or the times that it gives to records, or change message.timestamp.before.max.ms or message.timestamp.after.max.ms of the topic.";
 }
 
 impl ErrorCode {
@@ -208,7 +214,7 @@ mod tests {
             assert!(code.advice().ends_with('.'), "{code:?}");
         }
         assert_eq!(ErrorCode::from_u16(0), None);
-        assert_eq!(ErrorCode::from_u16(27), None);
+        assert_eq!(ErrorCode::from_u16(29), None);
     }
 
     #[test]
@@ -218,6 +224,6 @@ mod tests {
             .filter(|c| c.retriable())
             .map(|c| c.as_u16())
             .collect();
-        assert_eq!(retriable, [15, 17, 18, 21, 22, 24, 25]);
+        assert_eq!(retriable, [15, 17, 18, 21, 22, 24, 25, 27]);
     }
 }

@@ -5,6 +5,7 @@
 
 mod support;
 
+use corelane_protocol::batch::TimestampType;
 use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
     CoreAddress, CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic,
@@ -100,6 +101,7 @@ fn metadata() -> Response<'static> {
     });
     let topic = TopicPartitions {
         id: TopicId::from_bytes([1; 16]),
+        timestamp_type: TimestampType::LogAppend,
         partitions: partitions.collect(),
     };
     Response::Metadata(MetadataResponse {

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 
 use super::value::{
     format_bytes, format_cores, format_millis, parse_address, parse_bool, parse_bytes, parse_cores,
-    parse_count, parse_millis,
+    parse_count, parse_millis, parse_timestamp_type,
 };
+use corelane_protocol::batch::TimestampType;
+
 use super::{BrokerConfig, CoreSelection, FRAME_OVERHEAD_BYTES, LogFormat, LogLevel};
 
 const KIB: u64 = 1024;
@@ -34,6 +36,7 @@ enum Slot<'a> {
     Flag(&'a mut bool),
     Format(&'a mut LogFormat),
     Level(&'a mut LogLevel),
+    TimestampType(&'a mut TimestampType),
     Number(Number<'a>, Unit, RangeInclusive<u64>),
 }
 
@@ -89,6 +92,7 @@ impl Key {
                 let known = [Error, Warn, Info, Debug, Trace];
                 *level = parse_name(text, &known, LogLevel::as_str)?;
             }
+            Slot::TimestampType(kind) => *kind = parse_timestamp_type(text)?,
             Slot::Number(number, unit, range) => {
                 let value = unit.parse(text)?;
                 if !range.contains(&value) {
@@ -116,6 +120,7 @@ impl Key {
             Slot::Flag(flag) => flag.to_string(),
             Slot::Format(format) => format.as_str().to_owned(),
             Slot::Level(level) => level.as_str().to_owned(),
+            Slot::TimestampType(kind) => kind.as_str().to_owned(),
             Slot::Number(number, unit, _) => unit.show(number.load()),
         }
     }
@@ -197,6 +202,12 @@ fn millis32(value: &mut u32, range: RangeInclusive<u64>) -> Slot<'_> {
     Slot::Number(Number::U32(value), Unit::Millis, range)
 }
 
+/// Any time that fits the signed 64 bits of a timestamp.
+fn millis64(value: &mut u64) -> Slot<'_> {
+    let most = i64::MAX.unsigned_abs();
+    Slot::Number(Number::U64(value), Unit::Millis, 0..=most)
+}
+
 /// Every key, in the order of the documented example.
 pub(super) static KEYS: &[Key] = &[
     key("data_dir", |c| Slot::Path(&mut c.server.data_dir)),
@@ -234,6 +245,15 @@ pub(super) static KEYS: &[Key] = &[
             Unit::Millis,
             0..=7 * DAY_MS,
         )
+    }),
+    key("log.message_timestamp_type", |c| {
+        Slot::TimestampType(&mut c.log.message_timestamp_type)
+    }),
+    key("log.message_timestamp_before_max_ms", |c| {
+        millis64(&mut c.log.message_timestamp_before_max_ms)
+    }),
+    key("log.message_timestamp_after_max_ms", |c| {
+        millis64(&mut c.log.message_timestamp_after_max_ms)
     }),
     key("log.index_interval_bytes", |c| {
         bytes32(&mut c.log.index_interval_bytes, 4 * KIB..=64 * MIB)

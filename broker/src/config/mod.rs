@@ -16,7 +16,7 @@ mod value;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use corelane_protocol::batch::BATCH_BYTES_MAX_DEFAULT;
+use corelane_protocol::batch::{BATCH_BYTES_MAX_DEFAULT, TimestampType};
 
 pub use error::{ConfigError, Origin};
 pub use limits::{
@@ -24,7 +24,7 @@ pub use limits::{
     METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
 };
 pub use load::{ConfigFile, ConfigSources};
-pub use value::{format_bytes, parse_bytes, parse_millis};
+pub use value::{format_bytes, parse_bytes, parse_millis, parse_timestamp_type};
 
 /// All settings of one broker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -104,6 +104,14 @@ pub struct LogDefaults {
     /// `flush.ms`: 0 answers a produce only once it is flushed, unless `flush_messages` is more than
     /// 1; more answer it from memory and flush at the latest after so many milliseconds.
     pub flush_ms: u64,
+    /// `message.timestamp.type`: which time records have.
+    pub message_timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: milliseconds that a producer's time may be behind the broker's
+    /// clock.
+    pub message_timestamp_before_max_ms: u64,
+    /// `message.timestamp.after.max.ms`: milliseconds that a producer's time may be ahead of the broker's
+    /// clock.
+    pub message_timestamp_after_max_ms: u64,
     /// Distance of the entries of a segment's offset index, in bytes.
     pub index_interval_bytes: u32,
     /// Flushed bytes of a partition that are written to its segment file at once.
@@ -119,6 +127,9 @@ impl Default for LogDefaults {
             max_message_bytes: BATCH_BYTES_MAX_DEFAULT,
             flush_messages: 0,
             flush_ms: 0,
+            message_timestamp_type: TimestampType::Create,
+            message_timestamp_before_max_ms: i64::MAX.unsigned_abs(),
+            message_timestamp_after_max_ms: 3_600_000,
             index_interval_bytes: 64 * 1024,
             spill_bytes: 4 * 1024 * 1024,
             open_files_max: 512,

@@ -4,6 +4,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use corelane_protocol::batch::TimestampType;
+
 use super::CoreSelection;
 
 const BYTE_UNITS: [(&str, u64); 7] = [
@@ -41,6 +43,16 @@ pub fn parse_millis(text: &str) -> Result<u64, String> {
     parse_with_units(text, &TIME_UNITS).ok_or_else(|| {
         format!("`{text}` is not a duration; write for example 500 (milliseconds) or \"2 s\"")
     })
+}
+
+/// Reads a kind of time by Kafka's name.
+///
+/// # Errors
+/// Says which there are.
+pub fn parse_timestamp_type(text: &str) -> Result<TimestampType, String> {
+    let known = [TimestampType::Create, TimestampType::LogAppend];
+    let found = known.into_iter().find(|kind| kind.as_str() == text.trim());
+    found.ok_or_else(|| format!("`{text}` is neither CreateTime nor LogAppendTime"))
 }
 
 /// Shows a size with the largest binary unit that divides it.

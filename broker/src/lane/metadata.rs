@@ -116,6 +116,7 @@ impl<D: Disk> Lane<D> {
             });
         TopicPartitions {
             id: topic.id,
+            timestamp_type: topic.settings.effective(&self.config).timestamp_type,
             partitions: partitions.collect(),
         }
     }

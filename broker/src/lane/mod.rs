@@ -38,6 +38,7 @@ mod reply;
 mod shutdown;
 mod slab;
 mod storage_errors;
+mod times;
 mod topics;
 mod topology;
 mod unfit;

@@ -16,6 +16,7 @@ use super::parked::{ForwardKind, Origin, ProduceWait};
 use super::partitions::{Home, LocalState, WaitingProduce};
 use super::slab::Key;
 use super::storage_errors::append_error;
+use super::times::check_times;
 use super::{ConnectionId, Lane, Mail, Now};
 
 /// Batches of one request for another core.
@@ -169,6 +170,7 @@ impl<D: Disk> Lane<D> {
             let message = format!("{} bytes, the topic takes {most}", entry.batch.len());
             return Err(ApiError::new(ErrorCode::BatchTooLarge, message));
         }
+        check_times(entry.batch, &partition.settings, now.wall)?;
         let store = &self.stores[partition.store];
         let handle = partition
             .handle

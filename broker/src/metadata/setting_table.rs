@@ -3,13 +3,18 @@
 //! Reading, writing, describing and altering all walk this one table, so a setting cannot be known to
 //! one of them only.
 
+use corelane_protocol::batch::TimestampType;
 use corelane_storage::store::SEGMENT_BYTES_MAX;
 
 use super::TopicSettings;
-use crate::config::{LogDefaults, format_bytes, parse_bytes, parse_millis};
+use crate::config::{LogDefaults, format_bytes, parse_bytes, parse_millis, parse_timestamp_type};
 
 pub(super) const SEGMENT_BYTES: &str = "segment.bytes";
 pub(super) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// The setting that bounds how late a producer's time may be.
+pub(crate) const MESSAGE_TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
+/// The setting that bounds how early a producer's time may be.
+pub(crate) const MESSAGE_TIMESTAMP_AFTER_MAX_MS: &str = "message.timestamp.after.max.ms";
 
 /// Least `segment.bytes`.
 const SEGMENT_BYTES_MIN: u64 = 64 * 1024;
@@ -73,6 +78,36 @@ pub(super) static SETTINGS: &[Setting] = &[
         clear: |topic| topic.flush_ms = None,
         own: |topic| shown(topic.flush_ms),
         broker: |log| log.flush_ms.to_string(),
+    },
+    Setting {
+        key: "message.timestamp.type",
+        set: |topic, text| {
+            topic.timestamp_type = Some(parse_timestamp_type(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.timestamp_type = None,
+        own: |topic| shown(topic.timestamp_type.map(TimestampType::as_str)),
+        broker: |log| log.message_timestamp_type.as_str().to_owned(),
+    },
+    Setting {
+        key: MESSAGE_TIMESTAMP_BEFORE_MAX_MS,
+        set: |topic, text| {
+            topic.timestamp_before_max_ms = Some(parse_millis(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.timestamp_before_max_ms = None,
+        own: |topic| shown(topic.timestamp_before_max_ms),
+        broker: |log| log.message_timestamp_before_max_ms.to_string(),
+    },
+    Setting {
+        key: MESSAGE_TIMESTAMP_AFTER_MAX_MS,
+        set: |topic, text| {
+            topic.timestamp_after_max_ms = Some(parse_millis(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.timestamp_after_max_ms = None,
+        own: |topic| shown(topic.timestamp_after_max_ms),
+        broker: |log| log.message_timestamp_after_max_ms.to_string(),
     },
     Setting {
         key: "compression.type",

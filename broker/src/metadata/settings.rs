@@ -2,6 +2,7 @@
 //!
 //! Names and meaning are Kafka's. Never decides what a setting does to a log; the store does.
 
+use corelane_protocol::batch::TimestampType;
 use corelane_protocol::{ApiError, ErrorCode};
 
 use super::setting_table::{MAX_MESSAGE_BYTES, SEGMENT_BYTES, SETTINGS, Setting};
@@ -22,6 +23,12 @@ pub struct TopicSettings {
     pub flush_messages: Option<u64>,
     /// Milliseconds after which the log is flushed; 0: before it is acknowledged.
     pub flush_ms: Option<u64>,
+    /// Which time records have.
+    pub timestamp_type: Option<TimestampType>,
+    /// Milliseconds that a producer's time may be behind the broker's clock.
+    pub timestamp_before_max_ms: Option<u64>,
+    /// Milliseconds that a producer's time may be ahead of the broker's clock.
+    pub timestamp_after_max_ms: Option<u64>,
 }
 
 /// What applies to the partitions of a topic.
@@ -35,6 +42,12 @@ pub struct EffectiveSettings {
     pub flush_messages: Option<u64>,
     /// See `flush_messages`.
     pub flush_ms: Option<u64>,
+    /// Which time records have.
+    pub timestamp_type: TimestampType,
+    /// Milliseconds that a producer's time may be behind the broker's clock.
+    pub timestamp_before_max_ms: u64,
+    /// Milliseconds that a producer's time may be ahead of the broker's clock.
+    pub timestamp_after_max_ms: u64,
 }
 
 impl EffectiveSettings {
@@ -162,6 +175,13 @@ impl TopicSettings {
             max_message_bytes,
             flush_messages: (messages > 1).then_some(messages),
             flush_ms: (ms > 0 && messages != 1).then_some(ms),
+            timestamp_type: self.timestamp_type.unwrap_or(log.message_timestamp_type),
+            timestamp_before_max_ms: self
+                .timestamp_before_max_ms
+                .unwrap_or(log.message_timestamp_before_max_ms),
+            timestamp_after_max_ms: self
+                .timestamp_after_max_ms
+                .unwrap_or(log.message_timestamp_after_max_ms),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Settings of topics change while they serve, on every core, and are there after a restart.
 
+use corelane_protocol::batch::{TimestampType, set_timestamp_type};
 use corelane_protocol::request::{Acks, MetadataRequest};
 use corelane_protocol::response::{ConfigSource, Durability};
 use corelane_protocol::{ErrorCode, Request, Response, TopicPartition};
@@ -203,4 +204,76 @@ fn partitions_are_made_at_start_where_a_crash_came_before_the_stores() {
     for index in 1..8 {
         assert_eq!(world.produce_one(client, at(topic, index), "x"), Ok(0));
     }
+}
+
+#[test]
+fn a_topic_takes_the_kind_of_time_that_it_is_set_to() {
+    let mut world = World::new(76, 2);
+    let topic = world.create("t", 2, &[]);
+    let partition = world.partition_on("t", topic, 1);
+    // Core 0 forwards: what the owner refuses is refused there too.
+    let client = world.connect(0);
+    let send = |world: &mut World, kind: TimestampType, resume: bool| {
+        let mut put = put(partition, "x");
+        set_timestamp_type(&mut put.batch, kind);
+        put.resume = resume;
+        world.send_produce(client, Acks::All, &[put]);
+        world.settle();
+        world
+            .reply(client)
+            .receipts()
+            .remove(0)
+            .map(|receipt| receipt.base_offset.get())
+    };
+    assert_eq!(send(&mut world, TimestampType::Create, false), Ok(0));
+    let set = [("message.timestamp.type", "LogAppendTime")];
+    world.alter(client, "t", &set, &[]).expect("a topic");
+    let mismatch = Err(ErrorCode::TimestampTypeMismatch);
+    assert_eq!(send(&mut world, TimestampType::Create, false), mismatch);
+    // What follows keeps its order behind what was refused.
+    let order = Err(ErrorCode::ProduceOrder);
+    assert_eq!(send(&mut world, TimestampType::LogAppend, false), order);
+    assert_eq!(send(&mut world, TimestampType::LogAppend, true), Ok(1));
+    let topics = Some(vec!["t".to_owned()]);
+    let reply = world.ask(client, &Request::Metadata(MetadataRequest { topics }));
+    let Ok(Response::Metadata(metadata)) = reply.response() else {
+        panic!("not metadata");
+    };
+    let told = metadata.topics[0].result.as_ref().expect("a topic");
+    assert_eq!(told.timestamp_type, TimestampType::LogAppend);
+    world
+        .alter(client, "t", &[], &["message.timestamp.type"])
+        .expect("a topic");
+    assert_eq!(send(&mut world, TimestampType::LogAppend, false), mismatch);
+    assert_eq!(send(&mut world, TimestampType::Create, true), Ok(2));
+}
+
+#[test]
+fn times_far_from_the_brokers_clock_are_refused_for_good() {
+    let mut world = World::new(77, 1);
+    let topic = world.create("t", 1, &[("message.timestamp.after.max.ms", "1 min")]);
+    let partition = world.partition_on("t", topic, 0);
+    let client = world.connect(0);
+    assert_eq!(world.produce_one(client, partition, "x"), Ok(0));
+    // The records of these tests have one time; the broker's clock goes on.
+    let set = [("message.timestamp.before.max.ms", "10 s")];
+    world.alter(client, "t", &set, &[]).expect("a topic");
+    world.pass_ms(10_000);
+    assert_eq!(world.produce_one(client, partition, "x"), Ok(1));
+    world.pass_ms(1);
+    world.send_produce(client, Acks::All, &[put(partition, "x")]);
+    world.settle();
+    let produced = world.reply(client).produce();
+    let error = produced.entries[0].result.as_ref().expect_err("too late");
+    assert_eq!(error.code, ErrorCode::InvalidTimestamp);
+    for part in [
+        "10001 ms behind",
+        "10000 ms",
+        "message.timestamp.before.max.ms",
+    ] {
+        assert!(error.message.contains(part), "{error}");
+    }
+    let wide = [("message.timestamp.before.max.ms", "1 h")];
+    world.alter(client, "t", &wide, &[]).expect("a topic");
+    assert_eq!(world.produce_one(client, partition, "x"), Ok(2));
 }

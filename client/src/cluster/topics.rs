@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use corelane_protocol::batch::TimestampType;
 use corelane_protocol::response::{BrokerMetadata, CoreAddress, TopicPartitions};
 use corelane_protocol::{BrokerId, CoreId, TopicId};
 
@@ -36,6 +37,8 @@ impl Route {
 pub(crate) struct TopicMetadata {
     pub(crate) name: Arc<str>,
     pub(crate) id: TopicId,
+    /// Which time its batches must say that their records have.
+    pub(crate) timestamp_type: TimestampType,
     /// By partition index, without gaps.
     pub(crate) routes: Vec<Route>,
 }
@@ -88,6 +91,7 @@ impl TopicMetadata {
         Ok(Self {
             name: name.into(),
             id: topic.id,
+            timestamp_type: topic.timestamp_type,
             routes,
         })
     }

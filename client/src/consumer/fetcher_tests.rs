@@ -45,6 +45,7 @@ fn topic(cores: &[u16]) -> TopicMetadata {
     let topic = TopicPartitions {
         id: TopicId::NIL,
         partitions: partitions.collect(),
+        ..TopicPartitions::default()
     };
     TopicMetadata::new("t", &topic, &[broker], None).unwrap()
 }

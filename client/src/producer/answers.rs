@@ -231,6 +231,7 @@ impl Engine {
                 continue;
             };
             state.topic_id = topic.id;
+            state.timestamp_type = topic.timestamp_type;
             let route = topic.route(state.slot.partition).cloned();
             if route.is_none() {
                 self.want_metadata(id, now + self.settings.backoff.max);
@@ -327,7 +328,9 @@ fn judge(
     };
     let code = error.code;
     let unknown_here = matches!(code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
-    let stale = unknown_here || (code == ErrorCode::NotOwner && !redirected);
+    let stale = unknown_here
+        || code == ErrorCode::TimestampTypeMismatch
+        || (code == ErrorCode::NotOwner && !redirected);
     let error = Error::refused(
         format!("produce to {}-{}", slot.topic, slot.partition),
         error,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::batch::BatchBuilder;
+use corelane_protocol::batch::{BatchBuilder, TimestampType};
 use corelane_protocol::response::{CoreAddress, Receipt};
 use corelane_protocol::{AlignedBytes, ApiError, TopicId};
 
@@ -102,6 +102,8 @@ pub(super) struct SlotState {
     pub(super) slot: Arc<Slot>,
     pub(super) order: PartitionOrder<Batch, Error>,
     pub(super) topic_id: TopicId,
+    /// What its batches must say of their records' times.
+    pub(super) timestamp_type: TimestampType,
     pub(super) route: Option<Route>,
     /// The link of its route.
     pub(super) link: Option<LinkId>,
@@ -222,6 +224,7 @@ impl Engine {
                 slot: Arc::clone(slot),
                 order: PartitionOrder::new(),
                 topic_id: topic.id,
+                timestamp_type: topic.timestamp_type,
                 route: None,
                 link: None,
                 queued_at: None,

@@ -50,6 +50,7 @@ fn topic(cores: [u16; 4]) -> TopicMetadata {
     let topic = TopicPartitions {
         id: TopicId::NIL,
         partitions: partitions.collect(),
+        ..TopicPartitions::default()
     };
     TopicMetadata::new("t", &topic, &[broker], None).unwrap()
 }

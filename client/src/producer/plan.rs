@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::batch::{BatchBuilder, Compression};
+use corelane_protocol::AlignedBytes;
+use corelane_protocol::batch::{BatchBuilder, BatchTimes, Compression, set_timestamp_type};
 
 use super::accumulator::{Content, Pull, SlotId};
 use super::engine::{Batch, Effect, Engine, RequestInFlight, SendEntry};
@@ -194,13 +195,26 @@ impl Engine {
             if !draft.fits(size, self.links[index].is_idle()) {
                 return More::Yes;
             }
+            let (number, resume) = (next.number, next.resume);
+            let times = BatchTimes::peek(&bytes).expect("an encoded batch");
+            let bytes = if times.timestamp_type == state.timestamp_type {
+                bytes
+            } else {
+                // The topic's setting is not the one with which the batch was made.
+                drop(bytes);
+                let batch = state.order.waiting_mut(number).expect("just shown");
+                let bytes = batch.bytes.as_mut().expect("just looked at");
+                let own: &mut AlignedBytes = Arc::make_mut(bytes);
+                set_timestamp_type(own, state.timestamp_type);
+                Arc::clone(bytes)
+            };
             draft.bytes += size;
             draft.entries.push(SendEntry {
                 slot: id,
-                number: next.number,
+                number,
                 topic: state.topic_id,
                 partition: state.slot.partition,
-                resume: next.resume,
+                resume,
                 bytes,
             });
             state.order.sent(draft.connection);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use corelane_client::{Error, ErrorCode, Producer, Record, RecordRef};
+use corelane_client::{Error, ErrorCode, Producer, Record, RecordRef, Start, TopicAlteration};
 
 use crate::support::{Action, FakeBroker};
 
@@ -373,4 +373,45 @@ async fn many_callers_at_once_lose_nothing_and_keep_their_own_order() {
             );
         }
     }
+}
+
+#[tokio::test]
+async fn a_topic_whose_kind_of_time_changes_takes_every_record_once_and_in_order() {
+    let broker = FakeBroker::start(2).await;
+    broker.create_topic("t", 2);
+    let client = broker.client().await;
+    let admin = client.admin();
+    let producer = client.producer().batch_bytes(600).build().await.unwrap();
+    let mut sent = 0;
+    for value in ["CreateTime", "LogAppendTime", "CreateTime", "LogAppendTime"] {
+        let change = TopicAlteration::new("t").set("message.timestamp.type", value);
+        admin.alter_topic(change).await.unwrap();
+        for _ in 0..50 {
+            let record = Record::to("t").value(sent.to_string()).partition(1);
+            drop(producer.send(record.timestamp_ms(5)).await.unwrap());
+            sent += 1;
+        }
+        producer.flush().await.unwrap();
+    }
+    let expected: Vec<String> = (0..sent).map(|number| number.to_string()).collect();
+    assert_eq!(broker.values("t", 1), expected);
+    let mut consumer = client
+        .consumer()
+        .assign([("t", 1)], Start::Earliest)
+        .until_end(true)
+        .build()
+        .await
+        .unwrap();
+    let mut times = Vec::new();
+    while let Some(records) = consumer.next().await.unwrap() {
+        times.extend(records.iter().map(|record| record.timestamp_ms()));
+    }
+    // The broker of the tests appends at one time only.
+    let appended = |start: usize| {
+        times[start..start + 50]
+            .iter()
+            .all(|time| *time == 1_000_000)
+    };
+    assert_eq!([0, 50, 100, 150].map(appended), [false, true, false, true]);
+    assert!(times[..50].iter().all(|time| *time == 5));
 }

@@ -189,6 +189,7 @@ fn metadata(shared: &Shared, names: Option<Vec<String>>) -> MetadataResponse {
             });
         let result = Ok(TopicPartitions {
             id: topic.id,
+            timestamp_type: topic.timestamp_type(),
             partitions: partitions.collect(),
         });
         TopicMetadata { name, result }

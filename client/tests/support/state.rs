@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use corelane_protocol::batch::{BatchLimits, DecompressLimit, RecordBatch, Stamp, validate};
+use corelane_protocol::batch::{
+    BatchLimits, DecompressLimit, RecordBatch, Stamp, TimestampType, validate,
+};
 use corelane_protocol::response::{CoreAddress, Durability, Receipt};
 use corelane_protocol::{
     AlignedBytes, ApiError, CoreId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, RequestHeader,
@@ -65,6 +67,20 @@ pub(crate) struct Topic {
     pub(crate) id: TopicId,
     pub(crate) configs: Vec<(String, String)>,
     pub(crate) partitions: Vec<Partition>,
+}
+
+impl Topic {
+    /// What its batches must say of their records' times.
+    pub(crate) fn timestamp_type(&self) -> TimestampType {
+        let log_append = |(key, value): &(String, String)| {
+            key == "message.timestamp.type" && value == "LogAppendTime"
+        };
+        if self.configs.iter().any(log_append) {
+            TimestampType::LogAppend
+        } else {
+            TimestampType::Create
+        }
+    }
 }
 
 type Decide = Box<dyn FnMut(&Seen) -> Action + Send>;
@@ -179,6 +195,10 @@ impl State {
             ..BatchLimits::default()
         };
         let header = validate(&bytes, &limits)?;
+        let named = self.topics.values().find(|known| known.id == topic);
+        if named.is_some_and(|named| named.timestamp_type() != header.timestamp_type) {
+            return Err(ErrorCode::TimestampTypeMismatch.into());
+        }
         let (_, partition) = self.partition(topic, index)?;
         let base = partition.end();
         let append_time = Timestamp::new(1_000_000);

@@ -20,6 +20,81 @@ pub enum TimestampType {
     LogAppend,
 }
 
+impl TimestampType {
+    /// The number on the wire, and the bit in a batch's attributes.
+    pub const fn as_u8(self) -> u8 {
+        match self {
+            Self::Create => 0,
+            Self::LogAppend => 1,
+        }
+    }
+
+    /// The type with this number.
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Create),
+            1 => Some(Self::LogAppend),
+            _ => None,
+        }
+    }
+
+    /// Kafka's name, as `message.timestamp.type` has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CreateTime",
+            Self::LogAppend => "LogAppendTime",
+        }
+    }
+}
+
+/// What a batch says of its records' times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchTimes {
+    /// Which time they are.
+    pub timestamp_type: TimestampType,
+    /// The first record's timestamp.
+    pub first: Timestamp,
+    /// The latest of the records' timestamps.
+    pub max: Timestamp,
+}
+
+impl BatchTimes {
+    /// Reads them where they stand, without checking anything; `None` if the bytes are no header.
+    pub fn peek(batch_prefix: &[u8]) -> Option<Self> {
+        let bytes = batch_prefix.first_chunk::<PREFIX_LEN>()?;
+        let attributes = u16::from_le_bytes(field(bytes, ATTRIBUTES));
+        Some(Self {
+            timestamp_type: timestamp_type(attributes),
+            first: Timestamp::new(i64::from_le_bytes(field(bytes, FIRST_TIMESTAMP))),
+            max: Timestamp::new(i64::from_le_bytes(field(bytes, MAX_TIMESTAMP))),
+        })
+    }
+}
+
+/// Makes a batch say that its records' times are of this type, and computes its CRC anew. Everything
+/// else stays as it is. For producers: nobody may change a batch once it was sent.
+///
+/// # Panics
+/// When `batch` is shorter than [`PREFIX_LEN`].
+pub fn set_timestamp_type(batch: &mut [u8], timestamp_type: TimestampType) {
+    assert!(batch.len() >= PREFIX_LEN, "a batch has a header");
+    let mut attributes = u16::from_le_bytes(field(batch, ATTRIBUTES)) & !bits::LOG_APPEND;
+    if timestamp_type == TimestampType::LogAppend {
+        attributes |= bits::LOG_APPEND;
+    }
+    put(batch, ATTRIBUTES, attributes.to_le_bytes());
+    let crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
+    put(batch, CRC, crc.to_le_bytes());
+}
+
+fn timestamp_type(attributes: u16) -> TimestampType {
+    if attributes & bits::LOG_APPEND == 0 {
+        TimestampType::Create
+    } else {
+        TimestampType::LogAppend
+    }
+}
+
 /// A batch's header, whose fields fit together. The content is only known to be
 /// whole once its CRC was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,17 +184,12 @@ impl BatchHeader {
         if field::<2>(bytes, RESERVED_A) != [0; 2] || field::<2>(bytes, RESERVED_B) != [0; 2] {
             return Err(BatchError::NotZero);
         }
-        let log_append = attributes & bits::LOG_APPEND != 0;
         let header = Self {
             crc: u32::from_le_bytes(field(bytes, CRC)),
             encoding: bytes[ENCODING],
             total_length: u32::from_le_bytes(field(bytes, TOTAL_LENGTH)),
             compression,
-            timestamp_type: if log_append {
-                TimestampType::LogAppend
-            } else {
-                TimestampType::Create
-            },
+            timestamp_type: timestamp_type(attributes),
             transactional: attributes & bits::TRANSACTIONAL != 0,
             control: attributes & bits::CONTROL != 0,
             record_count: u32::from_le_bytes(field(bytes, RECORD_COUNT)),

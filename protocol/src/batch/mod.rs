@@ -24,7 +24,7 @@ pub use compression::{
     Compression, DecompressLimit, UNCOMPRESSED_BYTES_MAX_DEFAULT, UnknownCompression,
 };
 pub use error::{BatchError, RecordBatchError};
-pub use header::{BatchHeader, TimestampType};
+pub use header::{BatchHeader, BatchTimes, TimestampType, set_timestamp_type};
 pub use layout::{
     BATCH_ALIGN, ENCODING_COLUMNAR, HEADER_LEN, MAGIC, PREFIX_LEN, STAMP_LEN, VERSION,
 };

@@ -2,7 +2,7 @@
 //! under a right CRC, and the gaps that compaction will leave.
 
 use super::columns::{Blobs, Columns, Deltas, Ends, HeaderColumns};
-use super::header::TimestampType;
+use super::header::{BatchTimes, TimestampType, set_timestamp_type};
 use super::layout::{BATCH_ALIGN, ENCODING_COLUMNAR, PREFIX_LEN};
 use super::*;
 use crate::aligned::AlignedBytes;
@@ -249,6 +249,28 @@ fn append_time_replaces_the_producers_time_where_the_batch_says_so() {
     validate(&batch, &BatchLimits::default()).unwrap();
     let batch = RecordBatch::parse(batch, &DecompressLimit::default()).unwrap();
     assert!(batch.records().all(|record| record.timestamp.get() == 77));
+}
+
+#[test]
+fn the_type_of_a_batchs_times_changes_and_nothing_else() {
+    let created = assemble(&columns(), |_| ());
+    let mut changed = created.clone();
+    set_timestamp_type(&mut changed, TimestampType::LogAppend);
+    let expected = assemble(&columns(), |header| {
+        header.timestamp_type = TimestampType::LogAppend
+    });
+    assert_eq!(changed[STAMP_LEN..], expected[STAMP_LEN..]);
+    verify_crc(&changed).unwrap();
+    let times = BatchTimes::peek(&changed).unwrap();
+    assert_eq!(times.timestamp_type, TimestampType::LogAppend);
+    assert_eq!((times.first.get(), times.max.get()), (FIRST, FIRST + 5));
+    set_timestamp_type(&mut changed, TimestampType::Create);
+    assert_eq!(changed[STAMP_LEN..], created[STAMP_LEN..]);
+    assert_eq!(BatchTimes::peek(&changed[..PREFIX_LEN - 1]), None);
+    for number in 0..=u8::MAX {
+        let read = TimestampType::from_u8(number).map(TimestampType::as_u8);
+        assert_eq!(read, (number < 2).then_some(number));
+    }
 }
 
 #[test]

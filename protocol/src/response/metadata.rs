@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::batch::TimestampType;
 use crate::error::ApiError;
 use crate::ids::{BrokerId, CoreId, LeaderEpoch, PartitionIndex, TopicId};
 use crate::wire::{DecodeError, Reader, Writer};
@@ -55,6 +56,8 @@ pub struct TopicMetadata {
 pub struct TopicPartitions {
     /// The id, which requests use from here on.
     pub id: TopicId,
+    /// Which time its records' timestamps are: what batches must say.
+    pub timestamp_type: TimestampType,
     /// The partitions, in the order of their numbers.
     pub partitions: Vec<PartitionMetadata>,
 }
@@ -117,6 +120,8 @@ impl MetadataResponse {
 impl TopicPartitions {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let id = r.topic_id()?;
+        let timestamp_type =
+            TimestampType::from_u8(r.u8()?).ok_or_else(|| r.invalid("timestamp type"))?;
         let partitions = r.list(14, |r| {
             Ok(PartitionMetadata {
                 partition: PartitionIndex::new(r.u32()?),
@@ -125,11 +130,16 @@ impl TopicPartitions {
                 leader_epoch: LeaderEpoch::new(r.u32()?),
             })
         })?;
-        Ok(Self { id, partitions })
+        Ok(Self {
+            id,
+            timestamp_type,
+            partitions,
+        })
     }
 
     fn encode(&self, w: &mut Writer<'_>) {
         w.topic_id(self.id);
+        w.u8(self.timestamp_type.as_u8());
         w.list(&self.partitions, |w, partition| {
             w.u32(partition.partition.get());
             w.u32(partition.leader.get());

@@ -18,6 +18,10 @@ Settings, by Kafka's names:
   flush.messages      acknowledge from memory, and flush at least after this many records
   flush.ms            acknowledge from memory, and flush at least after this many milliseconds
   compression.type    producer: batches are kept as they were sent, whatever their compression
+  message.timestamp.type
+                      CreateTime, the producer's, or LogAppendTime, when the broker took the record
+  message.timestamp.before.max.ms, message.timestamp.after.max.ms
+                      how far a producer's time may be behind or ahead of the broker's clock
 Without flush.messages and flush.ms, a record is acknowledged when it is durable.")]
 pub(super) struct Arguments {
     /// The topic's name: letters, digits, '.', '_' and '-'
