@@ -223,35 +223,45 @@ fn cost(settings: &Settings, data: &Path, partitions: u32) -> Result<Cost, Bench
     })
 }
 
-/// All numbers of partitions on one broker, in turns.
+/// All numbers of partitions in turns, each run with a broker of its own: what a load over many partitions leaves to be
+/// written to segments would burden the next one.
 fn spread(settings: &Settings, data: &Path) -> Result<Vec<Spread>, BenchError> {
-    let (server_cpu, sender_cpu) = cpu::pair();
-    let child = Child::start(data, server_cpu)?;
-    let mut control = Control::connect(child.address())?;
-    let run = Run {
-        child: &child,
-        sender_cpu,
-        duration: settings.duration,
-        settle: settings.settle,
-    };
-    let topic = |count: u32| format!("spread-{count}");
-    for count in &settings.counts {
-        control.create_topic(&topic(*count), *count, settings.segment_bytes(*count))?;
-    }
     let mut spreads = Vec::new();
     for load in &LOADS {
         let mut rounds = vec![Vec::new(); settings.counts.len()];
         for round in 0..settings.rounds {
             for turn in 0..settings.counts.len() {
                 let index = (round + turn) % settings.counts.len();
-                let name = topic(settings.counts[index]);
-                rounds[index].push(run.send(load, &mut control, &name)?);
+                let outcome = spread_once(settings, data, load, settings.counts[index]);
+                // What is left is removed with the directory above.
+                let _ = std::fs::remove_dir_all(data);
+                rounds[index].push(outcome?);
             }
         }
         spreads.extend(sum_up(load.name, &settings.counts, rounds));
     }
-    child.stop()?;
     Ok(spreads)
+}
+
+fn spread_once(
+    settings: &Settings,
+    data: &Path,
+    load: &LoadKind,
+    partitions: u32,
+) -> Result<Outcome, BenchError> {
+    let (server_cpu, sender_cpu) = cpu::pair();
+    let child = Child::start(data, server_cpu)?;
+    let mut control = Control::connect(child.address())?;
+    control.create_topic("spread", partitions, settings.segment_bytes(partitions))?;
+    let run = Run {
+        child: &child,
+        sender_cpu,
+        duration: settings.duration,
+        settle: settings.settle,
+    };
+    let outcome = run.send(load, &mut control, "spread");
+    child.kill()?;
+    outcome
 }
 
 fn sum_up(
