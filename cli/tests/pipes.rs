@@ -511,3 +511,74 @@ fn a_waiting_reader_is_handed_what_is_new() {
     );
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn batches_are_cut_by_what_the_topic_takes() {
+    let broker = TestBroker::start_with(&[
+        ("CORELANE_JOURNAL_FILE_BYTES", "16 MiB"),
+        ("CORELANE_LIMITS_FRAME_BYTES_MAX", "4160 KiB"),
+    ]);
+    let numbers: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    for (topic, setting) in [
+        ("segment", "segment.bytes=65536"),
+        ("message", "max.message.bytes=1024"),
+    ] {
+        broker.succeed(&[
+            "topic",
+            "create",
+            topic,
+            "--partitions",
+            "1",
+            "--config",
+            setting,
+        ]);
+        let produced = broker.feed(&["produce", topic], &numbers);
+        produced
+            .assert_code(0)
+            .assert_error_says(&["100,000 records"]);
+        let read = broker.succeed(&["consume", topic, "--until-end"]);
+        assert!(read == numbers, "{setting}: the numbers come back in order");
+    }
+    let large = format!("{}\n", "x".repeat(3_000_000));
+    let setting = "max.message.bytes=4000000";
+    broker.succeed(&[
+        "topic",
+        "create",
+        "large",
+        "--partitions",
+        "1",
+        "--config",
+        setting,
+    ]);
+    broker.feed(&["produce", "large"], &large).assert_code(0);
+    let read = broker.succeed(&["consume", "large", "--until-end"]);
+    assert!(read == large, "the large line comes back");
+
+    // The limit is lowered under a producer that knows the old one.
+    let mut child = broker
+        .command(&["produce", "large", "--receipts"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let receipts = BufReader::new(child.stdout.take().unwrap()).lines();
+    input.write_all(b"first\n").unwrap();
+    let mut receipts = receipts.map(|receipt| receipt.unwrap());
+    assert_eq!(receipts.next().unwrap(), "1 0 1 durable");
+    broker.succeed(&[
+        "topic",
+        "alter",
+        "large",
+        "--config",
+        "max.message.bytes=1024",
+    ]);
+    let more = numbers.clone();
+    let writer = std::thread::spawn(move || input.write_all(more.as_bytes()).unwrap());
+    assert_eq!(receipts.count(), 100_000);
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+    let read = broker.succeed(&["consume", "large", "--until-end"]);
+    assert!(read == format!("{large}first\n{numbers}"), "in order");
+}

@@ -70,14 +70,16 @@ pub enum Error {
     #[error("invalid argument: {0}")]
     InvalidArgument(String),
 
-    /// The record cannot fit a batch that the broker accepts; nothing was sent.
+    /// The record cannot fit a batch that the topic takes; it was not sent.
     #[error(
-        "the record takes {bytes} bytes but a batch may hold {bytes_max}; send a smaller record or raise the broker's max.message.bytes"
+        "the record takes {bytes} bytes, and topic {topic} takes {bytes_max}; send a smaller record, or raise max.message.bytes of the topic or log.max_message_bytes of the broker"
     )]
     RecordTooLarge {
+        /// The topic's name.
+        topic: String,
         /// The size of the record with its overhead, in bytes.
         bytes: u64,
-        /// The greatest size allowed, in bytes.
+        /// The greatest size that the topic takes, in bytes.
         bytes_max: u64,
     },
 

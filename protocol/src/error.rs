@@ -34,6 +34,13 @@ macro_rules! error_codes {
                 }
             }
 
+            /// Whether a broker that has refused a batch with it refuses what follows for that
+            /// partition until a batch resumes: the records of the refused one may come again, as
+            /// they are or in smaller batches, and must not be overtaken.
+            pub const fn needs_resume(self) -> bool {
+                self.retriable() || matches!(self, Self::BatchTooLarge)
+            }
+
             /// What happened, in a few words.
             pub const fn summary(self) -> &'static str {
                 match self {
@@ -69,7 +76,7 @@ error_codes! {
         "Send smaller requests, or raise limits.frame_bytes_max on the broker.";
     /// The batch is longer than the topic takes.
     BatchTooLarge = 6, false, "batch too large",
-        "Send smaller batches, or raise max.message.bytes of the topic.";
+        "Send smaller batches, or raise max.message.bytes of the topic or log.max_message_bytes of the broker.";
     /// The batch's checksum or structure is wrong.
     CorruptBatch = 7, false, "corrupt batch",
         "The bytes changed on their way, or the client built them wrongly; check network, memory and client library.";
@@ -172,6 +179,11 @@ impl ApiError {
     /// Whether the same request may succeed when it is sent again.
     pub const fn retriable(&self) -> bool {
         self.code.retriable()
+    }
+
+    /// See [`ErrorCode::needs_resume`].
+    pub const fn needs_resume(&self) -> bool {
+        self.code.needs_resume()
     }
 }
 

@@ -4,15 +4,19 @@
 
 use corelane_protocol::batch::{
     BatchBuilder, BatchBuilderConfig, BatchLimits, DecompressLimit, RecordBatch, RecordRef, Stamp,
-    validate,
+    TimestampType, validate,
 };
 use corelane_protocol::request::{
     Acks, AlterTopicConfigsRequest, ProduceEntry, ProduceRequest, TopicAlteration,
 };
-use corelane_protocol::response::{FetchResponse, Fetched, FetchedEntry};
+use corelane_protocol::response::{
+    BrokerMetadata, CoreAddress, FetchResponse, Fetched, FetchedEntry, MetadataResponse,
+    PartitionMetadata, TopicMetadata, TopicPartitions,
+};
 use corelane_protocol::{
-    AlignedBytes, CorrelationId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId,
-    Request, RequestFlags, Response, ResponseMeta, Timestamp, TopicId, TopicPartition,
+    AlignedBytes, ApiError, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
+    PartitionIndex, ProducerEpoch, ProducerId, Request, RequestFlags, Response, ResponseMeta,
+    Timestamp, TopicId, TopicPartition,
 };
 
 const TOPIC: [u8; 16] = *b"\x01\x23\x45\x67\x89\xab\x4d\xef\x81\x23\x45\x67\x89\xab\xcd\xef";
@@ -198,6 +202,64 @@ fn the_golden_alter_request_is_written() {
         .encode(correlation, RequestFlags::NONE, &mut frame)
         .unwrap();
     assert_eq!(hex(&frame), GOLDEN_ALTER);
+}
+
+const GOLDEN_METADATA: &str = "\
+6b000000010001000d0c0b0a00000000
+00001000000000000100000001000000
+01006824250100000002000100682425
+01000000020000000100740000012345
+6789ab4def8123456789abcdef0100e0
+00000100000007000000010000000200
+04000000010078090004006e6f6e65";
+
+#[test]
+fn the_golden_metadata_response_is_written() {
+    let broker = BrokerId::new(1);
+    let partition = PartitionMetadata {
+        partition: PartitionIndex::new(7),
+        leader: broker,
+        core: CoreId::new(2),
+        leader_epoch: LeaderEpoch::new(4),
+    };
+    let topic = TopicPartitions {
+        id: TopicId::from_bytes(TOPIC),
+        timestamp_type: TimestampType::LogAppend,
+        batch_bytes_max: 57_344,
+        partitions: vec![partition],
+    };
+    let response = Response::Metadata(MetadataResponse {
+        brokers: vec![BrokerMetadata {
+            id: broker,
+            host: "h".to_owned(),
+            port: 0x2524,
+            cores: vec![CoreAddress {
+                core: CoreId::new(2),
+                host: "h".to_owned(),
+                port: 0x2524,
+            }],
+        }],
+        controller: broker,
+        topics: vec![
+            TopicMetadata {
+                name: "t".to_owned(),
+                result: Ok(topic),
+            },
+            TopicMetadata {
+                name: "x".to_owned(),
+                result: Err(ApiError::new(ErrorCode::UnknownTopic, "none")),
+            },
+        ],
+    });
+    let meta = ResponseMeta {
+        api_version: 1,
+        correlation_id: CorrelationId::new(0x0a0b_0c0d),
+        throttle_ms: 0,
+        credit_bytes: 0x0010_0000,
+    };
+    let mut frame = Vec::new();
+    response.encode(&meta, &mut frame);
+    assert_eq!(hex(&frame), GOLDEN_METADATA);
 }
 
 const GOLDEN_FETCH: &str = "\

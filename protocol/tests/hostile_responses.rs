@@ -102,6 +102,7 @@ fn metadata() -> Response<'static> {
     let topic = TopicPartitions {
         id: TopicId::from_bytes([1; 16]),
         timestamp_type: TimestampType::LogAppend,
+        batch_bytes_max: 57_344,
         partitions: partitions.collect(),
     };
     Response::Metadata(MetadataResponse {

@@ -114,9 +114,11 @@ impl<D: Disk> Lane<D> {
                     .expect("checked when it was placed"),
                 leader_epoch: placement.leader_epoch,
             });
+        let settings = topic.settings.effective(&self.config);
         TopicPartitions {
             id: topic.id,
-            timestamp_type: topic.settings.effective(&self.config).timestamp_type,
+            timestamp_type: settings.timestamp_type,
+            batch_bytes_max: settings.max_message_bytes,
             partitions: partitions.collect(),
         }
     }

@@ -281,7 +281,7 @@ impl<D: Disk> Lane<D> {
             return;
         };
         let entry = &mut wait.response.entries[index as usize];
-        let refused = result.as_ref().is_err_and(ApiError::retriable);
+        let refused = result.as_ref().is_err_and(ApiError::needs_resume);
         entry.result = result;
         wait.remaining -= 1;
         let (origin, partition) = (wait.origin, entry.partition);

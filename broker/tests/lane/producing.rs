@@ -131,11 +131,11 @@ fn each_batch_is_refused_for_its_own_reason() {
     let puts = [
         put(at(topic, 0), "good"),
         corrupt,
-        put(at(topic, 0), &large),
         put(at(topic, 1), "x"),
         put(at(corelane_protocol::TopicId::from_bytes([9; 16]), 0), "x"),
         unknown_version,
         put(at(topic, 0), "good too"),
+        put(at(topic, 0), &large),
     ];
     world.send_produce(client, Acks::All, &puts);
     world.settle();
@@ -150,15 +150,50 @@ fn each_batch_is_refused_for_its_own_reason() {
         [
             None,
             Some(ErrorCode::CorruptBatch),
-            Some(ErrorCode::BatchTooLarge),
             Some(ErrorCode::UnknownPartition),
             Some(ErrorCode::UnknownTopic),
             Some(ErrorCode::UnsupportedBatch),
             None,
+            Some(ErrorCode::BatchTooLarge),
         ]
     );
-    // None of these is worth a retry, so nothing needs to be resumed.
-    assert_eq!(world.produce_one(client, at(topic, 0), "next"), Ok(2));
+}
+
+#[test]
+fn what_follows_a_batch_that_is_too_large_waits_for_it_to_come_in_smaller_ones() {
+    let mut world = World::new(6, 2);
+    let topic = world.create("t", 2, &[("max.message.bytes", "2048")]);
+    let client = world.connect(0);
+    for partition in [0, 1] {
+        let partition = world.partition_on("t", topic, partition);
+        let large = "x".repeat(4000);
+        let puts = [
+            put(partition, "a"),
+            put(partition, &large),
+            put(partition, "d"),
+        ];
+        world.send_produce(client, Acks::All, &puts);
+        world.settle();
+        let receipts = world.reply(client).receipts();
+        let codes: Vec<_> = receipts.into_iter().map(Result::err).collect();
+        let expected = [
+            None,
+            Some(ErrorCode::BatchTooLarge),
+            Some(ErrorCode::ProduceOrder),
+        ];
+        assert_eq!(codes, expected);
+        let resumed = Put {
+            resume: true,
+            ..put(partition, "b")
+        };
+        let puts = [resumed, put(partition, "c"), put(partition, "d")];
+        world.send_produce(client, Acks::All, &puts);
+        world.settle();
+        assert!(world.reply(client).receipts().iter().all(Result::is_ok));
+        let values = world.read_all(client, partition).into_iter();
+        let values: Vec<_> = values.map(|(_, value)| value).collect();
+        assert_eq!(values, ["a", "b", "c", "d"]);
+    }
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub(crate) struct TopicMetadata {
     pub(crate) id: TopicId,
     /// Which time its batches must say that their records have.
     pub(crate) timestamp_type: TimestampType,
+    /// The largest batch that it takes, in bytes as it is sent.
+    pub(crate) batch_bytes_max: u32,
     /// By partition index, without gaps.
     pub(crate) routes: Vec<Route>,
 }
@@ -92,6 +94,7 @@ impl TopicMetadata {
             name: name.into(),
             id: topic.id,
             timestamp_type: topic.timestamp_type,
+            batch_bytes_max: topic.batch_bytes_max,
             routes,
         })
     }

@@ -44,6 +44,7 @@ fn topic(cores: &[u16]) -> TopicMetadata {
     });
     let topic = TopicPartitions {
         id: TopicId::NIL,
+        batch_bytes_max: 100_000,
         partitions: partitions.collect(),
         ..TopicPartitions::default()
     };

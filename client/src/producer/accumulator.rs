@@ -13,7 +13,7 @@ use corelane_protocol::{AlignedBytes, Timestamp};
 
 use super::builders::Builders;
 use super::delivery::{Completer, Completion, completion};
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::record::RecordRef;
 
 /// Names a partition within its producer.
@@ -29,12 +29,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(id: SlotId, topic: Arc<str>, partition: u32) -> Self {
+    /// A partition of a topic that takes batches of `batch_bytes_max`.
+    pub(crate) fn new(id: SlotId, topic: Arc<str>, partition: u32, batch_bytes_max: u32) -> Self {
         Self {
             id,
             topic,
             partition,
-            accumulator: Mutex::default(),
+            accumulator: Mutex::new(Accumulator::new(batch_bytes_max)),
         }
     }
 
@@ -101,8 +102,10 @@ pub(crate) struct Pull {
 }
 
 /// The records of one partition that the sender has not taken.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Accumulator {
+    /// The largest batch that the topic takes, in bytes as it is sent.
+    batch_bytes_max: u32,
     open: Option<OpenBatch>,
     full: VecDeque<SealedBatch>,
     next_serial: u64,
@@ -112,13 +115,57 @@ pub(crate) struct Accumulator {
     forced: bool,
 }
 
+/// Why no batch can hold a record; the batches are as they were.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// With the batch around it, it is larger than the topic takes.
+    TooLarge { bytes: u64, bytes_max: u64 },
+    /// Something else that never changes.
+    Invalid(String),
+}
+
+impl Refusal {
+    pub(crate) fn into_error(self, topic: &str) -> Error {
+        match self {
+            Self::TooLarge { bytes, bytes_max } => Error::RecordTooLarge {
+                topic: topic.into(),
+                bytes,
+                bytes_max,
+            },
+            Self::Invalid(reason) => Error::InvalidArgument(reason),
+        }
+    }
+}
+
 impl Accumulator {
+    /// No records; batches of at most `batch_bytes_max` as they are sent.
+    pub(crate) fn new(batch_bytes_max: u32) -> Self {
+        Self {
+            batch_bytes_max,
+            open: None,
+            full: VecDeque::new(),
+            next_serial: 0,
+            announced: false,
+            forced: false,
+        }
+    }
+
+    /// The largest batch that the topic takes, in bytes as it is sent.
+    pub(crate) fn batch_bytes_max(&self) -> u32 {
+        self.batch_bytes_max
+    }
+
+    /// Changes what the topic takes, for batches begun from now on. Those before may be too large.
+    pub(crate) fn set_batch_bytes_max(&mut self, batch_bytes_max: u32) {
+        self.batch_bytes_max = batch_bytes_max;
+    }
+
     /// Appends a record that counts `buffer_bytes` against the producer's buffer. `now_ms` is the
     /// time of records that bring none, in milliseconds since the Unix epoch. `placed` is told where
     /// the record is; the result is whether the sender must be told to look at this partition.
     ///
     /// # Errors
-    /// `RecordTooLarge` or `InvalidArgument` when no batch can hold it; the batches are as they were.
+    /// When no batch can hold it; the batches are as they were.
     ///
     /// Inlined, and the place handed to a function, since a result of that size that goes through
     /// memory stalls for longer than the rest takes.
@@ -131,7 +178,7 @@ impl Accumulator {
         buffer_bytes: usize,
         builders: &Builders,
         placed: impl FnOnce(Place<'_>),
-    ) -> Result<bool> {
+    ) -> Result<bool, Refusal> {
         let item = batch::RecordRef {
             key: record.key,
             value: record.value,
@@ -150,7 +197,7 @@ impl Accumulator {
                     return Ok(false);
                 }
                 Err(PushError::Full | PushError::TimestampSpan) => {}
-                Err(error) => return Err(refusal(error, builders.batch_bytes_max())),
+                Err(error) => return Err(Refusal::Invalid(error.to_string())),
             }
         }
         self.push_first(now, item, buffer_bytes, builders)?;
@@ -166,13 +213,15 @@ impl Accumulator {
         item: batch::RecordRef<'_>,
         buffer_bytes: usize,
         builders: &Builders,
-    ) -> Result<()> {
-        let mut builder = builders.take()?;
+    ) -> Result<(), Refusal> {
+        let broken = |error: Error| Refusal::Invalid(error.to_string());
+        let mut builder = builders.take(self.batch_bytes_max).map_err(broken)?;
+        let alone_bytes_max = builders.alone_bytes_max(self.batch_bytes_max);
         let mut alone = false;
         let pushed = match builder.try_push(item) {
-            Err(PushError::RecordTooLarge { bytes, .. }) if builders.fits_alone(bytes) => {
+            Err(PushError::RecordTooLarge { bytes, .. }) if bytes <= alone_bytes_max as usize => {
                 builders.give_back(builder);
-                builder = builders.large()?;
+                builder = builders.large(self.batch_bytes_max).map_err(broken)?;
                 alone = true;
                 builder.try_push(item)
             }
@@ -180,7 +229,13 @@ impl Accumulator {
         };
         if let Err(error) = pushed {
             builders.give_back(builder);
-            return Err(refusal(error, builders.batch_bytes_max()));
+            return Err(match error {
+                PushError::RecordTooLarge { bytes, .. } => Refusal::TooLarge {
+                    bytes: bytes as u64,
+                    bytes_max: u64::from(self.batch_bytes_max),
+                },
+                other => Refusal::Invalid(other.to_string()),
+            });
         }
         self.full
             .extend(self.open.take().map(|open| open.seal(builders)));
@@ -307,16 +362,6 @@ impl OpenBatch {
     }
 }
 
-fn refusal(error: PushError, batch_bytes_max: u32) -> Error {
-    match error {
-        PushError::RecordTooLarge { bytes, .. } => Error::RecordTooLarge {
-            bytes: bytes as u64,
-            bytes_max: u64::from(batch_bytes_max),
-        },
-        other => Error::invalid(other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use corelane_protocol::batch::BatchBuilderConfig;
@@ -335,14 +380,14 @@ mod tests {
             bytes_max: 1_000,
             ..BatchBuilderConfig::default()
         };
-        Builders::new(config, 10_000)
+        Builders::new(config)
     }
 
     fn push(
         accumulator: &mut Accumulator,
         builders: &Builders,
         value_bytes: usize,
-    ) -> Result<(u64, u32, bool)> {
+    ) -> Result<(u64, u32, bool), Refusal> {
         let value = vec![7; value_bytes];
         let mut at = (0, 0);
         let record = RecordRef::value(&value);
@@ -360,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_sender_is_told_once_until_it_looks() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         assert!(push(&mut accumulator, &builders, 300).unwrap().2);
         assert!(!push(&mut accumulator, &builders, 300).unwrap().2);
         assert!(
@@ -380,7 +425,7 @@ mod tests {
 
     #[test]
     fn records_are_numbered_within_their_batches() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         let places: Vec<(u64, u32)> = [300, 300, 600, 100]
             .iter()
             .map(|bytes| push(&mut accumulator, &builders, *bytes).unwrap())
@@ -391,7 +436,7 @@ mod tests {
 
     #[test]
     fn an_open_batch_waits_for_the_end_of_its_linger() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         push(&mut accumulator, &builders, 10).unwrap();
         let lingering = Pull {
             linger: LINGER,
@@ -406,7 +451,7 @@ mod tests {
 
     #[test]
     fn full_batches_go_whatever_the_linger_and_oldest_first() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         for _ in 0..3 {
             push(&mut accumulator, &builders, 600).unwrap();
         }
@@ -423,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_flush_ends_the_linger_of_what_is_there() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         push(&mut accumulator, &builders, 600).unwrap();
         push(&mut accumulator, &builders, 600).unwrap();
         let mut completions = Vec::new();
@@ -446,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_record_larger_than_a_batch_goes_alone() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         push(&mut accumulator, &builders, 10).unwrap();
         push(&mut accumulator, &builders, 5_000).unwrap();
         push(&mut accumulator, &builders, 10).unwrap();
@@ -458,24 +503,22 @@ mod tests {
 
     #[test]
     fn a_record_that_no_batch_can_hold_is_refused_and_changes_nothing() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         push(&mut accumulator, &builders, 10).unwrap();
         let error = push(&mut accumulator, &builders, 20_000).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                Error::RecordTooLarge {
-                    bytes_max: 10_000,
-                    ..
-                }
-            ),
-            "{error}"
+        let is_expected = matches!(
+            error,
+            Refusal::TooLarge {
+                bytes_max: 10_000,
+                ..
+            }
         );
+        assert!(is_expected, "{error:?}");
         let record = RecordRef::value(b"x").timestamp_ms(-1);
         let error = accumulator
             .push(T0, &record, 0, 1, &builders, |_| {})
             .unwrap_err();
-        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert!(matches!(error, Refusal::Invalid(_)), "{error:?}");
         assert_eq!(
             push(&mut accumulator, &builders, 10).unwrap().1,
             1,
@@ -484,8 +527,37 @@ mod tests {
     }
 
     #[test]
+    fn batches_are_cut_by_what_the_topic_takes_also_when_that_changes() {
+        let (mut accumulator, builders) = (Accumulator::new(600), builders());
+        for _ in 0..4 {
+            push(&mut accumulator, &builders, 150).unwrap();
+        }
+        assert!(push(&mut accumulator, &builders, 500).is_err());
+        accumulator.set_batch_bytes_max(800);
+        push(&mut accumulator, &builders, 500).unwrap();
+        accumulator.set_batch_bytes_max(600);
+        for _ in 0..2 {
+            push(&mut accumulator, &builders, 300).unwrap();
+        }
+        let batches = std::iter::from_fn(|| accumulator.pull(T0, ANY));
+        let sizes: Vec<(u32, bool)> = batches
+            .map(|batch| {
+                let bytes = match &batch.content {
+                    Content::Encoded(bytes) => bytes.len(),
+                    Content::Records(builder) => builder.estimated_bytes(),
+                };
+                (record_count(&batch), bytes <= 600)
+            })
+            .collect();
+        assert_eq!(
+            sizes,
+            [(2, true), (2, true), (1, false), (1, true), (1, true)]
+        );
+    }
+
+    #[test]
     fn what_is_overdue_is_taken_out() {
-        let (mut accumulator, builders) = (Accumulator::default(), builders());
+        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
         push(&mut accumulator, &builders, 600).unwrap();
         let value = vec![0; 600];
         let later = T0 + Duration::from_secs(1);

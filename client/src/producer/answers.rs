@@ -11,7 +11,7 @@ use std::time::Duration;
 use corelane_protocol::response::Receipt;
 use corelane_protocol::{ApiError, ErrorCode};
 
-use super::accumulator::{Slot, SlotId};
+use super::accumulator::{Slot, SlotId, Ticket};
 use super::delivery::BatchReceipt;
 use super::engine::{Batch, Effect, Engine, EntryAnswer, RequestNumber, SlotState};
 use super::order::{Answer, BatchNumber, ConnectionNumber, Settled};
@@ -202,7 +202,16 @@ impl Engine {
             }
         }
         let state = self.slots[id].as_mut().expect("looked up above");
-        let (answer, stale) = judge(&state.slot, entry.result, redirected);
+        let mut may_split = false;
+        if let Err(error) = &entry.result
+            && error.code == ErrorCode::BatchTooLarge
+            && let Some(batch) = state.order.in_flight_mut(number)
+        {
+            // The topic takes less than it did: its records may fit smaller batches.
+            may_split = batch.record_count() > 1;
+            batch.is_too_large = true;
+        }
+        let (answer, stale) = judge(&state.slot, entry.result, redirected, may_split);
         let settings = &self.settings;
         let settled =
             state
@@ -288,10 +297,15 @@ impl Engine {
                 (batch, Err(Error::OutcomeUnknown { what, after, cause }))
             }
         };
+        let Ticket {
+            completer,
+            buffer_bytes,
+            ..
+        } = batch.ticket;
         self.effects.push(Effect::Settle {
-            completer: batch.ticket.completer,
-            buffer_bytes: batch.ticket.buffer_bytes,
-            bytes: batch.bytes,
+            completer,
+            buffer_bytes,
+            bytes: batch.body.into_bytes(),
             result,
         });
     }
@@ -311,6 +325,7 @@ fn judge(
     slot: &Slot,
     result: Result<Receipt, ApiError>,
     redirected: bool,
+    may_split: bool,
 ) -> (Answer<BatchReceipt, Error>, bool) {
     let error = match result {
         Ok(receipt) => {
@@ -329,14 +344,22 @@ fn judge(
     let code = error.code;
     let unknown_here = matches!(code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
     let stale = unknown_here
-        || code == ErrorCode::TimestampTypeMismatch
+        || matches!(
+            code,
+            ErrorCode::TimestampTypeMismatch | ErrorCode::BatchTooLarge
+        )
         || (code == ErrorCode::NotOwner && !redirected);
     let error = Error::refused(
         format!("produce to {}-{}", slot.topic, slot.partition),
         error,
     );
-    if !code.retriable() && !unknown_here {
-        return (Answer::Failed(error), stale);
+    if !code.retriable() && !unknown_here && !may_split {
+        let needs_resume = code.needs_resume();
+        let failed = Answer::Failed {
+            error,
+            needs_resume,
+        };
+        return (failed, stale);
     }
     let answer = Answer::Retry {
         error,

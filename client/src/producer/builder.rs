@@ -76,8 +76,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// The size at which a batch is full, in bytes before compression. Default 64 KiB; never more
-    /// than the broker takes. A larger record goes in a batch of its own.
+    /// The size at which a batch is full, in bytes before compression. Default 64 KiB; less where a
+    /// topic takes less. A larger record goes in a batch of its own.
     pub fn batch_bytes(mut self, bytes: u32) -> Self {
         self.batch_bytes = bytes;
         self
@@ -168,17 +168,16 @@ impl ProducerBuilder {
         self.check()?;
         let connection = self.cluster.control().await?;
         let greeting = connection.greeting();
-        let batch_bytes_max = greeting.batch_bytes_max.max(BATCH_BYTES_MIN);
-        let frame_bytes_max = greeting.frame_bytes_max.max(batch_bytes_max);
+        let frame_bytes_max = greeting.frame_bytes_max;
         let config = BatchBuilderConfig {
-            bytes_max: self.batch_bytes.min(batch_bytes_max),
+            bytes_max: self.batch_bytes,
             compression: self.compression,
             compression_level: self.compression_level,
             ..BatchBuilderConfig::default()
         };
-        let builders = Arc::new(Builders::new(config, batch_bytes_max));
+        let builders = Arc::new(Builders::new(config));
         // Shows at once whether the codec can be set up.
-        builders.give_back(builders.take()?);
+        builders.give_back(builders.take(self.batch_bytes)?);
         let seed = self.seed.unwrap_or_else(|| self.cluster.next_seed());
         let settings = EngineSettings {
             linger: self.linger,

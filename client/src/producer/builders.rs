@@ -23,18 +23,14 @@ const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 )]
 pub(crate) struct Builders {
     config: BatchBuilderConfig,
-    batch_bytes_max: u32,
     spare: Mutex<Vec<Box<BatchBuilder>>>,
     buffers: Mutex<Vec<AlignedBytes>>,
 }
 
 impl Builders {
-    /// Batches of `config`; a record that is too large for one, up to `batch_bytes_max` with the
-    /// batch around it, gets a batch of its own.
-    pub(crate) fn new(config: BatchBuilderConfig, batch_bytes_max: u32) -> Self {
+    pub(crate) fn new(config: BatchBuilderConfig) -> Self {
         Self {
             config,
-            batch_bytes_max,
             spare: Mutex::default(),
             buffers: Mutex::default(),
         }
@@ -45,14 +41,9 @@ impl Builders {
         self.config.bytes_max as usize
     }
 
-    /// The largest batch that the broker takes, in bytes.
-    pub(crate) fn batch_bytes_max(&self) -> u32 {
-        self.batch_bytes_max
-    }
-
-    /// Whether a batch of so many bytes may hold one record alone.
-    pub(crate) fn fits_alone(&self, bytes: usize) -> bool {
-        bytes <= self.batch_bytes_max as usize
+    /// The bytes that a batch of one record may have, where the topic takes `topic_bytes_max`.
+    pub(crate) fn alone_bytes_max(&self, topic_bytes_max: u32) -> u32 {
+        topic_bytes_max
     }
 
     /// Whether encoding compresses.
@@ -60,25 +51,28 @@ impl Builders {
         self.config.compression != Compression::None
     }
 
-    /// An empty builder.
-    pub(crate) fn take(&self) -> Result<Box<BatchBuilder>> {
-        match lock(&self.spare).pop() {
-            Some(builder) => Ok(builder),
-            None => build(self.config.clone()),
-        }
+    /// An empty builder of a usual batch, for a topic that takes `topic_bytes_max`.
+    pub(crate) fn take(&self, topic_bytes_max: u32) -> Result<Box<BatchBuilder>> {
+        let spare = lock(&self.spare).pop();
+        let mut builder = match spare {
+            Some(builder) => builder,
+            None => build(self.config.clone())?,
+        };
+        builder.set_bytes_max(self.config.bytes_max.min(topic_bytes_max));
+        Ok(builder)
     }
 
     /// An empty builder for one record that is larger than a usual batch.
-    pub(crate) fn large(&self) -> Result<Box<BatchBuilder>> {
+    pub(crate) fn large(&self, topic_bytes_max: u32) -> Result<Box<BatchBuilder>> {
         build(BatchBuilderConfig {
-            bytes_max: self.batch_bytes_max,
+            bytes_max: self.alone_bytes_max(topic_bytes_max),
             ..self.config.clone()
         })
     }
 
     /// Takes back a builder; what is in it is forgotten.
     pub(crate) fn give_back(&self, mut builder: Box<BatchBuilder>) {
-        if builder.config() != &self.config {
+        if builder.config().bytes_max > self.config.bytes_max {
             return;
         }
         builder.clear();

@@ -1,11 +1,12 @@
 //! What a producer's caller awaits: the outcome of one record, or of a batch call.
 //!
-//! Owns: the completion that all records of a batch share, the futures over it, the receipts.
+//! Owns: the completion that all records of a batch share (also when the batch is split), the futures
+//! over it, the receipts.
 //! Never: decides an outcome; the sender does.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use corelane_protocol::response::Durability;
@@ -58,41 +59,150 @@ impl BatchReceipt {
     }
 }
 
-/// How a batch ended.
+/// What became of a batch on the wire.
 pub(crate) type BatchResult = Result<BatchReceipt>;
 
-/// The sender's side of a batch's completion.
+/// How the records of a batch ended: together, or apart after it was split.
 #[derive(Debug)]
-pub(crate) struct Completer(oneshot::Sender<Arc<BatchResult>>);
+pub(crate) enum Ending {
+    Whole(BatchResult),
+    Parts(Vec<Part>),
+}
+
+/// Consecutive records of a batch that ended together.
+#[derive(Debug)]
+pub(crate) struct Part {
+    count: u32,
+    result: BatchResult,
+}
+
+impl Ending {
+    /// The result that holds for a record, its index among the records of that result, and how many
+    /// of those there are from it on.
+    fn at(&self, index: u32) -> (&BatchResult, u32, u32) {
+        let parts = match self {
+            Self::Whole(result) => return (result, index, u32::MAX),
+            Self::Parts(parts) => parts,
+        };
+        let mut before = 0;
+        for part in parts {
+            if index - before < part.count {
+                return (&part.result, index - before, part.count - (index - before));
+            }
+            before += part.count;
+        }
+        unreachable!("the parts hold all records of their batch");
+    }
+
+    fn receipt(&self, index: u32) -> Result<Receipt> {
+        match self.at(index) {
+            (Ok(receipt), index, _) => Ok(receipt.record(index)),
+            (Err(error), ..) => Err(error.clone()),
+        }
+    }
+
+    /// The first failure among its records.
+    pub(crate) fn first_error(&self) -> Option<&Error> {
+        match self {
+            Self::Whole(result) => result.as_ref().err(),
+            Self::Parts(parts) => parts.iter().find_map(|part| part.result.as_ref().err()),
+        }
+    }
+}
+
+/// The sender's side of a batch's completion, or of a part of it.
+#[derive(Debug)]
+pub(crate) enum Completer {
+    Batch(oneshot::Sender<Arc<Ending>>),
+    Part {
+        split: Arc<Mutex<Split>>,
+        index: usize,
+    },
+}
+
+/// A split batch whose parts are not all settled yet.
+#[derive(Debug)]
+pub(crate) struct Split {
+    whole: Option<Completer>,
+    /// How many records each part has, and how it ended once it did.
+    parts: Vec<(u32, Option<Ending>)>,
+}
 
 impl Completer {
     pub(crate) fn complete(self, result: BatchResult) {
-        // Nobody listens any more: the caller dropped its deliveries, as it may.
-        let _ = self.0.send(Arc::new(result));
+        self.end(Ending::Whole(result));
+    }
+
+    /// One completer for each part of the batch, in order, with so many records each.
+    pub(crate) fn split(self, counts: impl Iterator<Item = u32>) -> Vec<Self> {
+        let parts: Vec<_> = counts.map(|count| (count, None)).collect();
+        let indexes = 0..parts.len();
+        let whole = Some(self);
+        let split = Arc::new(Mutex::new(Split { whole, parts }));
+        let part = |index| Self::Part {
+            split: Arc::clone(&split),
+            index,
+        };
+        indexes.map(part).collect()
+    }
+
+    fn end(self, ending: Ending) {
+        match self {
+            // Nobody listens any more: the caller dropped its deliveries, as it may.
+            Self::Batch(sender) => drop(sender.send(Arc::new(ending))),
+            Self::Part { split, index } => {
+                let done = {
+                    let mut split = split.lock().unwrap_or_else(PoisonError::into_inner);
+                    split.parts[index].1 = Some(ending);
+                    split.take_done()
+                };
+                if let Some((whole, parts)) = done {
+                    whole.end(Ending::Parts(parts));
+                }
+            }
+        }
+    }
+}
+
+impl Split {
+    /// The batch with its parts, once all of them ended.
+    fn take_done(&mut self) -> Option<(Completer, Vec<Part>)> {
+        if self.parts.iter().any(|(_, ending)| ending.is_none()) {
+            return None;
+        }
+        let mut parts = Vec::new();
+        for (count, ending) in self.parts.drain(..) {
+            match ending {
+                Some(Ending::Whole(result)) => parts.push(Part { count, result }),
+                Some(Ending::Parts(smaller)) => parts.extend(smaller),
+                None => unreachable!("looked at above"),
+            }
+        }
+        Some((self.whole.take()?, parts))
     }
 }
 
 /// The callers' side of a batch's completion.
 #[derive(Debug, Clone)]
-pub(crate) struct Completion(Shared<oneshot::Receiver<Arc<BatchResult>>>);
+pub(crate) struct Completion(Shared<oneshot::Receiver<Arc<Ending>>>);
 
 /// A new batch's completion: the side that tells and the side that listens.
 pub(crate) fn completion() -> (Completer, Completion) {
     let (sender, receiver) = oneshot::channel();
-    (Completer(sender), Completion(receiver.shared()))
+    (Completer::Batch(sender), Completion(receiver.shared()))
 }
 
 impl Future for Completion {
-    type Output = Arc<BatchResult>;
+    type Output = Arc<Ending>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match ready!(self.0.poll_unpin(context)) {
             Ok(result) => result,
             // The sender's task was dropped with its runtime, perhaps after the batch was sent.
-            Err(_) => Arc::new(Err(Error::ConnectionLost {
+            Err(_) => Arc::new(Ending::Whole(Err(Error::ConnectionLost {
                 address: "the broker".into(),
                 reason: "the runtime of the producer was shut down".into(),
-            })),
+            }))),
         })
     }
 }
@@ -115,11 +225,8 @@ impl Future for Delivery {
     type Output = Result<Receipt>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.completion.poll_unpin(context));
-        Poll::Ready(match &*result {
-            Ok(receipt) => Ok(receipt.record(self.index)),
-            Err(error) => Err(error.clone()),
-        })
+        let ending = ready!(self.completion.poll_unpin(context));
+        Poll::Ready(ending.receipt(self.index))
     }
 }
 
@@ -232,14 +339,14 @@ impl Sink for Single {
 #[must_use = "the records are sent either way, but only the delivery tells whether they arrived"]
 pub struct BatchDelivery {
     placement: Placement,
-    results: Vec<Arc<BatchResult>>,
+    endings: Vec<Arc<Ending>>,
 }
 
 impl BatchDelivery {
     pub(crate) fn new(placement: Placement) -> Self {
         Self {
             placement,
-            results: Vec::new(),
+            endings: Vec::new(),
         }
     }
 
@@ -259,28 +366,56 @@ impl Future for BatchDelivery {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        while this.results.len() < this.placement.batches.len() {
-            let completion = &mut this.placement.batches[this.results.len()];
-            let result = ready!(completion.poll_unpin(context));
-            this.results.push(result);
+        while this.endings.len() < this.placement.batches.len() {
+            let completion = &mut this.placement.batches[this.endings.len()];
+            let ending = ready!(completion.poll_unpin(context));
+            this.endings.push(ending);
         }
-        Poll::Ready(BatchOutcome {
+        let mut outcome = BatchOutcome {
             runs: std::mem::take(&mut this.placement.runs),
             record_count: this.placement.record_count,
-            results: std::mem::take(&mut this.results),
-        })
+            endings: std::mem::take(&mut this.endings),
+        };
+        outcome.break_up_runs();
+        Poll::Ready(outcome)
     }
 }
 
 /// What became of every record of a batch call, in the order in which they were given.
 #[derive(Debug, Clone)]
 pub struct BatchOutcome {
+    /// Records of one run ended together.
     runs: Vec<Run>,
-    results: Vec<Arc<BatchResult>>,
+    endings: Vec<Arc<Ending>>,
     record_count: usize,
 }
 
 impl BatchOutcome {
+    /// Ends each run where a part of its batch ends, if any batch was split.
+    fn break_up_runs(&mut self) {
+        let is_split = |ending: &Arc<Ending>| matches!(**ending, Ending::Parts(_));
+        if !self.endings.iter().any(is_split) {
+            return;
+        }
+        for mut run in std::mem::take(&mut self.runs) {
+            while run.count > 0 {
+                let (_, _, together) = self.endings[run.batch as usize].at(run.first);
+                let count = run.count.min(together);
+                self.runs.push(Run { count, ..run });
+                run.first += count;
+                run.count -= count;
+            }
+        }
+    }
+
+    /// Each run's number of records, its result, and its first record among those of the result.
+    fn results(&self) -> impl Iterator<Item = (u32, &BatchResult, u32)> {
+        self.runs.iter().map(|run| {
+            let (result, first, _) = self.endings[run.batch as usize].at(run.first);
+            (run.count, result, first)
+        })
+    }
+
     /// How many records the call took.
     pub fn len(&self) -> usize {
         self.record_count
@@ -293,9 +428,8 @@ impl BatchOutcome {
 
     /// The outcome of each record, in the order given.
     pub fn iter(&self) -> impl Iterator<Item = Result<Receipt>> + '_ {
-        self.runs.iter().flat_map(|run| {
-            let result = &*self.results[run.batch as usize];
-            (run.first..run.first + run.count).map(move |index| match result {
+        self.results().flat_map(|(count, result, first)| {
+            (first..first + count).map(move |index| match result {
                 Ok(receipt) => Ok(receipt.record(index)),
                 Err(error) => Err(error.clone()),
             })
@@ -310,10 +444,7 @@ impl BatchOutcome {
             let count = run.count as usize;
             if index < before + count {
                 let within = run.first + u32::try_from(index - before).ok()?;
-                return Some(match &*self.results[run.batch as usize] {
-                    Ok(receipt) => Ok(receipt.record(within)),
-                    Err(error) => Err(error.clone()),
-                });
+                return Some(self.endings[run.batch as usize].receipt(within));
             }
             before += count;
         }
@@ -322,25 +453,20 @@ impl BatchOutcome {
 
     /// How many of the records the broker acknowledged.
     pub fn acknowledged_count(&self) -> usize {
-        self.runs
-            .iter()
-            .filter(|run| self.results[run.batch as usize].is_ok())
-            .map(|run| run.count as usize)
-            .sum()
+        let acknowledged = self.results().filter(|(_, result, _)| result.is_ok());
+        acknowledged.map(|(count, ..)| count as usize).sum()
     }
 
     /// The first failure among the records, if any failed.
     pub fn first_error(&self) -> Option<&Error> {
-        self.results
-            .iter()
-            .find_map(|result| result.as_ref().as_ref().err())
+        self.results()
+            .find_map(|(_, result, _)| result.as_ref().err())
     }
 
     /// The weakest durability among the acknowledged records; `None` if none was acknowledged.
     pub fn weakest_durability(&self) -> Option<Durability> {
-        self.results
-            .iter()
-            .filter_map(|result| result.as_ref().as_ref().ok())
+        self.results()
+            .filter_map(|(_, result, _)| result.as_ref().ok())
             .map(|receipt| receipt.durability)
             .min()
     }

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::batch::{BatchBuilder, TimestampType};
+use corelane_protocol::batch::{
+    BatchBuilder, BatchHeader, BatchTimes, TimestampType, set_timestamp_type,
+};
 use corelane_protocol::response::{CoreAddress, Receipt};
 use corelane_protocol::{AlignedBytes, ApiError, TopicId};
 
@@ -24,6 +26,9 @@ use crate::error::Error;
 
 /// Names a produce request within its producer.
 pub(crate) type RequestNumber = u64;
+
+/// Names a batch that is being encoded within its producer.
+pub(crate) type EncodingNumber = u64;
 
 /// The settings that decide what is sent when.
 #[derive(Debug, Clone)]
@@ -68,7 +73,7 @@ pub(crate) enum Effect {
     /// Turn a batch into bytes; answer with `encoded`.
     Encode {
         slot: SlotId,
-        number: BatchNumber,
+        encoding: EncodingNumber,
         builder: Box<BatchBuilder>,
     },
     /// Ask for a topic's partitions anew; answer with `metadata` or `metadata_failed`.
@@ -92,8 +97,19 @@ pub(crate) enum Effect {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) ticket: Ticket,
-    /// `None` while it is being encoded.
-    pub(super) bytes: Option<Arc<AlignedBytes>>,
+    pub(super) body: Body,
+    /// The broker refused it as too large, whatever we know of the topic.
+    pub(super) is_too_large: bool,
+}
+
+/// The records of a batch on its way.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Being encoded under this number.
+    Encoding(EncodingNumber),
+    Encoded(Arc<AlignedBytes>),
+    /// It will never be sent.
+    Dropped,
 }
 
 /// What the engine keeps for one partition.
@@ -154,6 +170,7 @@ pub(crate) struct Engine {
     pub(super) links: Vec<Link>,
     pub(super) requests: BTreeMap<RequestNumber, RequestInFlight>,
     pub(super) next_request: RequestNumber,
+    pub(super) next_encoding: EncodingNumber,
     timers: BTreeSet<(Duration, SlotId)>,
     /// The one address to use, whatever redirects say.
     pub(super) only_address: Option<Arc<str>>,
@@ -180,6 +197,7 @@ impl Engine {
             links: Vec::new(),
             requests: BTreeMap::new(),
             next_request: 0,
+            next_encoding: 0,
             timers: BTreeSet::new(),
             only_address,
             pressed: false,
@@ -278,13 +296,14 @@ impl Engine {
         &mut self,
         now: Duration,
         id: SlotId,
-        number: BatchNumber,
+        encoding: EncodingNumber,
         bytes: AlignedBytes,
     ) {
         if let Some(state) = &mut self.slots[id] {
+            let is_it = |batch: &&mut Batch| matches!(batch.body, Body::Encoding(number) if number == encoding);
             // Gone if its deadline passed meanwhile.
-            if let Some(batch) = state.order.waiting_mut(number) {
-                batch.bytes = Some(Arc::new(bytes));
+            if let Some(batch) = state.order.waiting_mut().rev().find(is_it) {
+                batch.body = Body::Encoded(Arc::new(bytes));
             }
         }
         self.enqueue(id, now);
@@ -421,12 +440,52 @@ impl SlotState {
     }
 }
 
+impl Body {
+    pub(super) fn into_bytes(self) -> Option<Arc<AlignedBytes>> {
+        match self {
+            Self::Encoded(bytes) => Some(bytes),
+            Self::Encoding(_) | Self::Dropped => None,
+        }
+    }
+}
+
 impl Batch {
+    /// Its bytes, once it is encoded.
+    pub(super) fn bytes(&self) -> Option<&Arc<AlignedBytes>> {
+        match &self.body {
+            Body::Encoded(bytes) => Some(bytes),
+            Body::Encoding(_) | Body::Dropped => None,
+        }
+    }
+
+    /// Its bytes, once it is encoded, saying of the records' times what the topic wants by now.
+    pub(super) fn bytes_of_type(
+        &mut self,
+        timestamp_type: TimestampType,
+    ) -> Option<Arc<AlignedBytes>> {
+        let Body::Encoded(bytes) = &mut self.body else {
+            return None;
+        };
+        let times = BatchTimes::peek(bytes).expect("an encoded batch");
+        if times.timestamp_type != timestamp_type {
+            let own: &mut AlignedBytes = Arc::make_mut(bytes);
+            set_timestamp_type(own, timestamp_type);
+        }
+        Some(Arc::clone(bytes))
+    }
+
+    /// How many records it has; 0 if it is not encoded.
+    pub(super) fn record_count(&self) -> u32 {
+        let header = self.bytes().map(|bytes| BatchHeader::parse(bytes));
+        header.map_or(0, |header| header.expect("a batch of ours").record_count)
+    }
+
     /// A batch that is to be settled and never sent.
     fn unsent(sealed: SealedBatch) -> Self {
         Self {
             ticket: sealed.ticket,
-            bytes: None,
+            body: Body::Dropped,
+            is_too_large: false,
         }
     }
 }

@@ -49,6 +49,7 @@ fn topic(cores: [u16; 4]) -> TopicMetadata {
     });
     let topic = TopicPartitions {
         id: TopicId::NIL,
+        batch_bytes_max: 100_000,
         partitions: partitions.collect(),
         ..TopicPartitions::default()
     };
@@ -78,7 +79,7 @@ impl Bench {
             compression,
             ..BatchBuilderConfig::default()
         };
-        let builders = Arc::new(Builders::new(config, 100_000));
+        let builders = Arc::new(Builders::new(config));
         let mut settings = EngineSettings {
             linger: Duration::ZERO,
             delivery_timeout: ms(10_000),
@@ -93,7 +94,7 @@ impl Bench {
             seed: 1,
         };
         change(&mut settings);
-        let slots = (0..4).map(|id| Slot::new(id, "t".into(), id as u32));
+        let slots = (0..4).map(|id| Slot::new(id, "t".into(), id as u32, 100_000));
         Self {
             engine: Engine::new(settings, Arc::clone(&builders), None),
             builders,
@@ -129,12 +130,12 @@ impl Bench {
             for effect in effects {
                 if let Effect::Encode {
                     slot,
-                    number,
+                    encoding,
                     builder,
                 } = effect
                 {
                     let bytes = self.builders.encode(builder);
-                    self.engine.encoded(now, slot, number, bytes);
+                    self.engine.encoded(now, slot, encoding, bytes);
                 }
             }
         }
@@ -208,7 +209,7 @@ fn line(effect: &Effect) -> String {
                 parts.collect::<String>()
             )
         }
-        Effect::Encode { slot, number, .. } => format!("encode {slot}/{number}"),
+        Effect::Encode { slot, encoding, .. } => format!("encode {slot}/{encoding}"),
         Effect::Refresh { topic } => format!("refresh {topic}"),
         Effect::Learn {
             partition, route, ..
@@ -532,14 +533,14 @@ fn large_batches_are_compressed_elsewhere_and_leave_in_order() {
         assert_eq!(bench.step(ms(2)), [""; 0], "the first one is not there yet");
         let Effect::Encode {
             slot,
-            number,
+            encoding,
             builder,
         } = effect
         else {
             panic!("listed above");
         };
         let bytes = bench.builders.encode(builder);
-        bench.engine.encoded(ms(2), slot, number, bytes);
+        bench.engine.encoded(ms(2), slot, encoding, bytes);
     }
     assert_eq!(bench.step(ms(3)), ["send 0 on 0: 0 0 0"]);
 }

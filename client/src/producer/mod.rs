@@ -15,10 +15,13 @@ mod engine_tests;
 mod intake;
 mod link;
 mod order;
+#[cfg(test)]
+mod order_tests;
 mod partitioner;
 mod plan;
 mod sender;
 mod shared;
+mod split;
 mod window;
 
 use std::fmt;
@@ -104,6 +107,7 @@ impl Producer {
                 Ok(delivery) => return Ok(delivery),
                 Err(Stopped::NeedsBytes(bytes)) => shared.reserve(&mut one.grant, bytes).await?,
                 Err(Stopped::NeedsTopic) => shared.load_topic(&record.topic).await?,
+                Err(Stopped::OldLimit(_)) => shared.refresh_limit(&record.topic).await,
             }
         }
     }
@@ -138,6 +142,7 @@ impl Producer {
             Err(Stopped::NeedsTopic) => Err(Error::TopicNotReady {
                 topic: topic.into(),
             }),
+            Err(Stopped::OldLimit(error)) => Err(error),
         }
     }
 
@@ -181,6 +186,7 @@ impl Producer {
             match shared.append(topic, &mut records, &mut grant, now_ms, &mut placement)? {
                 None => return Ok(BatchDelivery::new(placement)),
                 Some(Stopped::NeedsTopic) => shared.load_topic(topic).await?,
+                Some(Stopped::OldLimit(_)) => shared.refresh_limit(topic).await,
                 Some(Stopped::NeedsBytes(bytes)) => {
                     if let Err(error) = shared.check_fits(bytes) {
                         placement.refused(error);
@@ -235,7 +241,8 @@ impl Producer {
         let completions = receiver.await.map_err(|_| closed())?;
         let mut first_failure = Ok(());
         for completion in completions {
-            if let (Err(error), Ok(())) = (&*completion.await, &first_failure) {
+            let ending = completion.await;
+            if let (Some(error), Ok(())) = (ending.first_error(), &first_failure) {
                 first_failure = Err(error.clone());
             }
         }

@@ -27,7 +27,11 @@ pub(crate) enum Answer<R, E> {
     /// It is in the log.
     Written(R),
     /// It is not, and never will be by sending it again.
-    Failed(E),
+    Failed {
+        error: E,
+        /// Whether the broker refuses what came behind it until a batch resumes.
+        needs_resume: bool,
+    },
     /// It may be sent again.
     Retry {
         error: E,
@@ -63,6 +67,14 @@ pub(crate) struct ToSend<'a, T> {
 struct Waiting<T, E> {
     number: BatchNumber,
     batch: T,
+    deadline: Duration,
+    maybe_written: bool,
+    last_error: Option<E>,
+}
+
+/// What holds for whatever is put in the place of a batch that was taken out.
+#[derive(Debug)]
+pub(crate) struct Vacancy<E> {
     deadline: Duration,
     maybe_written: bool,
     last_error: Option<E>,
@@ -120,13 +132,53 @@ impl<T, E> PartitionOrder<T, E> {
         number
     }
 
-    /// The batch waiting under this number.
-    pub(crate) fn waiting_mut(&mut self, number: BatchNumber) -> Option<&mut T> {
-        let index = self
-            .waiting
+    /// The batches that wait, the one whose turn it is first.
+    pub(crate) fn waiting_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut T> {
+        self.waiting.iter_mut().map(|entry| &mut entry.batch)
+    }
+
+    /// The batch in flight under this number, unless its deadline passed.
+    pub(crate) fn in_flight_mut(&mut self, number: BatchNumber) -> Option<&mut T> {
+        let index = self.index_in_flight(number)?;
+        let waiting = self.in_flight[index].waiting.as_mut()?;
+        Some(&mut waiting.batch)
+    }
+
+    fn index_in_flight(&self, number: BatchNumber) -> Option<usize> {
+        self.in_flight
             .binary_search_by_key(&number, |entry| entry.number)
-            .ok()?;
-        Some(&mut self.waiting[index].batch)
+            .ok()
+    }
+
+    /// Takes out the batch whose turn it is, for others to be put in its place.
+    pub(crate) fn take_front(&mut self) -> Option<(T, Vacancy<E>)> {
+        let front = self.waiting.pop_front()?;
+        let vacancy = Vacancy {
+            deadline: front.deadline,
+            maybe_written: front.maybe_written,
+            last_error: front.last_error,
+        };
+        Some((front.batch, vacancy))
+    }
+
+    /// Puts batches where one was taken out. What waits behind them gets new numbers.
+    pub(crate) fn put_front(&mut self, vacancy: Vacancy<E>, batches: Vec<T>)
+    where
+        E: Clone,
+    {
+        for batch in batches.into_iter().rev() {
+            self.waiting.push_front(Waiting {
+                number: 0,
+                batch,
+                deadline: vacancy.deadline,
+                maybe_written: vacancy.maybe_written,
+                last_error: vacancy.last_error.clone(),
+            });
+        }
+        for entry in &mut self.waiting {
+            entry.number = self.next_number;
+            self.next_number += 1;
+        }
     }
 
     /// The batch whose turn it is on `connection`, if order, waiting times and earlier connections
@@ -182,10 +234,7 @@ impl<T, E> PartitionOrder<T, E> {
         backoff: &Backoff,
         jitter: &mut Jitter,
     ) -> Option<Settled<T, R, E>> {
-        let index = self
-            .in_flight
-            .binary_search_by_key(&number, |entry| entry.number)
-            .ok()?;
+        let index = self.index_in_flight(number)?;
         let settled = match answer {
             Answer::Written(receipt) => {
                 self.failures = 0;
@@ -194,11 +243,16 @@ impl<T, E> PartitionOrder<T, E> {
                     .waiting
                     .map(|waiting| Settled::Written(waiting.batch, receipt))
             }
-            Answer::Failed(error) => {
-                let entry = self.in_flight.remove(index)?;
-                entry
-                    .waiting
-                    .map(|waiting| Settled::Failed(waiting.batch, error))
+            Answer::Failed {
+                error,
+                needs_resume,
+            } => {
+                let waiting = if needs_resume {
+                    self.count_refused(index).take()
+                } else {
+                    self.in_flight.remove(index)?.waiting
+                };
+                waiting.map(|waiting| Settled::Failed(waiting.batch, error))
             }
             Answer::Retry {
                 error,
@@ -243,14 +297,19 @@ impl<T, E> PartitionOrder<T, E> {
                 self.not_before = now + backoff.after(self.failures, jitter);
             }
         }
+        if let Some(waiting) = self.count_refused(index) {
+            waiting.maybe_written |= maybe_written;
+            waiting.last_error = Some(error);
+        }
+    }
+
+    /// Nothing more is sent now until everything in flight is answered.
+    fn count_refused(&mut self, index: usize) -> &mut Option<Waiting<T, E>> {
         let entry = &mut self.in_flight[index];
         assert!(!entry.refused, "a batch in flight is answered once");
         entry.refused = true;
         self.refused_count += 1;
-        if let Some(waiting) = &mut entry.waiting {
-            waiting.maybe_written |= maybe_written;
-            waiting.last_error = Some(error);
-        }
+        &mut entry.waiting
     }
 
     /// The connection ended: whatever was not answered on it may or may not be in the log.
@@ -363,189 +422,5 @@ impl<T, E> PartitionOrder<T, E> {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.in_flight.is_empty()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    type Order = PartitionOrder<&'static str, &'static str>;
-    type Outcome = Settled<&'static str, u64, &'static str>;
-
-    const BACKOFF: Backoff = Backoff {
-        min: Duration::from_millis(10),
-        max: Duration::from_millis(10),
-    };
-    const DEADLINE: Duration = Duration::from_secs(100);
-    const T0: Duration = Duration::from_secs(1);
-    const LATER: Duration = Duration::from_secs(2);
-
-    fn order_of(batches: &[&'static str]) -> Order {
-        let mut order = Order::new();
-        for batch in batches {
-            order.push(batch, DEADLINE);
-        }
-        order
-    }
-
-    fn send_all(
-        order: &mut Order,
-        now: Duration,
-        connection: ConnectionNumber,
-    ) -> Vec<(&'static str, bool)> {
-        let mut sent = Vec::new();
-        while let Some(next) = order.peek(now, connection) {
-            sent.push((*next.batch, next.resume));
-            order.sent(connection);
-        }
-        sent
-    }
-
-    fn answer(
-        order: &mut Order,
-        number: BatchNumber,
-        answer: Answer<u64, &'static str>,
-    ) -> Option<Outcome> {
-        order.answered(T0, number, answer, &BACKOFF, &mut Jitter::new(1))
-    }
-
-    fn refusal(error: &'static str) -> Answer<u64, &'static str> {
-        Answer::Retry {
-            error,
-            maybe_written: false,
-            redirected: false,
-        }
-    }
-
-    #[test]
-    fn batches_go_out_in_order_without_the_resume_flag() {
-        let mut order = order_of(&["a", "b", "c"]);
-        assert_eq!(
-            send_all(&mut order, T0, 1),
-            [("a", false), ("b", false), ("c", false)]
-        );
-        assert_eq!(
-            answer(&mut order, 1, Answer::Written(7)),
-            Some(Settled::Written("b", 7))
-        );
-        assert_eq!(
-            answer(&mut order, 0, Answer::Written(6)),
-            Some(Settled::Written("a", 6))
-        );
-        assert_eq!(order.in_flight_count(), 1);
-    }
-
-    #[test]
-    fn a_refusal_in_the_middle_waits_for_the_rest_and_then_resumes_in_order() {
-        let mut order = order_of(&["a", "b", "c", "d"]);
-        send_all(&mut order, T0, 1);
-        order.push("e", DEADLINE);
-        assert_eq!(
-            answer(&mut order, 0, Answer::Written(0)),
-            Some(Settled::Written("a", 0))
-        );
-        assert_eq!(answer(&mut order, 1, refusal("overloaded")), None);
-        assert_eq!(order.peek(LATER, 1), None, "others are still in flight");
-        assert_eq!(answer(&mut order, 3, refusal("order")), None);
-        assert_eq!(answer(&mut order, 2, refusal("order")), None);
-        assert_eq!(order.peek(T0, 1), None, "the wait has not passed");
-        assert!(order.wake_at(T0).is_some_and(|at| at <= T0 + BACKOFF.max));
-        assert_eq!(
-            send_all(&mut order, LATER, 1),
-            [("b", true), ("c", false), ("d", false), ("e", false)]
-        );
-    }
-
-    #[test]
-    fn a_batch_refused_for_good_does_not_stop_the_others() {
-        let mut order = order_of(&["a", "b"]);
-        send_all(&mut order, T0, 1);
-        assert_eq!(
-            answer(&mut order, 0, Answer::Failed("corrupt")),
-            Some(Settled::Failed("a", "corrupt"))
-        );
-        order.push("c", DEADLINE);
-        assert_eq!(send_all(&mut order, T0, 1), [("c", false)]);
-    }
-
-    #[test]
-    fn a_lost_connection_sends_everything_unanswered_again_in_order() {
-        let mut order = order_of(&["a", "b", "c"]);
-        send_all(&mut order, T0, 1);
-        answer(&mut order, 1, Answer::Written(1));
-        answer(&mut order, 2, refusal("overloaded"));
-        order.connection_lost(T0, 1, &"reset", &BACKOFF, &mut Jitter::new(1));
-        assert_eq!(send_all(&mut order, LATER, 2), [("a", true), ("c", false)]);
-    }
-
-    #[test]
-    fn losing_another_connection_changes_nothing() {
-        let mut order = order_of(&["a"]);
-        send_all(&mut order, T0, 2);
-        order.connection_lost(T0, 1, &"reset", &BACKOFF, &mut Jitter::new(1));
-        assert_eq!(order.in_flight_count(), 1);
-    }
-
-    #[test]
-    fn a_new_route_waits_until_the_old_one_is_drained() {
-        let mut order = order_of(&["a"]);
-        send_all(&mut order, T0, 1);
-        order.push("b", DEADLINE);
-        assert_eq!(order.peek(T0, 2), None);
-        answer(&mut order, 0, Answer::Written(0));
-        assert_eq!(send_all(&mut order, T0, 2), [("b", false)]);
-    }
-
-    #[test]
-    fn the_first_redirect_is_followed_at_once_and_the_second_waits() {
-        let redirect = || Answer::Retry {
-            error: "not owner",
-            maybe_written: false,
-            redirected: true,
-        };
-        let mut order = order_of(&["a"]);
-        send_all(&mut order, T0, 1);
-        answer(&mut order, 0, redirect());
-        assert_eq!(send_all(&mut order, T0, 2), [("a", true)]);
-        answer(&mut order, 0, redirect());
-        assert_eq!(order.peek(T0, 1), None);
-        assert_eq!(send_all(&mut order, LATER, 1), [("a", true)]);
-    }
-
-    #[test]
-    fn a_deadline_tells_what_is_known() {
-        let mut order = order_of(&["sent", "refused"]);
-        send_all(&mut order, T0, 1);
-        answer(&mut order, 1, refusal("overloaded"));
-        order.push("waiting", DEADLINE);
-        order.push("later", DEADLINE + T0);
-        let mut settled: Vec<Outcome> = Vec::new();
-        order.expire(DEADLINE, &mut settled);
-        assert_eq!(
-            settled,
-            [
-                Settled::Unknown("sent", None),
-                Settled::Expired("refused", Some("overloaded")),
-                Settled::Expired("waiting", None),
-            ]
-        );
-        assert_eq!(
-            answer(&mut order, 0, Answer::Written(0)),
-            None,
-            "told already"
-        );
-        assert_eq!(send_all(&mut order, DEADLINE, 1), [("later", true)]);
-    }
-
-    #[test]
-    fn after_a_lost_connection_the_outcome_stays_unknown() {
-        let mut order = order_of(&["a"]);
-        send_all(&mut order, T0, 1);
-        order.connection_lost(T0, 1, &"reset", &BACKOFF, &mut Jitter::new(1));
-        let mut settled: Vec<Outcome> = Vec::new();
-        order.expire(DEADLINE, &mut settled);
-        assert_eq!(settled, [Settled::Unknown("a", Some("reset"))]);
-        assert!(order.is_empty());
     }
 }

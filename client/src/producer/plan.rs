@@ -6,11 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::AlignedBytes;
-use corelane_protocol::batch::{BatchBuilder, BatchTimes, Compression, set_timestamp_type};
+use corelane_protocol::batch::{BatchBuilder, Compression};
 
-use super::accumulator::{Content, Pull, SlotId};
-use super::engine::{Batch, Effect, Engine, RequestInFlight, SendEntry};
+use super::accumulator::{Content, Pull, SealedBatch, SlotId};
+use super::engine::{Batch, Body, Effect, Engine, RequestInFlight, SendEntry};
 use super::link::{Link, LinkId};
 use super::order::ConnectionNumber;
 use crate::cluster::Route;
@@ -186,28 +185,23 @@ impl Engine {
                 }
                 continue;
             };
-            let Some(bytes) = next.batch.bytes.clone() else {
+            let Some(length) = next.batch.bytes().map(|bytes| bytes.len()) else {
                 // Being compressed. Those behind it can be compressed meanwhile.
                 while self.pull(id, now) {}
                 return More::No;
             };
-            let size = bytes.len() as u64 + SendEntry::TABLE_BYTES;
+            let topic_bytes_max = state.slot.lock().batch_bytes_max() as usize;
+            if next.batch.is_too_large || length > topic_bytes_max {
+                self.split_front(id);
+                continue;
+            }
+            let size = length as u64 + SendEntry::TABLE_BYTES;
             if !draft.fits(size, self.links[index].is_idle()) {
                 return More::Yes;
             }
             let (number, resume) = (next.number, next.resume);
-            let times = BatchTimes::peek(&bytes).expect("an encoded batch");
-            let bytes = if times.timestamp_type == state.timestamp_type {
-                bytes
-            } else {
-                // The topic's setting is not the one with which the batch was made.
-                drop(bytes);
-                let batch = state.order.waiting_mut(number).expect("just shown");
-                let bytes = batch.bytes.as_mut().expect("just looked at");
-                let own: &mut AlignedBytes = Arc::make_mut(bytes);
-                set_timestamp_type(own, state.timestamp_type);
-                Arc::clone(bytes)
-            };
+            let batch = state.order.waiting_mut().next().expect("just shown");
+            let bytes = batch.bytes_of_type(state.timestamp_type);
             draft.bytes += size;
             draft.entries.push(SendEntry {
                 slot: id,
@@ -215,7 +209,7 @@ impl Engine {
                 topic: state.topic_id,
                 partition: state.slot.partition,
                 resume,
-                bytes,
+                bytes: bytes.expect("just looked at"),
             });
             state.order.sent(draft.connection);
         }
@@ -242,26 +236,35 @@ impl Engine {
             return false;
         };
         let deadline = sealed.ticket.opened_at + self.settings.delivery_timeout;
-        let (bytes, to_encode) = match sealed.content {
-            Content::Encoded(bytes) => (Some(bytes), None),
-            Content::Records(builder) if is_cheap_to_encode(&builder) => {
-                (Some(self.builders.encode(builder)), None)
-            }
-            Content::Records(builder) => (None, Some(builder)),
-        };
-        let batch = Batch {
-            ticket: sealed.ticket,
-            bytes: bytes.map(Arc::new),
-        };
-        let number = state.order.push(batch, deadline);
-        if let Some(builder) = to_encode {
-            self.effects.push(Effect::Encode {
-                slot: id,
-                number,
-                builder,
-            });
-        }
+        let batch = self.begin(id, sealed);
+        let state = self.slots[id].as_mut().expect("looked up above");
+        state.order.push(batch, deadline);
         true
+    }
+
+    /// Encodes a batch, or has it encoded.
+    pub(super) fn begin(&mut self, slot: SlotId, sealed: SealedBatch) -> Batch {
+        let body = match sealed.content {
+            Content::Encoded(bytes) => Body::Encoded(Arc::new(bytes)),
+            Content::Records(builder) if is_cheap_to_encode(&builder) => {
+                Body::Encoded(Arc::new(self.builders.encode(builder)))
+            }
+            Content::Records(builder) => {
+                let encoding = self.next_encoding;
+                self.next_encoding += 1;
+                self.effects.push(Effect::Encode {
+                    slot,
+                    encoding,
+                    builder,
+                });
+                Body::Encoding(encoding)
+            }
+        };
+        Batch {
+            ticket: sealed.ticket,
+            body,
+            is_too_large: false,
+        }
     }
 }
 

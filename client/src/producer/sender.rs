@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::accumulator::SlotId;
 use super::delivery::Completion;
-use super::engine::{Effect, Engine, EntryAnswer, RequestNumber, SendEntry};
-use super::order::{BatchNumber, ConnectionNumber};
+use super::engine::{Effect, EncodingNumber, Engine, EntryAnswer, RequestNumber, SendEntry};
+use super::order::ConnectionNumber;
 use super::shared::Shared;
 use super::window::Hints;
 use crate::cluster::TopicMetadata;
@@ -34,7 +34,7 @@ pub(crate) enum Command {
 enum Event {
     Connected(Connection),
     ConnectFailed(Arc<str>, Error),
-    Encoded(SlotId, BatchNumber, AlignedBytes),
+    Encoded(SlotId, EncodingNumber, AlignedBytes),
     Metadata(Arc<str>, Result<Arc<TopicMetadata>>),
 }
 
@@ -145,7 +145,9 @@ impl Sender {
                 tracing::debug!(%address, %error, "cannot connect");
                 self.engine.connect_failed(now, &address, error);
             }
-            Event::Encoded(slot, number, bytes) => self.engine.encoded(now, slot, number, bytes),
+            Event::Encoded(slot, encoding, bytes) => {
+                self.engine.encoded(now, slot, encoding, bytes);
+            }
             Event::Metadata(name, result) => match result {
                 Ok(topic) => {
                     self.shared.update_topic(&topic);
@@ -251,7 +253,7 @@ impl Sender {
             }
             Effect::Encode {
                 slot,
-                number,
+                encoding,
                 builder,
             } => {
                 let events = self.events.0.clone();
@@ -259,7 +261,7 @@ impl Sender {
                 tokio::task::spawn_blocking(move || {
                     let bytes = builders.encode(builder);
                     // The sender has ended only if the batch was given up.
-                    let _ = events.send(Event::Encoded(slot, number, bytes));
+                    let _ = events.send(Event::Encoded(slot, encoding, bytes));
                 });
             }
             Effect::Refresh { topic } => {

@@ -12,7 +12,7 @@ use corelane_protocol::ErrorCode;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::accumulator::{Accumulator, Place, Slot};
+use super::accumulator::{Accumulator, Place, Refusal, Slot};
 use super::builders::Builders;
 use super::delivery::Sink;
 use super::intake::Intake;
@@ -70,15 +70,23 @@ pub(crate) struct Shared {
     waiting_callers: AtomicUsize,
     table: RwLock<Table>,
     ready: Mutex<Vec<(Arc<Topic>, u32)>>,
+    /// When a record that was too large made us ask what its topic takes by now.
+    limits_asked: Mutex<BTreeMap<Arc<str>, Duration>>,
 }
 
+/// How long what was heard of a topic's limit counts, when a record exceeds it.
+const LIMIT_COUNTS_FOR: Duration = Duration::from_secs(1);
+
 /// Why a synchronous append stopped before the last record.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Stopped {
     /// The next record needs so many bytes of the buffer.
     NeedsBytes(usize),
     /// The topic's partitions are not known.
     NeedsTopic,
+    /// The next record is larger than the topic took when it was last asked, which is a while ago:
+    /// it may take more by now. Without asking again, the record is refused with this.
+    OldLimit(Error),
 }
 
 /// Bytes of the buffer that a caller holds for records it is about to append. What is left when it
@@ -124,6 +132,7 @@ impl Shared {
             waiting_callers: AtomicUsize::new(0),
             table: RwLock::default(),
             ready: Mutex::default(),
+            limits_asked: Mutex::default(),
         }
     }
 
@@ -167,6 +176,30 @@ impl Shared {
         Ok(())
     }
 
+    /// Asks what a topic takes by now. When that fails, what was known goes on to count.
+    pub(crate) async fn refresh_limit(&self, name: &str) {
+        match self.cluster.refresh(name).await {
+            Ok(metadata) => self.update_topic(&metadata),
+            Err(error) => {
+                tracing::debug!(topic = %name, %error, "the topic's limit may have changed");
+                self.forget_if_unknown(name, &error);
+            }
+        }
+        self.limits_asked().insert(name.into(), self.now());
+    }
+
+    fn limits_asked(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Duration>> {
+        self.limits_asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is long ago that a topic was asked what it takes.
+    fn limit_is_old(&self, name: &str, now: Duration) -> bool {
+        let asked = self.limits_asked().get(name).copied();
+        asked.is_none_or(|asked| now >= asked + LIMIT_COUNTS_FOR)
+    }
+
     /// Takes in what the broker says of a topic. Partitions that are known keep their state.
     pub(crate) fn update_topic(&self, metadata: &Arc<TopicMetadata>) {
         let mut table = self.table_mut();
@@ -181,8 +214,12 @@ impl Shared {
                 table.slot_count,
                 Arc::clone(&metadata.name),
                 partition,
+                metadata.batch_bytes_max,
             )));
             table.slot_count += 1;
+        }
+        for slot in &slots {
+            slot.lock().set_batch_bytes_max(metadata.batch_bytes_max);
         }
         let spread = known.map(|topic| Arc::clone(&topic.spread));
         let spread =
@@ -378,7 +415,14 @@ impl Shared {
                         self.announce(topic, partition);
                     }
                 }
-                Err(error) => sink.refused(error),
+                Err(refusal) => {
+                    let may_change = matches!(refusal, Refusal::TooLarge { .. });
+                    let error = refusal.into_error(name);
+                    if may_change && self.limit_is_old(name, now) {
+                        return Ok(Some(Stopped::OldLimit(error)));
+                    }
+                    sink.refused(error);
+                }
             }
             records.advance();
         }

@@ -6,7 +6,7 @@ use corelane_client::{
     Acks, Compression, Durability, Error, ErrorCode, Partitioner, Record, Start,
 };
 
-use crate::support::FakeBroker;
+use crate::support::{FakeBroker, numbers};
 
 #[tokio::test]
 async fn a_record_arrives_with_all_that_it_had() {
@@ -81,8 +81,7 @@ async fn records_sent_one_by_one_share_batches_and_keep_their_order() {
     for (index, delivery) in deliveries.into_iter().enumerate() {
         assert_eq!(delivery.await.unwrap().offset, index as u64);
     }
-    let expected: Vec<String> = (0..5_000).map(|index| index.to_string()).collect();
-    assert_eq!(broker.values("t", 0), expected);
+    assert_eq!(broker.values("t", 0), numbers(5_000));
     assert!(
         broker.counters().batches < 1_000,
         "{}",

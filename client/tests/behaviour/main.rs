@@ -14,5 +14,6 @@ mod batch_call;
 mod connecting;
 mod consuming;
 mod delivery;
+mod limits;
 mod retries;
 mod routing;

@@ -5,23 +5,10 @@ use std::time::Duration;
 
 use corelane_client::{Error, ErrorCode, Producer, Record, RecordRef, Start, TopicAlteration};
 
-use crate::support::{Action, FakeBroker};
-
-/// A small seeded generator for the faults of a test.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
+use crate::support::{Action, Dice, FakeBroker, numbers};
 
 async fn send_numbers(producer: &Producer, partitions: u32, count: usize) {
-    let values: Vec<String> = (0..count).map(|index| index.to_string()).collect();
+    let values = numbers(count);
     for chunk in values.chunks(200) {
         for partition in 0..partitions {
             let records = chunk
@@ -60,7 +47,7 @@ async fn refusals_in_the_middle_neither_lose_nor_repeat_nor_reorder() {
             .await
             .unwrap();
         send_numbers(&producer, 3, 2_000).await;
-        let expected: Vec<String> = (0..2_000).map(|index| index.to_string()).collect();
+        let expected = numbers(2_000);
         for partition in 0..3 {
             assert_eq!(
                 broker.values("t", partition),

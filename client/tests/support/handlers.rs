@@ -190,6 +190,7 @@ fn metadata(shared: &Shared, names: Option<Vec<String>>) -> MetadataResponse {
         let result = Ok(TopicPartitions {
             id: topic.id,
             timestamp_type: topic.timestamp_type(),
+            batch_bytes_max: topic.batch_bytes_max,
             partitions: partitions.collect(),
         });
         TopicMetadata { name, result }
@@ -304,7 +305,7 @@ fn decide_produce(
                 Action::Ignore => return Fate::Ignore,
             }
         }
-        if result.as_ref().is_err_and(ApiError::retriable) {
+        if result.as_ref().is_err_and(ApiError::needs_resume) {
             state.poisoned.insert(poison);
         }
         entries.push(ProducedEntry {

@@ -209,6 +209,24 @@ async fn read_frame(reader: &mut OwnedReadHalf) -> Option<(RequestHeader, Vec<u8
     Some((header, frame))
 }
 
+/// A small seeded generator for the faults of a test.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+/// The numbers from 0 on, as values.
+pub(crate) fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|number| number.to_string()).collect()
+}
+
 /// Reads until the consumer's end, as (partition, offset, value).
 pub(crate) async fn read_all(consumer: &mut Consumer) -> Vec<(u32, u64, String)> {
     let mut read = Vec::new();

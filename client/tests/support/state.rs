@@ -66,6 +66,8 @@ impl Partition {
 pub(crate) struct Topic {
     pub(crate) id: TopicId,
     pub(crate) configs: Vec<(String, String)>,
+    /// The largest batch that it takes, in bytes.
+    pub(crate) batch_bytes_max: u32,
     pub(crate) partitions: Vec<Partition>,
 }
 
@@ -131,6 +133,7 @@ impl State {
         let topic = Topic {
             id,
             configs: Vec::new(),
+            batch_bytes_max: self.batch_bytes_max,
             partitions: partitions.collect(),
         };
         self.topics.insert(name.into(), topic);
@@ -171,6 +174,11 @@ impl State {
         Ok((name, partition.ok_or(ErrorCode::UnknownPartition)?))
     }
 
+    /// Changes the largest batch that a topic takes; nobody is told.
+    pub(crate) fn set_batch_bytes_max(&mut self, topic: &str, batch_bytes_max: u32) {
+        self.topics.get_mut(topic).unwrap().batch_bytes_max = batch_bytes_max;
+    }
+
     pub(crate) fn log(&mut self, topic: &str, partition: u32) -> &mut Partition {
         &mut self.topics.get_mut(topic).unwrap().partitions[partition as usize]
     }
@@ -190,8 +198,9 @@ impl State {
         batch: &[u8],
     ) -> Result<Receipt, ApiError> {
         let mut bytes = AlignedBytes::copy_of(batch);
+        let known = self.topics.values().find(|known| known.id == topic);
         let limits = BatchLimits {
-            batch_bytes_max: self.batch_bytes_max,
+            batch_bytes_max: known.ok_or(ErrorCode::UnknownTopic)?.batch_bytes_max,
             ..BatchLimits::default()
         };
         let header = validate(&bytes, &limits)?;

@@ -176,6 +176,12 @@ impl BatchBuilder {
         &self.config
     }
 
+    /// Changes the bytes that a whole batch may have; a record that is added from now on is held
+    /// against it.
+    pub const fn set_bytes_max(&mut self, bytes_max: u32) {
+        self.config.bytes_max = bytes_max;
+    }
+
     /// Records in the batch so far.
     pub const fn len(&self) -> usize {
         self.deltas.len()

@@ -58,6 +58,8 @@ pub struct TopicPartitions {
     pub id: TopicId,
     /// Which time its records' timestamps are: what batches must say.
     pub timestamp_type: TimestampType,
+    /// Bytes of the largest batch that the topic takes, as it is sent.
+    pub batch_bytes_max: u32,
     /// The partitions, in the order of their numbers.
     pub partitions: Vec<PartitionMetadata>,
 }
@@ -122,6 +124,7 @@ impl TopicPartitions {
         let id = r.topic_id()?;
         let timestamp_type =
             TimestampType::from_u8(r.u8()?).ok_or_else(|| r.invalid("timestamp type"))?;
+        let batch_bytes_max = r.u32()?;
         let partitions = r.list(14, |r| {
             Ok(PartitionMetadata {
                 partition: PartitionIndex::new(r.u32()?),
@@ -133,6 +136,7 @@ impl TopicPartitions {
         Ok(Self {
             id,
             timestamp_type,
+            batch_bytes_max,
             partitions,
         })
     }
@@ -140,6 +144,7 @@ impl TopicPartitions {
     fn encode(&self, w: &mut Writer<'_>) {
         w.topic_id(self.id);
         w.u8(self.timestamp_type.as_u8());
+        w.u32(self.batch_bytes_max);
         w.list(&self.partitions, |w, partition| {
             w.u32(partition.partition.get());
             w.u32(partition.leader.get());
