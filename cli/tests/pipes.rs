@@ -582,3 +582,21 @@ fn batches_are_cut_by_what_the_topic_takes() {
     let read = broker.succeed(&["consume", "large", "--until-end"]);
     assert!(read == format!("{large}first\n{numbers}"), "in order");
 }
+
+#[test]
+fn a_line_counts_as_it_is_sent_and_a_refusal_says_what_to_raise() {
+    let broker = TestBroker::start();
+    broker.create("t", 1);
+    let line = format!("{}\n", "aaaaaaa".repeat(200_000));
+    let refused = broker.feed(&["produce", "t"], &line);
+    refused.assert_code(1).assert_error_says(&[
+        "raise max.message.bytes of the topic or log.max_message_bytes of the broker",
+    ]);
+    for codec in ["gzip", "snappy", "lz4"] {
+        broker
+            .feed(&["produce", "t", "--compression", codec], &line)
+            .assert_code(0);
+    }
+    let read = broker.succeed(&["consume", "t", "--until-end"]);
+    assert!(read == line.repeat(3), "the lines come back");
+}

@@ -72,12 +72,12 @@ pub enum Error {
 
     /// The record cannot fit a batch that the topic takes; it was not sent.
     #[error(
-        "the record takes {bytes} bytes, and topic {topic} takes {bytes_max}; send a smaller record, or raise max.message.bytes of the topic or log.max_message_bytes of the broker"
+        "the record takes {bytes} bytes as it is sent, and topic {topic} takes {bytes_max}; send a smaller record, or raise max.message.bytes of the topic or log.max_message_bytes of the broker"
     )]
     RecordTooLarge {
         /// The topic's name.
         topic: String,
-        /// The size of the record with its overhead, in bytes.
+        /// The size of the record with its overhead, compressed if it was, in bytes.
         bytes: u64,
         /// The greatest size that the topic takes, in bytes.
         bytes_max: u64,

@@ -230,6 +230,11 @@ impl Accumulator {
         if let Err(error) = pushed {
             builders.give_back(builder);
             return Err(match error {
+                PushError::RecordTooLarge { bytes, .. } if builders.compresses() => {
+                    Refusal::Invalid(format!(
+                        "the record takes {bytes} bytes before it is compressed, and nobody unpacks more than {alone_bytes_max}; send a smaller record"
+                    ))
+                }
                 PushError::RecordTooLarge { bytes, .. } => Refusal::TooLarge {
                     bytes: bytes as u64,
                     bytes_max: u64::from(self.batch_bytes_max),
@@ -364,7 +369,7 @@ impl OpenBatch {
 
 #[cfg(test)]
 mod tests {
-    use corelane_protocol::batch::BatchBuilderConfig;
+    use corelane_protocol::batch::{BatchBuilderConfig, Compression};
 
     use super::*;
 
@@ -553,6 +558,24 @@ mod tests {
             sizes,
             [(2, true), (2, true), (1, false), (1, true), (1, true)]
         );
+    }
+
+    #[test]
+    fn a_record_that_may_shrink_enough_is_taken_and_goes_alone() {
+        let config = BatchBuilderConfig {
+            compression: Compression::Zstd,
+            ..builders().config().clone()
+        };
+        let (mut accumulator, builders) = (Accumulator::new(2_000), Builders::new(config));
+        for value_bytes in [10, 5_000, 10] {
+            push(&mut accumulator, &builders, value_bytes).unwrap();
+        }
+        let counts: Vec<u32> = std::iter::from_fn(|| accumulator.pull(T0, ANY))
+            .map(|batch| record_count(&batch))
+            .collect();
+        assert_eq!(counts, [1, 1, 1]);
+        let error = push(&mut accumulator, &builders, 65 << 20).unwrap_err();
+        assert!(matches!(error, Refusal::Invalid(_)), "{error:?}");
     }
 
     #[test]

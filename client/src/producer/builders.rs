@@ -6,7 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corelane_protocol::AlignedBytes;
-use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, Compression};
+use corelane_protocol::batch::{
+    BatchBuilder, BatchBuilderConfig, Compression, UNCOMPRESSED_BYTES_MAX_DEFAULT,
+};
 
 use crate::error::{Error, Result};
 
@@ -36,14 +38,23 @@ impl Builders {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> &BatchBuilderConfig {
+        &self.config
+    }
+
     /// The size at which a usual batch is full, in bytes.
     pub(crate) fn batch_bytes(&self) -> usize {
         self.config.bytes_max as usize
     }
 
-    /// The bytes that a batch of one record may have, where the topic takes `topic_bytes_max`.
+    /// The bytes that a batch of one record may have before it is compressed, where the topic takes
+    /// `topic_bytes_max` as it is sent. How far a record shrinks is known once it was compressed.
     pub(crate) fn alone_bytes_max(&self, topic_bytes_max: u32) -> u32 {
-        topic_bytes_max
+        match self.config.compression {
+            Compression::None => topic_bytes_max,
+            _ => topic_bytes_max.max(UNCOMPRESSED_BYTES_MAX_DEFAULT),
+        }
     }
 
     /// Whether encoding compresses.

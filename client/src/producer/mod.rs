@@ -91,7 +91,9 @@ impl Producer {
     ///
     /// # Errors
     /// `RecordTooLarge` or `InvalidArgument` for a record that can never be sent; `Refused` with
-    /// `UnknownTopic`; connection errors while asking for an unknown topic; `Closed`.
+    /// `UnknownTopic`; connection errors while asking for an unknown topic; `Closed`. Where batches
+    /// are compressed, it is the delivery that says `RecordTooLarge`: how far the record shrinks is
+    /// known only then.
     ///
     /// # Cancel safety
     /// Dropping the future before it completes means that the record was not taken.

@@ -17,6 +17,12 @@ fn batch_sizes(broker: &FakeBroker, topic: &str) -> Vec<(usize, u32)> {
     sizes.collect()
 }
 
+/// Bytes that no codec shrinks.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut dice = Dice(1);
+    (0..bytes).map(|_| dice.roll(256) as u8).collect()
+}
+
 #[tokio::test]
 async fn batches_are_cut_by_what_each_topic_takes() {
     let broker = FakeBroker::start(1).await;
@@ -200,4 +206,41 @@ async fn a_broker_that_takes_less_than_it_says_gets_smaller_and_smaller_batches(
     }
     let values = broker.values("t", 0);
     assert_eq!(values, [numbers(200), numbers(200)].concat());
+}
+
+#[tokio::test]
+async fn a_record_counts_as_it_is_sent_and_not_as_it_was_given() {
+    let broker = FakeBroker::start(1).await;
+    broker.create_topic("t", 1);
+    broker.state().set_batch_bytes_max("t", 20_000);
+    let client = broker.client().await;
+    for codec in [
+        Compression::Gzip,
+        Compression::Snappy,
+        Compression::Lz4,
+        Compression::Zstd,
+    ] {
+        let producer = client.producer().compression(codec).build().await.unwrap();
+        let text = "many words that are the same ".repeat(3_000);
+        let noise = noise(25_000);
+        let records = [&b"a"[..], text.as_bytes(), &noise, b"b"];
+        let outcome = producer.send_batch("t", records).await.unwrap().await;
+        let failed: Vec<bool> = outcome.iter().map(|result| result.is_err()).collect();
+        assert_eq!(failed, [false, false, true, false], "{codec}");
+        let error = outcome.first_error().unwrap();
+        assert!(
+            matches!(
+                error,
+                Error::RecordTooLarge {
+                    bytes: 25_000..,
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let mut state = broker.state();
+        let values = state.values("t", 0);
+        assert_eq!(values, ["a", &text, "b"], "{codec}");
+        state.log("t", 0).log.clear();
+    }
 }
