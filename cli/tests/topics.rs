@@ -240,3 +240,31 @@ fn topics_survive_a_kill() {
     assert_eq!(json(&before)["id"], json(&after)["id"]);
     assert_eq!(json(&before)["partitions"], json(&after)["partitions"]);
 }
+
+#[test]
+fn a_description_says_what_bounds_a_value() {
+    let broker = TestBroker::start();
+    let setting = "segment.bytes=65536";
+    broker.succeed(&[
+        "topic",
+        "create",
+        "t",
+        "--partitions",
+        "1",
+        "--config",
+        setting,
+    ]);
+    let table = broker.succeed(&["topic", "describe", "t"]);
+    let row = table.lines().find(|row| row.contains("max.message.bytes"));
+    let row = row.unwrap_or_else(|| panic!("{table}"));
+    assert!(row.contains("57344"), "{row}");
+    assert!(row.contains("broker, bounded by segment.bytes"), "{row}");
+    let described = json(&broker.succeed(&["topic", "describe", "t", "--format", "json"]));
+    for config in described["configs"].as_array().unwrap() {
+        let expected = match config["key"].as_str() {
+            Some("max.message.bytes") => Value::from("segment.bytes"),
+            _ => Value::Null,
+        };
+        assert_eq!(config["bounded_by"], expected, "{config}");
+    }
+}

@@ -143,6 +143,7 @@ fn describe() -> Response<'static> {
         key: "k".to_owned(),
         value: "v".to_owned(),
         source,
+        bounded_by: (source == ConfigSource::Default).then(|| "segment.bytes".to_owned()),
     };
     let sources = [
         ConfigSource::Topic,

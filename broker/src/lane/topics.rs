@@ -233,6 +233,7 @@ impl<D: Disk> Lane<D> {
                         SettingSource::Broker => ConfigSource::Broker,
                         SettingSource::Default => ConfigSource::Default,
                     },
+                    bounded_by: setting.bounded_by.map(str::to_owned),
                 })
                 .collect(),
             partitions: places

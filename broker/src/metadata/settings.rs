@@ -10,6 +10,8 @@ use crate::config::{BrokerConfig, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, for
 
 /// What a segment holds beside its batches: its header block and the padding of its last one.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
+/// The broker's setting that no batch may exceed.
+const FRAME_BYTES_MAX: &str = "limits.frame_bytes_max";
 
 /// The settings that a topic has of its own; absent ones follow the broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -77,6 +79,8 @@ pub struct DescribedSetting {
     pub value: String,
     /// Where it comes from.
     pub source: SettingSource,
+    /// The setting that makes the value less than was set, if one does.
+    pub bounded_by: Option<&'static str>,
 }
 
 impl TopicSettings {
@@ -159,15 +163,7 @@ impl TopicSettings {
     pub fn effective(&self, config: &BrokerConfig) -> EffectiveSettings {
         let log = &config.log;
         let segment_bytes = self.segment_bytes.unwrap_or(log.segment_bytes);
-        // A smaller segment lowers what was not set by hand; a broker whose frames were made
-        // smaller since lowers what was.
-        let fits_segment =
-            u32::try_from(segment_bytes - SEGMENT_OVERHEAD_BYTES).unwrap_or(u32::MAX);
-        let max_message_bytes = self
-            .max_message_bytes
-            .unwrap_or(log.max_message_bytes)
-            .min(fits_segment)
-            .min(config.limits.batch_bytes_max());
+        let (max_message_bytes, _) = self.max_message_bytes(config);
         let messages = self.flush_messages.unwrap_or(log.flush_messages);
         let ms = self.flush_ms.unwrap_or(log.flush_ms);
         EffectiveSettings {
@@ -185,6 +181,26 @@ impl TopicSettings {
         }
     }
 
+    /// The largest batch that applies, and the setting that makes it less than was set, if one does: a
+    /// smaller segment lowers what was not set by hand, and a broker whose frames were made smaller
+    /// since lowers what was.
+    fn max_message_bytes(&self, config: &BrokerConfig) -> (u32, Option<&'static str>) {
+        let segment_bytes = self.segment_bytes.unwrap_or(config.log.segment_bytes);
+        let fits_segment =
+            u32::try_from(segment_bytes - SEGMENT_OVERHEAD_BYTES).unwrap_or(u32::MAX);
+        let fits_frame = config.limits.batch_bytes_max();
+        let set = self
+            .max_message_bytes
+            .unwrap_or(config.log.max_message_bytes);
+        if set <= fits_segment.min(fits_frame) {
+            (set, None)
+        } else if fits_segment <= fits_frame {
+            (fits_segment, Some(SEGMENT_BYTES))
+        } else {
+            (fits_frame, Some(FRAME_BYTES_MAX))
+        }
+    }
+
     /// Every setting with the value that applies and where it comes from.
     pub fn describe(&self, config: &BrokerConfig) -> Vec<DescribedSetting> {
         let built_in = LogDefaults::default();
@@ -198,15 +214,17 @@ impl TopicSettings {
             } else {
                 SettingSource::Default
             };
-            let value = if setting.key == MAX_MESSAGE_BYTES {
-                self.effective(config).max_message_bytes.to_string()
+            let (value, bounded_by) = if setting.key == MAX_MESSAGE_BYTES {
+                let (bytes, bounded_by) = self.max_message_bytes(config);
+                (bytes.to_string(), bounded_by)
             } else {
-                own.unwrap_or(broker)
+                (own.unwrap_or(broker), None)
             };
             DescribedSetting {
                 key: setting.key,
                 value,
                 source,
+                bounded_by,
             }
         });
         described.collect()
@@ -330,6 +348,32 @@ mod tests {
         let settings = parse(&[("segment.bytes", "64 KiB")]).expect("valid settings");
         let effective = settings.effective(&BrokerConfig::default());
         assert_eq!(effective.max_message_bytes, 56 * 1024);
+    }
+
+    #[test]
+    fn a_value_that_is_less_than_was_set_says_what_bounds_it() {
+        let mut config = BrokerConfig::default();
+        let described = |pairs: &[(&str, &str)], config: &BrokerConfig| {
+            let settings = parse(pairs).expect("valid settings");
+            let mut described = settings.describe(config);
+            described.retain(|row| row.bounded_by.is_some() || row.key == MAX_MESSAGE_BYTES);
+            assert_eq!(described.len(), 1, "nothing else is bounded");
+            described.remove(0)
+        };
+        let small = described(&[("segment.bytes", "64 KiB")], &config);
+        assert_eq!(
+            (&*small.value, small.bounded_by),
+            ("57344", Some("segment.bytes"))
+        );
+        assert_eq!(small.source, SettingSource::Default);
+        let usual = described(&[], &config);
+        assert_eq!((&*usual.value, usual.bounded_by), ("1048588", None));
+        config.limits.frame_bytes_max = 1024 * 1024;
+        let framed = described(&[("max.message.bytes", "1 MiB")], &config);
+        assert_eq!(
+            (&*framed.value, framed.bounded_by),
+            ("983040", Some("limits.frame_bytes_max"))
+        );
     }
 
     #[test]

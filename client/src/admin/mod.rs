@@ -58,6 +58,8 @@ pub struct ConfigEntry {
     pub value: String,
     /// Who set it.
     pub source: ConfigSource,
+    /// The setting that makes the value less than was set, if one does.
+    pub bounded_by: Option<String>,
 }
 
 /// What the broker says of one partition.
@@ -295,6 +297,7 @@ fn description(
         key: config.key,
         value: config.value,
         source: config.source,
+        bounded_by: config.bounded_by,
     });
     let partitions = topic
         .partitions

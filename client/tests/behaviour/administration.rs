@@ -39,6 +39,7 @@ async fn topics_are_created_listed_described_and_deleted() {
         (&*config.key, &*config.value, config.source),
         ("retention.ms", "1000", ConfigSource::Topic)
     );
+    assert_eq!(config.bounded_by.as_deref(), Some("another"));
     assert_eq!(described[0].partitions[1].core, 1);
     assert_eq!(described[0].partitions[1].state, PartitionState::Online);
     assert_eq!(admin.describe_all_topics().await.unwrap().len(), 2);

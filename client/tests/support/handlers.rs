@@ -454,6 +454,7 @@ fn describe(shared: &Shared, names: Option<Vec<String>>) -> DescribeTopicsRespon
             key: key.clone(),
             value: value.clone(),
             source: ConfigSource::Topic,
+            bounded_by: Some("another".to_owned()),
         });
         let partitions =
             (0..)

@@ -42,6 +42,8 @@ pub struct TopicConfigEntry {
     pub value: String,
     /// Who set it.
     pub source: ConfigSource,
+    /// What makes the value less than was set, if anything does: the name of another setting.
+    pub bounded_by: Option<String>,
 }
 
 /// Who set a value.
@@ -139,11 +141,12 @@ impl DescribeTopicsResponse {
 impl TopicDescription {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let id = r.topic_id()?;
-        let configs = r.list(5, |r| {
+        let configs = r.list(6, |r| {
             Ok(TopicConfigEntry {
                 key: r.string()?,
                 value: r.string()?,
                 source: ConfigSource::from_u8(r.u8()?).ok_or_else(|| r.invalid("source"))?,
+                bounded_by: r.option(|r| r.string())?,
             })
         })?;
         let partitions = r.list(PARTITION_BYTES_MIN, DescribedPartition::decode)?;
@@ -160,6 +163,7 @@ impl TopicDescription {
             w.text(&config.key);
             w.text(&config.value);
             w.u8(config.source as u8);
+            w.option(config.bounded_by.as_ref(), |w, name| w.text(name));
         });
         w.list(&self.partitions, |w, partition| partition.encode(w));
     }

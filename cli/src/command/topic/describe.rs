@@ -95,7 +95,11 @@ fn print_tables(topic: &TopicDescription) -> io::Result<()> {
     ];
     let mut settings = table::table(&columns);
     for config in &topic.configs {
-        settings.add_row([&*config.key, &*config.value, config.source.as_str()]);
+        let set_by = match &config.bounded_by {
+            Some(bound) => format!("{}, bounded by {bound}", config.source),
+            None => config.source.to_string(),
+        };
+        settings.add_row([&config.key, &config.value, &set_by]);
     }
     table::print(&settings)
 }
@@ -138,6 +142,8 @@ struct Config {
     value: String,
     /// `topic`, `broker` or `default`.
     source: &'static str,
+    /// The setting that makes the value less than was set.
+    bounded_by: Option<String>,
 }
 
 impl From<TopicDescription> for Topic {
@@ -146,6 +152,7 @@ impl From<TopicDescription> for Topic {
             key: config.key,
             value: config.value,
             source: config.source.as_str(),
+            bounded_by: config.bounded_by,
         });
         Self {
             name: topic.name,
