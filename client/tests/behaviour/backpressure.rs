@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use corelane_client::{Error, Record};
 
-use crate::support::{Action, FakeBroker};
+use crate::support::{Action, FakeBroker, written};
 
 /// A broker that answers nothing until told.
 async fn holding_broker() -> (FakeBroker, tokio::sync::watch::Sender<bool>) {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let (sender, receiver) = tokio::sync::watch::channel(true);
     broker.on_produce(move |_| match *receiver.borrow() {
         true => Action::Refuse(corelane_client::ErrorCode::Overloaded),
@@ -85,12 +84,7 @@ async fn a_send_waits_for_room_and_a_cancelled_one_takes_none() {
     }
     hold.send(false).unwrap();
     for _ in 0..20 {
-        producer
-            .send(Record::to("t").value(&value))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        written(&producer, Record::to("t").value(&value)).await;
     }
     assert_eq!(
         broker.values("t", 0).len(),
@@ -101,8 +95,7 @@ async fn a_send_waits_for_room_and_a_cancelled_one_takes_none() {
 
 #[tokio::test]
 async fn waiting_for_room_ends_the_linger() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -124,8 +117,7 @@ async fn waiting_for_room_ends_the_linger() {
 
 #[tokio::test]
 async fn the_bytes_in_flight_on_a_connection_are_bounded() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.state().in_flight_bytes_max = 50_000;
     broker.on_produce(|_| Action::AcceptAfter(Duration::from_millis(2)));
     let client = broker.client().await;
@@ -145,8 +137,7 @@ async fn the_bytes_in_flight_on_a_connection_are_bounded() {
 
 #[tokio::test]
 async fn little_credit_slows_down_and_does_not_stop() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.state().credit_bytes = 0;
     let producer = broker
         .client()

@@ -6,8 +6,7 @@ use crate::support::{Action, FakeBroker};
 
 #[tokio::test]
 async fn each_record_has_its_receipt_in_the_order_given() {
-    let broker = FakeBroker::start(2).await;
-    broker.create_topic("t", 4);
+    let broker = FakeBroker::with_topic(2, 4).await;
     let producer = broker
         .client()
         .await
@@ -49,8 +48,7 @@ async fn each_record_has_its_receipt_in_the_order_given() {
 
 #[tokio::test]
 async fn without_keys_records_fill_one_partition_after_the_other() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 4);
+    let broker = FakeBroker::with_topic(1, 4).await;
     let producer = broker
         .client()
         .await
@@ -81,9 +79,8 @@ async fn without_keys_records_fill_one_partition_after_the_other() {
 
 #[tokio::test]
 async fn a_record_that_cannot_be_sent_does_not_stop_the_others() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 2);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let broker = FakeBroker::with_topic(1, 2).await;
+    let producer = broker.producer().await;
     let huge = vec![0; 2 << 20];
     let records = [
         RecordRef::value(b"a").partition(0),
@@ -106,8 +103,7 @@ async fn a_record_that_cannot_be_sent_does_not_stop_the_others() {
 
 #[tokio::test]
 async fn more_records_than_the_buffer_holds_go_through_it() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -128,13 +124,12 @@ async fn more_records_than_the_buffer_holds_go_through_it() {
 
 #[tokio::test]
 async fn a_failed_batch_fails_its_own_records_only() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 2);
+    let broker = FakeBroker::with_topic(1, 2).await;
     broker.on_produce(|seen| match seen.partition {
         0 => Action::Refuse(ErrorCode::StorageFailed),
         _ => Action::Accept,
     });
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     let records = (0..10).map(|index| RecordRef::value(b"x").partition(index % 2));
     let outcome = producer.send_batch("t", records).await.unwrap().await;
     for (index, result) in outcome.iter().enumerate() {
@@ -149,9 +144,8 @@ async fn a_failed_batch_fails_its_own_records_only() {
 
 #[tokio::test]
 async fn no_records_are_settled_at_once() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let producer = broker.producer().await;
     let delivery = producer.send_batch("t", Vec::<&str>::new()).await.unwrap();
     assert!(delivery.is_empty());
     assert!(delivery.await.into_result().unwrap().is_empty());

@@ -96,8 +96,7 @@ async fn settings_that_cannot_work_are_refused() {
 
 #[tokio::test]
 async fn a_lost_control_connection_is_made_again() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 2);
+    let broker = FakeBroker::with_topic(1, 2).await;
     let client = broker.client().await;
     assert_eq!(client.partition_count("t").await.unwrap(), 2);
     broker.hang_up(false);

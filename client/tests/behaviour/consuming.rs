@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use corelane_client::{Client, Error, ErrorCode, OffsetReset, Record, RecordRef, Start};
 
-use crate::support::{FakeBroker, plain, read_all};
+use crate::support::{FakeBroker, plain, read_all, written};
 
 /// A topic whose partitions hold the numbers from 0, in batches of ten.
 async fn numbers(cores: u16, partitions: u32, count: usize) -> (FakeBroker, Client) {
@@ -101,8 +101,7 @@ async fn the_first_records_handed_out_count_only_what_was_asked() {
 
 #[tokio::test]
 async fn a_long_poll_wakes_on_new_records() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let consumer = client
         .consumer()
@@ -118,12 +117,7 @@ async fn a_long_poll_wakes_on_new_records() {
     );
     assert!(!consumer.is_at_end());
     let producer = client.producer().build().await.unwrap();
-    producer
-        .send(Record::to("t").value("x"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    written(&producer, Record::to("t").value("x")).await;
     let next = tokio::time::timeout(Duration::from_secs(2), consumer.next())
         .await
         .unwrap();
@@ -320,17 +314,11 @@ async fn an_offset_that_does_not_exist_fails_or_is_reset() {
 
 #[tokio::test]
 async fn a_batch_larger_than_the_fetch_is_read_all_the_same() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client.producer().build().await.unwrap();
     let large = "x".repeat(300_000);
-    producer
-        .send(Record::to("t").value(&large))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    written(&producer, Record::to("t").value(&large)).await;
     let consumer = client
         .consumer()
         .assign([("t", 0)], Start::Earliest)

@@ -6,7 +6,7 @@ use corelane_client::{
     Acks, Compression, Durability, Error, ErrorCode, Partitioner, Record, Start,
 };
 
-use crate::support::{FakeBroker, numbers};
+use crate::support::{FakeBroker, numbers, written};
 
 #[tokio::test]
 async fn a_record_arrives_with_all_that_it_had() {
@@ -20,7 +20,7 @@ async fn a_record_arrives_with_all_that_it_had() {
         .header("a", "1")
         .null_header("b")
         .timestamp_ms(42);
-    let receipt = producer.send(record).await.unwrap().await.unwrap();
+    let receipt = written(&producer, record).await;
     assert_eq!(
         (&*receipt.topic, receipt.partition, receipt.offset),
         ("orders", 0, 0)
@@ -30,16 +30,7 @@ async fn a_record_arrives_with_all_that_it_had() {
         (Durability::Durable, 1)
     );
     let tombstone = Record::to("orders").key("k");
-    assert_eq!(
-        producer
-            .send(tombstone)
-            .await
-            .unwrap()
-            .await
-            .unwrap()
-            .offset,
-        1
-    );
+    assert_eq!(written(&producer, tombstone).await.offset, 1);
 
     let mut consumer = client
         .consumer()
@@ -66,9 +57,8 @@ async fn a_record_arrives_with_all_that_it_had() {
 
 #[tokio::test]
 async fn records_sent_one_by_one_share_batches_and_keep_their_order() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let producer = broker.producer().await;
     let mut deliveries = Vec::new();
     for index in 0..5_000 {
         deliveries.push(
@@ -91,16 +81,10 @@ async fn records_sent_one_by_one_share_batches_and_keep_their_order() {
 
 #[tokio::test]
 async fn keys_land_where_kafka_puts_them() {
-    let broker = FakeBroker::start(2).await;
-    broker.create_topic("t", 8);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let broker = FakeBroker::with_topic(2, 8).await;
+    let producer = broker.producer().await;
     for key in ["21", "foobar", "abc"] {
-        let receipt = producer
-            .send(Record::to("t").key(key).value(key))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        let receipt = written(&producer, Record::to("t").key(key).value(key)).await;
         assert_eq!(
             receipt.partition,
             corelane_protocol::partition_for_key(key.as_bytes(), 8)
@@ -110,39 +94,24 @@ async fn keys_land_where_kafka_puts_them() {
 
 #[tokio::test]
 async fn a_custom_partitioner_decides_and_an_explicit_partition_wins() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 4);
+    let broker = FakeBroker::with_topic(1, 4).await;
     let client = broker.client().await;
     let custom = Partitioner::custom(|input| input.partition_count - 1);
     let producer = client.producer().partitioner(custom).build().await.unwrap();
     assert_eq!(
-        producer
-            .send(Record::to("t").value("x"))
+        written(&producer, Record::to("t").value("x"))
             .await
-            .unwrap()
-            .await
-            .unwrap()
             .partition,
         3
     );
     let explicit = Record::to("t").value("x").partition(1);
-    assert_eq!(
-        producer
-            .send(explicit)
-            .await
-            .unwrap()
-            .await
-            .unwrap()
-            .partition,
-        1
-    );
+    assert_eq!(written(&producer, explicit).await.partition, 1);
 }
 
 #[tokio::test]
 async fn what_can_never_be_sent_is_refused_before_it_is_sent() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let producer = broker.producer().await;
     let error = producer
         .send(Record::to("missing").value("x"))
         .await
@@ -168,9 +137,8 @@ async fn what_can_never_be_sent_is_refused_before_it_is_sent() {
 
 #[tokio::test]
 async fn a_record_larger_than_a_batch_arrives_alone_and_in_order() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let producer = broker.producer().await;
     let large = "x".repeat(500_000);
     for value in ["a", &large, "b"] {
         drop(producer.send(Record::to("t").value(value)).await.unwrap());
@@ -187,8 +155,7 @@ async fn every_codec_arrives_readable_and_in_order() {
         Compression::Lz4,
         Compression::Zstd,
     ] {
-        let broker = FakeBroker::start(1).await;
-        broker.create_topic("t", 1);
+        let broker = FakeBroker::with_topic(1, 1).await;
         let client = broker.client().await;
         let producer = client.producer().compression(codec).build().await.unwrap();
         let expected: Vec<String> = (0..20_000)
@@ -228,8 +195,7 @@ async fn every_codec_arrives_readable_and_in_order() {
 
 #[tokio::test]
 async fn lingering_makes_one_batch_of_many_records() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -256,8 +222,7 @@ async fn lingering_makes_one_batch_of_many_records() {
 
 #[tokio::test]
 async fn a_flush_does_not_wait_for_the_linger() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 3);
+    let broker = FakeBroker::with_topic(1, 3).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -278,8 +243,7 @@ async fn a_flush_does_not_wait_for_the_linger() {
 
 #[tokio::test]
 async fn closing_waits_for_everything_and_then_takes_no_more() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -297,8 +261,7 @@ async fn closing_waits_for_everything_and_then_takes_no_more() {
 
 #[tokio::test]
 async fn a_dropped_producer_still_sends_what_it_took() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -313,8 +276,7 @@ async fn a_dropped_producer_still_sends_what_it_took() {
 
 #[tokio::test]
 async fn a_flush_reports_the_first_failure() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.on_produce(|_| crate::support::Action::Refuse(ErrorCode::CorruptBatch));
     let producer = broker
         .client()

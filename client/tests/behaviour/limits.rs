@@ -30,7 +30,7 @@ async fn batches_are_cut_by_what_each_topic_takes() {
         broker.create_topic(topic, 1);
         broker.state().set_batch_bytes_max(topic, batch_bytes_max);
     }
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     let values = numbers(5_000);
     let sent = producer.send_batch("small", &values).await.unwrap();
     sent.await.into_result().unwrap();
@@ -48,10 +48,9 @@ async fn batches_are_cut_by_what_each_topic_takes() {
 
 #[tokio::test]
 async fn a_record_that_alone_is_too_large_is_refused_for_itself_and_says_what_to_raise() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.state().set_batch_bytes_max("t", 2_000);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     let large = "x".repeat(2_000);
     let outcome = producer
         .send_batch("t", ["a", &large, "b"])
@@ -73,10 +72,9 @@ async fn a_record_that_alone_is_too_large_is_refused_for_itself_and_says_what_to
 
 #[tokio::test]
 async fn a_raised_limit_counts_for_the_next_record_that_needs_it() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.state().set_batch_bytes_max("t", 2_000);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     let large = "x".repeat(5_000);
     producer.partition_count("t").await.unwrap();
     broker.state().set_batch_bytes_max("t", 10_000);
@@ -87,10 +85,9 @@ async fn a_raised_limit_counts_for_the_next_record_that_needs_it() {
 
 #[tokio::test]
 async fn many_records_that_are_too_large_ask_for_the_limit_now_and_then_only() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.state().set_batch_bytes_max("t", 2_000);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     let values = vec!["x".repeat(2_000); 1_000];
     let outcome = producer.send_batch("t", &values).await.unwrap().await;
     assert_eq!(outcome.acknowledged_count(), 0);
@@ -101,8 +98,7 @@ async fn many_records_that_are_too_large_ask_for_the_limit_now_and_then_only() {
 #[tokio::test]
 async fn a_lowered_limit_splits_what_is_on_its_way_and_keeps_the_order() {
     for seed in 0..10 {
-        let broker = FakeBroker::start(1).await;
-        broker.create_topic("t", 1);
+        let broker = FakeBroker::with_topic(1, 1).await;
         let mut dice = Dice(seed);
         broker.on_produce(move |_| match dice.roll(10) {
             0 => Action::Refuse(ErrorCode::Overloaded),
@@ -142,8 +138,7 @@ async fn a_lowered_limit_splits_what_is_on_its_way_and_keeps_the_order() {
 
 #[tokio::test]
 async fn of_a_batch_that_is_split_only_what_cannot_fit_fails() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -187,8 +182,7 @@ async fn of_a_batch_that_is_split_only_what_cannot_fit_fails() {
 
 #[tokio::test]
 async fn a_broker_that_takes_less_than_it_says_gets_smaller_and_smaller_batches() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.on_produce(|seen| match seen.values.len() {
         0..=3 => Action::Accept,
         _ => Action::Refuse(ErrorCode::BatchTooLarge),
@@ -210,8 +204,7 @@ async fn a_broker_that_takes_less_than_it_says_gets_smaller_and_smaller_batches(
 
 #[tokio::test]
 async fn a_record_counts_as_it_is_sent_and_not_as_it_was_given() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.state().set_batch_bytes_max("t", 20_000);
     let client = broker.client().await;
     for codec in [

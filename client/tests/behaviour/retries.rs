@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use corelane_client::{Error, ErrorCode, Producer, Record, RecordRef, Start, TopicAlteration};
 
-use crate::support::{Action, Dice, FakeBroker, numbers};
+use crate::support::{Action, Dice, FakeBroker, numbers, written};
 
 async fn send_numbers(producer: &Producer, partitions: u32, count: usize) {
     let values = numbers(count);
@@ -30,8 +30,7 @@ fn first_occurrences(values: &[String]) -> Vec<usize> {
 #[tokio::test]
 async fn refusals_in_the_middle_neither_lose_nor_repeat_nor_reorder() {
     for seed in 0..10 {
-        let broker = FakeBroker::start(2).await;
-        broker.create_topic("t", 3);
+        let broker = FakeBroker::with_topic(2, 3).await;
         let mut dice = Dice(seed);
         broker.on_produce(move |_| match dice.roll(6) {
             0 => Action::Refuse(ErrorCode::Overloaded),
@@ -65,8 +64,7 @@ async fn refusals_in_the_middle_neither_lose_nor_repeat_nor_reorder() {
 #[tokio::test]
 async fn lost_connections_lose_nothing_and_keep_the_order() {
     for seed in 0..10 {
-        let broker = FakeBroker::start(2).await;
-        broker.create_topic("t", 3);
+        let broker = FakeBroker::with_topic(2, 3).await;
         let mut dice = Dice(seed);
         broker.on_produce(move |_| match dice.roll(20) {
             0 => Action::AcceptAndClose,
@@ -97,16 +95,10 @@ async fn lost_connections_lose_nothing_and_keep_the_order() {
 
 #[tokio::test]
 async fn a_broker_that_comes_back_gets_everything() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client.producer().build().await.unwrap();
-    producer
-        .send(Record::to("t").value("before"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    written(&producer, Record::to("t").value("before")).await;
     broker.hang_up(true);
     let delivery = producer
         .send(Record::to("t").value("during"))
@@ -120,8 +112,7 @@ async fn a_broker_that_comes_back_gets_everything() {
 
 #[tokio::test]
 async fn a_deadline_without_an_attempt_says_that_nothing_was_written() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -146,8 +137,7 @@ async fn a_deadline_without_an_attempt_says_that_nothing_was_written() {
 
 #[tokio::test]
 async fn a_connection_that_died_idle_leaves_no_doubt() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     let client = broker.client().await;
     let producer = client
         .producer()
@@ -164,8 +154,7 @@ async fn a_connection_that_died_idle_leaves_no_doubt() {
 
 #[tokio::test]
 async fn a_deadline_after_refusals_names_the_last_one() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.on_produce(|_| Action::Refuse(ErrorCode::DiskFull));
     let client = broker.client().await;
     let producer = client
@@ -188,8 +177,7 @@ async fn a_deadline_after_refusals_names_the_last_one() {
 
 #[tokio::test]
 async fn a_deadline_without_an_answer_is_unknown_and_not_failed() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.on_produce(|seen| {
         if seen.number == 0 {
             Action::Ignore
@@ -212,19 +200,13 @@ async fn a_deadline_without_an_answer_is_unknown_and_not_failed() {
         .unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
     assert!(error.is_outcome_unknown());
-    let receipt = producer
-        .send(Record::to("t").value("y"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let receipt = written(&producer, Record::to("t").value("y")).await;
     assert_eq!(receipt.offset, 0, "the producer goes on");
 }
 
 #[tokio::test]
 async fn a_request_without_an_answer_is_sent_again_on_a_new_connection() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.on_produce(|seen| {
         if seen.number == 0 {
             Action::Ignore
@@ -239,25 +221,19 @@ async fn a_request_without_an_answer_is_sent_again_on_a_new_connection() {
         .await
         .unwrap();
     let producer = client.producer().build().await.unwrap();
-    let receipt = producer
-        .send(Record::to("t").value("x"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let receipt = written(&producer, Record::to("t").value("x")).await;
     assert_eq!(receipt.offset, 0);
     assert_eq!(broker.values("t", 0), ["x"]);
 }
 
 #[tokio::test]
 async fn a_refusal_for_good_fails_that_batch_and_no_other() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
+    let broker = FakeBroker::with_topic(1, 1).await;
     broker.on_produce(|seen| match seen.values[0].as_str() {
         "bad" => Action::Refuse(ErrorCode::BatchTooLarge),
         _ => Action::Accept,
     });
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     for (value, accepted) in [("a", true), ("bad", false), ("b", true)] {
         let result = producer
             .send(Record::to("t").value(value))
@@ -271,15 +247,9 @@ async fn a_refusal_for_good_fails_that_batch_and_no_other() {
 
 #[tokio::test]
 async fn records_for_a_topic_that_was_deleted_fail() {
-    let broker = FakeBroker::start(1).await;
-    broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
-    producer
-        .send(Record::to("t").value("x"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let producer = broker.producer().await;
+    written(&producer, Record::to("t").value("x")).await;
     broker.state().topics.remove("t");
     let error = producer
         .send(Record::to("t").value("y"))
@@ -294,30 +264,18 @@ async fn records_for_a_topic_that_was_deleted_fail() {
 
 #[tokio::test]
 async fn records_follow_a_topic_that_was_made_again() {
-    let broker = FakeBroker::start(1).await;
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let producer = broker.producer().await;
+    written(&producer, Record::to("t").value("x")).await;
     broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
-    producer
-        .send(Record::to("t").value("x"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
-    broker.create_topic("t", 1);
-    let receipt = producer
-        .send(Record::to("t").value("y"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let receipt = written(&producer, Record::to("t").value("y")).await;
     assert_eq!(receipt.offset, 0);
     assert_eq!(broker.values("t", 0), ["y"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_callers_at_once_lose_nothing_and_keep_their_own_order() {
-    let broker = FakeBroker::start(2).await;
-    broker.create_topic("t", 3);
+    let broker = FakeBroker::with_topic(2, 3).await;
     let mut dice = Dice(7);
     broker.on_produce(move |_| match dice.roll(15) {
         0 => Action::Refuse(ErrorCode::Overloaded),
@@ -364,8 +322,7 @@ async fn many_callers_at_once_lose_nothing_and_keep_their_own_order() {
 
 #[tokio::test]
 async fn a_topic_whose_kind_of_time_changes_takes_every_record_once_and_in_order() {
-    let broker = FakeBroker::start(2).await;
-    broker.create_topic("t", 2);
+    let broker = FakeBroker::with_topic(2, 2).await;
     let client = broker.client().await;
     let admin = client.admin();
     let producer = client.producer().batch_bytes(600).build().await.unwrap();

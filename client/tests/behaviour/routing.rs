@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use corelane_client::{Record, RecordRef, Start};
 
-use crate::support::{Action, FakeBroker, read_all};
+use crate::support::{Action, FakeBroker, read_all, written};
 
 #[tokio::test]
 async fn each_partition_is_sent_to_its_own_core() {
     let broker = FakeBroker::start(3).await;
     broker.state().strict = true;
     broker.create_topic("t", 6);
-    let producer = broker.client().await.producer().build().await.unwrap();
+    let producer = broker.producer().await;
     for partition in 0..6 {
         let record = Record::to("t").value("x").partition(partition);
-        producer.send(record).await.unwrap().await.unwrap();
+        written(&producer, record).await;
     }
     let counters = broker.counters();
     assert_eq!(counters.batches, 6, "no batch was sent twice");
@@ -26,26 +26,11 @@ async fn a_redirect_is_followed_at_once() {
     let broker = FakeBroker::start(2).await;
     broker.state().strict = true;
     broker.create_topic("t", 1);
-    let producer = broker.client().await.producer().build().await.unwrap();
-    producer
-        .send(Record::to("t").value("a"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    let producer = broker.producer().await;
+    written(&producer, Record::to("t").value("a")).await;
     broker.state().log("t", 0).owner = 1;
-    producer
-        .send(Record::to("t").value("b"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
-    producer
-        .send(Record::to("t").value("c"))
-        .await
-        .unwrap()
-        .await
-        .unwrap();
+    written(&producer, Record::to("t").value("b")).await;
+    written(&producer, Record::to("t").value("c")).await;
     assert_eq!(broker.values("t", 0), ["a", "b", "c"]);
     assert_eq!(broker.counters().batches, 4, "one was redirected");
     assert_eq!(broker.counters().metadata, 1, "and nothing had to be asked");
@@ -91,8 +76,7 @@ async fn order_is_kept_while_partitions_move_between_cores() {
 
 #[tokio::test]
 async fn with_the_bootstrap_address_only_everything_goes_there() {
-    let broker = FakeBroker::start(3).await;
-    broker.create_topic("t", 6);
+    let broker = FakeBroker::with_topic(3, 6).await;
     let client = broker
         .builder()
         .use_bootstrap_only(true)
@@ -102,7 +86,7 @@ async fn with_the_bootstrap_address_only_everything_goes_there() {
     let producer = client.producer().build().await.unwrap();
     for partition in 0..6 {
         let record = Record::to("t").value("x").partition(partition);
-        producer.send(record).await.unwrap().await.unwrap();
+        written(&producer, record).await;
     }
     let mut consumer = client
         .consumer()
@@ -130,12 +114,7 @@ async fn a_consumer_follows_its_partition() {
     let mut consumer = consumer.build().await.unwrap();
     for turn in 0..6 {
         broker.state().log("t", 0).owner = turn % 2;
-        producer
-            .send(Record::to("t").value(turn.to_string()))
-            .await
-            .unwrap()
-            .await
-            .unwrap();
+        written(&producer, Record::to("t").value(turn.to_string())).await;
         let records = consumer.next().await.unwrap().unwrap();
         assert_eq!(records.iter().next().unwrap().offset(), u64::from(turn));
     }
@@ -152,7 +131,7 @@ async fn cores_that_come_back_on_other_ports_are_found() {
     for turn in 0..3 {
         for partition in 0..2 {
             let record = Record::to("t").value(turn.to_string()).partition(partition);
-            producer.send(record).await.unwrap().await.unwrap();
+            written(&producer, record).await;
             let records = consumer.next().await.unwrap().unwrap();
             assert_eq!(records.partition(), partition);
             assert_eq!(records.iter().next().unwrap().offset(), turn);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use corelane_client::{Client, ClientBuilder, Consumer, Records};
+use corelane_client::{Client, ClientBuilder, Consumer, Producer, Receipt, Record, Records};
 use corelane_protocol::{FRAME_BYTES_MAX_DEFAULT, Request, RequestHeader};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -75,6 +75,13 @@ impl FakeBroker {
         broker
     }
 
+    /// A broker with so many cores, and a topic `t` of so many partitions.
+    pub(crate) async fn with_topic(cores: u16, partitions: u32) -> Self {
+        let broker = Self::start(cores).await;
+        broker.create_topic("t", partitions);
+        broker
+    }
+
     fn listen(&mut self, listener: TcpListener, core: usize) {
         let core = u16::try_from(core).unwrap();
         let task = accept(Arc::clone(&self.shared), listener, core);
@@ -111,6 +118,12 @@ impl FakeBroker {
 
     pub(crate) async fn client(&self) -> Client {
         self.builder().connect().await.unwrap()
+    }
+
+    /// A producer with default settings, of a client of its own.
+    pub(crate) async fn producer(&self) -> Producer {
+        let client = self.client().await;
+        client.producer().build().await.unwrap()
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -225,6 +238,12 @@ impl Dice {
 /// The numbers from 0 on, as values.
 pub(crate) fn numbers(count: usize) -> Vec<String> {
     (0..count).map(|number| number.to_string()).collect()
+}
+
+/// Sends one record, which must be written.
+pub(crate) async fn written(producer: &Producer, record: Record<'_>) -> Receipt {
+    let delivery = producer.send(record).await.unwrap();
+    delivery.await.unwrap()
 }
 
 /// Reads until the consumer's end, as (partition, offset, value).
