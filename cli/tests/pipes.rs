@@ -592,11 +592,11 @@ fn a_line_counts_as_it_is_sent_and_a_refusal_says_what_to_raise() {
     refused.assert_code(1).assert_error_says(&[
         "raise max.message.bytes of the topic or log.max_message_bytes of the broker",
     ]);
-    for codec in ["gzip", "snappy", "lz4"] {
+    for codec in ["gzip", "snappy", "lz4", "zstd"] {
         broker
             .feed(&["produce", "t", "--compression", codec], &line)
             .assert_code(0);
     }
     let read = broker.succeed(&["consume", "t", "--until-end"]);
-    assert!(read == line.repeat(3), "the lines come back");
+    assert!(read == line.repeat(4), "the lines come back");
 }

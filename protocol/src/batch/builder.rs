@@ -316,28 +316,21 @@ impl BatchBuilder {
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         self.archive.write(&mut plain);
-        let packed = self
-            .compressor
-            .compress(&plain, out)
-            .map(|()| out.len() - start);
-        let taken = packed.is_some_and(|packed| {
-            let readable = DecompressLimit::default().bytes_for(length_u32(packed));
-            packed < plain.len() && plain.len() <= readable as usize
-        });
-        if !taken {
-            out.resize(start, 0);
+        let taken = match pack(&mut self.compressor, &plain, out) {
+            Packed::Shorter => Some(compression),
+            // Only zstd shrinks anything so far; lz4 never does.
+            Packed::BeyondRatio => match pack(&mut Compressor::Lz4, &plain, out) {
+                Packed::Shorter => Some(Compression::Lz4),
+                Packed::BeyondRatio | Packed::NoShorter => None,
+            },
+            Packed::NoShorter => None,
+        };
+        if taken.is_none() {
             out.extend_from_slice(&plain);
         }
         let plain_length = plain.len();
         self.plain = plain;
-        (
-            if taken {
-                compression
-            } else {
-                Compression::None
-            },
-            plain_length,
-        )
+        (taken.unwrap_or(Compression::None), plain_length)
     }
 
     fn delta_of(&self, timestamp: Timestamp) -> Result<i32, PushError> {
@@ -455,6 +448,32 @@ impl BatchBuilder {
             self.header_values.take_back(&mut headers.values);
         }
     }
+}
+
+/// What a codec makes of a payload.
+enum Packed {
+    /// It is shorter, and was appended.
+    Shorter,
+    /// It is so much shorter that readers would refuse it.
+    BeyondRatio,
+    NoShorter,
+}
+
+/// Appends a payload, packed, to `out` if readers take it so.
+fn pack(compressor: &mut Compressor, plain: &[u8], out: &mut AlignedBytes) -> Packed {
+    let start = out.len();
+    let packed = compressor.compress(plain, out);
+    let length = packed.map(|()| out.len() - start);
+    let readable = |length| DecompressLimit::default().bytes_for(length_u32(length)) as usize;
+    let packed = match length {
+        Some(length) if length < plain.len() && plain.len() <= readable(length) => {
+            return Packed::Shorter;
+        }
+        Some(length) if length < plain.len() => Packed::BeyondRatio,
+        _ => Packed::NoShorter,
+    };
+    out.resize(start, 0);
+    packed
 }
 
 /// Byte strings while they are collected.
