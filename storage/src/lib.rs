@@ -22,5 +22,6 @@ pub mod store;
 mod tail;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod times;
 
 pub use store::Store;

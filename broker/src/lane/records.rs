@@ -71,6 +71,7 @@ pub(super) fn log_config(settings: &EffectiveSettings) -> LogConfig {
         flush_messages: settings.flush_messages,
         flush_ms: settings.flush_ms,
         batch_bytes_max: settings.max_message_bytes,
+        ..LogConfig::default()
     }
 }
 

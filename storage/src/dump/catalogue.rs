@@ -1,6 +1,7 @@
 //! The records and the checkpoint of a catalogue, in words.
 
 use crate::catalogue::{CatalogueRecord, Checkpoint};
+use crate::times::SegmentTimes;
 
 /// One line for a record.
 pub(super) fn record_text(record: &CatalogueRecord) -> String {
@@ -13,6 +14,9 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
             for (name, value) in [
                 ("flush.messages", config.flush_messages),
                 ("flush.ms", config.flush_ms),
+                ("segment.ms", config.segment_ms),
+                ("retention.bytes", config.retention_bytes),
+                ("retention.ms", config.retention_ms),
             ] {
                 if let Some(value) = value {
                     text += &format!(", {name} {value}");
@@ -22,7 +26,7 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
         }
         CatalogueRecord::PartitionFlushed { partition, state } => format!(
             "partition {partition} flushed up to {}: incarnation {:#x}, whole batches up to byte {} and offset {}{}, \
-             high watermark {}",
+             high watermark {}{}",
             state.flushed,
             state.incarnation,
             state.whole.position.at,
@@ -32,16 +36,29 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
             } else {
                 ""
             },
-            state.high_watermark
+            state.high_watermark,
+            times_text(state.times)
         ),
         CatalogueRecord::SegmentSealed { partition, segment } => format!(
-            "segment {} of partition {partition} sealed: end offset {}, data up to byte {} of {}, incarnation {:#x}",
+            "segment {} of partition {partition} sealed: end offset {}, data up to byte {} of {}, incarnation {:#x}, \
+             largest timestamp {}, last append at {}",
             segment.base,
             segment.end_offset,
             segment.data_end,
             segment.file_bytes,
-            segment.incarnation
+            segment.incarnation,
+            segment.max_timestamp,
+            segment.last_append_time
         ),
+        CatalogueRecord::LogStartMoved {
+            partition,
+            log_start,
+        } => format!("log start of partition {partition} moved to {log_start}"),
+        CatalogueRecord::SegmentsRemoved { partition, upto } => {
+            format!(
+                "segments of partition {partition} up to offset {upto} removed: their files are gone"
+            )
+        }
         CatalogueRecord::PartitionDeleted { partition } => {
             format!("partition {partition} deleted: its files are still to be removed")
         }
@@ -52,6 +69,17 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
             format!("partition {partition} failed for good: {reason}")
         }
     }
+}
+
+/// A clause for the times of the segment that is written to, if there are any.
+fn times_text(times: SegmentTimes) -> String {
+    if times == SegmentTimes::NONE {
+        return String::new();
+    }
+    format!(
+        ", first append at {}, last at {}, largest timestamp {}",
+        times.first_append, times.last_append, times.max_timestamp
+    )
 }
 
 /// One line for a checkpoint.
@@ -80,7 +108,7 @@ pub(super) fn checkpoint_text(checkpoint: &Checkpoint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use corelane_protocol::{Offset, PartitionIndex, TopicId, TopicPartition};
+    use corelane_protocol::{Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 
     use super::*;
     use crate::catalogue::{FlushState, SealedSegment};
@@ -96,6 +124,7 @@ mod tests {
                 partition,
                 config: LogConfig {
                     flush_ms: Some(50),
+                    retention_bytes: Some(9),
                     ..LogConfig::default()
                 },
             },
@@ -104,6 +133,11 @@ mod tests {
                 state: FlushState {
                     straddles: true,
                     incarnation: 0x1_0000_0002,
+                    times: SegmentTimes {
+                        first_append: Timestamp::new(5),
+                        last_append: Timestamp::new(8),
+                        max_timestamp: Timestamp::new(7),
+                    },
                     ..FlushState::empty(Offset::new(9))
                 },
             },
@@ -115,7 +149,17 @@ mod tests {
                     end_offset: Offset::new(9),
                     data_end: 5000,
                     file_bytes: 8192,
+                    max_timestamp: Timestamp::new(70),
+                    last_append_time: Timestamp::new(80),
                 },
+            },
+            CatalogueRecord::LogStartMoved {
+                partition,
+                log_start: Offset::new(6),
+            },
+            CatalogueRecord::SegmentsRemoved {
+                partition,
+                upto: Offset::new(5),
             },
             CatalogueRecord::PartitionDeleted { partition },
             CatalogueRecord::PartitionRemoved { partition },
@@ -130,10 +174,14 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "partition P created: segment.bytes 1073741824, max.message.bytes 1048588, flush.ms 50",
+                "partition P created: segment.bytes 1073741824, max.message.bytes 1048588, flush.ms 50, retention.bytes 9",
                 "partition P flushed up to byte 4096 of segment 9: incarnation 0x100000002, whole batches up to byte \
-                 4096 and offset 9, the next one is cut here, high watermark 9",
-                "segment 0 of partition P sealed: end offset 9, data up to byte 5000 of 8192, incarnation 0x1",
+                 4096 and offset 9, the next one is cut here, high watermark 9, first append at 5, last at 8, largest \
+                 timestamp 7",
+                "segment 0 of partition P sealed: end offset 9, data up to byte 5000 of 8192, incarnation 0x1, largest \
+                 timestamp 70, last append at 80",
+                "log start of partition P moved to 6",
+                "segments of partition P up to offset 5 removed: their files are gone",
                 "partition P deleted: its files are still to be removed",
                 "partition P removed: its files are gone",
                 "partition P failed for good: a reason",

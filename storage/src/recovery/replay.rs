@@ -12,7 +12,7 @@ use crate::catalogue::CatalogueImage;
 use crate::journal::{FileId, JournalFiles, PartEntry};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition};
-use crate::segment::batches::{BatchPeek, peek};
+use crate::segment::batches::{BatchPeek, peek, peek_times};
 use crate::store::{Partition, Status};
 use crate::tail::ChunkPool;
 
@@ -41,6 +41,9 @@ impl Replay {
         let partitions = image.partitions.iter().map(|(&id, found)| {
             let mut partition =
                 Partition::new(id, found.config.clone(), found.flush, found.sealed.clone());
+            partition.log_start = found.log_start;
+            partition.wanted_log_start = found.log_start;
+            partition.expired.clone_from(&found.expired);
             if let Some(reason) = &found.failed {
                 let reason: Rc<str> = reason.as_str().into();
                 partition.status = Status::Failed(Rc::clone(&reason));
@@ -120,6 +123,16 @@ impl Replay {
                     format!(
                         "the journal does not have the batch at offset {} ({}), which was acknowledged",
                         whole.offset, whole.position
+                    ),
+                );
+            }
+            if partition.status == Status::Online && partition.end.offset < partition.log_start {
+                let (end, log_start) = (partition.end.offset, partition.log_start);
+                fail(
+                    partition,
+                    format!(
+                        "the journal ends at offset {end} of the partition, below its log start {log_start}, so \
+                         records that were acknowledged are missing"
                     ),
                 );
             }
@@ -257,10 +270,11 @@ fn append(
         // A chunk that begins within a block needs room for what is before it.
         let skipped = (position.at % crate::layout::BLOCK) as usize;
         let memory = pool.take_unbounded(partition.tail.next_capacity(len + skipped, false));
-        partition.tail.push(first, memory);
+        partition.tail.push(first, partition.times, memory);
     }
     let chunk = partition.tail.last_mut().expect("it was just made sure of");
     chunk.reserve(len).copy_from_slice(bytes);
-    chunk.publish(len, batch.end_offset, mark_interval);
+    chunk.publish(len, batch.end_offset, peek_times(bytes), mark_interval);
     partition.end = chunk.end();
+    partition.times = chunk.times();
 }

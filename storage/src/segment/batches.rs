@@ -4,16 +4,20 @@
 //! runs the store.
 
 use corelane_protocol::batch::{
-    BATCH_ALIGN, BatchHeader, PREFIX_LEN, Stamp, is_padding, verify_crc,
+    BATCH_ALIGN, BatchHeader, PREFIX_LEN, Stamp, TimestampType, is_padding, verify_crc,
 };
-use corelane_protocol::{Offset, TopicPartition};
+use corelane_protocol::{Offset, Timestamp, TopicPartition};
 
-use crate::layout::{BLOCK, block_ceiling, get_u32, get_u64};
+use crate::layout::{BLOCK, block_ceiling, get_u16, get_u32, get_u64};
 
 // Where the fields are that a walk needs. `protocol` owns the layout; a test holds these to it.
 const BASE_OFFSET_AT: usize = 32;
 const TOTAL_LENGTH_AT: usize = 56;
 const LAST_OFFSET_DELTA_AT: usize = 68;
+const APPEND_TIME_AT: usize = 40;
+const ATTRIBUTES_AT: usize = 60;
+const MAX_TIMESTAMP_AT: usize = 80;
+const LOG_APPEND_BIT: u16 = 1 << 3;
 
 /// What a walk over verified batches needs of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,43 @@ pub(crate) fn peek(batch: &[u8]) -> BatchPeek {
         length: get_u32(batch, TOTAL_LENGTH_AT),
         base_offset,
         end_offset: base_offset.advance(u64::from(get_u32(batch, LAST_OFFSET_DELTA_AT)) + 1),
+    }
+}
+
+/// The times of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BatchTimes {
+    /// When it was appended, by the broker's clock.
+    pub(crate) append_time: Timestamp,
+    /// The largest timestamp of its records, whose times may be that of the append.
+    pub(crate) max_timestamp: Timestamp,
+}
+
+impl BatchTimes {
+    pub(crate) fn new(header: &BatchHeader, append_time: Timestamp) -> Self {
+        let max_timestamp = match header.timestamp_type {
+            TimestampType::Create => header.max_timestamp,
+            TimestampType::LogAppend => append_time,
+        };
+        Self {
+            append_time,
+            max_timestamp,
+        }
+    }
+}
+
+/// Reads the times of a batch that was verified when it came into memory.
+pub(crate) fn peek_times(batch: &[u8]) -> BatchTimes {
+    let time = |at| Timestamp::new(get_u64(batch, at) as i64);
+    let append_time = time(APPEND_TIME_AT);
+    let is_log_append = get_u16(batch, ATTRIBUTES_AT) & LOG_APPEND_BIT != 0;
+    BatchTimes {
+        append_time,
+        max_timestamp: if is_log_append {
+            append_time
+        } else {
+            time(MAX_TIMESTAMP_AT)
+        },
     }
 }
 
@@ -101,3 +142,57 @@ fn find_batch(partition: TopicPartition, bytes: &[u8], check: Check) -> Result<F
 }
 
 const _: () = assert!(BLOCK.is_multiple_of(BATCH_ALIGN as u64));
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, RecordRef};
+    use corelane_protocol::{LeaderEpoch, PartitionIndex, TopicId};
+
+    use super::*;
+
+    /// A stamped batch of three records.
+    fn stamped() -> Vec<u8> {
+        let mut builder = BatchBuilder::new(BatchBuilderConfig::default()).expect("no codec");
+        for time in [5, 900, 7] {
+            let record = RecordRef {
+                key: None,
+                value: Some(b"value"),
+                headers: &[],
+                timestamp: Timestamp::new(time),
+            };
+            builder.try_push(record).expect("room");
+        }
+        let mut batch = builder.finish().expect("records").to_vec();
+        let stamp = Stamp {
+            topic: TopicId::from_bytes([3; 16]),
+            partition: PartitionIndex::new(4),
+            leader_epoch: LeaderEpoch::new(5),
+            base_offset: Offset::new(70),
+            append_time: Timestamp::new(6000),
+        };
+        stamp.write(&mut batch);
+        batch
+    }
+
+    #[test]
+    fn a_peek_sees_what_the_protocol_wrote() {
+        let mut batch = stamped();
+        let header = BatchHeader::parse(&batch).expect("a batch");
+        let expected = BatchPeek {
+            length: header.total_length,
+            base_offset: Offset::new(70),
+            end_offset: Offset::new(73),
+        };
+        assert_eq!(peek(&batch), expected);
+        let append_time = Timestamp::new(6000);
+        let times = peek_times(&batch);
+        assert_eq!(times, BatchTimes::new(&header, append_time));
+        assert_eq!(times.max_timestamp, Timestamp::new(900));
+        // In a topic of log append times the records have that of the append.
+        batch[ATTRIBUTES_AT] |= LOG_APPEND_BIT as u8;
+        let header = BatchHeader::parse(&batch).expect("a batch");
+        assert_eq!(header.timestamp_type, TimestampType::LogAppend);
+        assert_eq!(peek_times(&batch), BatchTimes::new(&header, append_time));
+        assert_eq!(peek_times(&batch).max_timestamp, append_time);
+    }
+}

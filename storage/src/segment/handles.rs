@@ -67,15 +67,19 @@ impl<F: Clone> SegmentHandles<F> {
 
     /// Lets all files of a partition go.
     pub(crate) fn close_partition(&mut self, partition: PartitionHandle) {
-        let from = HandleKey {
-            partition,
-            base: Offset::ZERO,
-        };
-        let to = HandleKey {
+        self.close_below(HandleKey {
             partition,
             base: Offset::MAX,
+        });
+    }
+
+    /// Lets the files of a partition's segments before this one go.
+    pub(crate) fn close_below(&mut self, end: HandleKey) {
+        let from = HandleKey {
+            base: Offset::ZERO,
+            ..end
         };
-        let keys: Vec<HandleKey> = self.files.range(from..=to).map(|(key, _)| *key).collect();
+        let keys: Vec<HandleKey> = self.files.range(from..end).map(|(key, _)| *key).collect();
         for key in keys {
             self.close(key);
         }

@@ -11,6 +11,7 @@ use super::{AppendError, Appended};
 use crate::journal::CommitPlanner;
 use crate::memory::Chunk;
 use crate::position::{LogPoint, LogPosition};
+use crate::segment::batches::BatchTimes;
 use crate::tail::TailChunk;
 
 impl State {
@@ -37,6 +38,7 @@ impl State {
         let end_offset = base_offset.advance(header.offsets_taken());
         let chunk = partition.tail.last().expect("the batch is in it");
         partition.end = chunk.end();
+        partition.times = chunk.times();
         let mut start = partition.end;
         start.position.at -= batch.len() as u64;
         start.offset = base_offset;
@@ -192,14 +194,14 @@ fn begin_chunk(partition: &mut Partition, rolls: bool, next: LogPosition, memory
     if rolls {
         partition.roll();
         let start = partition.end;
-        partition.tail.push(start, memory);
+        partition.tail.push(start, partition.times, memory);
     } else {
         partition.tail.close_last();
         let start = LogPoint {
             position: next,
             offset: partition.end.offset,
         };
-        partition.tail.push(start, memory);
+        partition.tail.push(start, partition.times, memory);
     }
 }
 
@@ -234,6 +236,7 @@ fn publish(
     chunk.publish(
         batch.len(),
         base_offset.advance(header.offsets_taken()),
+        BatchTimes::new(&header, now),
         u64::from(mark_interval),
     );
     Ok(header)

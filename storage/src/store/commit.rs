@@ -156,6 +156,9 @@ impl<D: Disk> Store<D> {
         if !state.spill_queue.is_empty() {
             self.wake.spill.notify();
         }
+        if !state.trims.is_idle() {
+            self.wake.trim.notify();
+        }
         if state.files.wants_work() {
             self.wake.journal.notify();
         }

@@ -154,6 +154,13 @@ pub struct LogConfig {
     pub flush_ms: Option<u64>,
     /// Bytes of a batch at most: Kafka's `max.message.bytes`.
     pub batch_bytes_max: u32,
+    /// ms after its first append, by the broker's clock, at which a segment takes no more: Kafka's `segment.ms`.
+    pub segment_ms: Option<u64>,
+    /// The oldest segments are deleted while so many bytes are left without them: Kafka's `retention.bytes`,
+    /// for each partition.
+    pub retention_bytes: Option<u64>,
+    /// ms after its last append, by the broker's clock, at which a segment is deleted: Kafka's `retention.ms`.
+    pub retention_ms: Option<u64>,
 }
 
 /// The largest segment: positions in an index have 32 bits.
@@ -165,6 +172,9 @@ impl Default for LogConfig {
             segment_bytes: 1 << 30,
             flush_messages: None,
             flush_ms: None,
+            segment_ms: None,
+            retention_bytes: None,
+            retention_ms: None,
             batch_bytes_max: BatchLimits::default().batch_bytes_max,
         }
     }

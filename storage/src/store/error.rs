@@ -80,6 +80,30 @@ pub enum PartitionError {
     Unknown(TopicPartition),
 }
 
+/// Why records were not deleted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DeleteRecordsError {
+    /// The store has no such partition.
+    #[error("the store has no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// What is not readable yet cannot be deleted.
+    #[error("offset {before} is not within {log_start} to {high_watermark}")]
+    OutOfRange {
+        /// The offset asked for.
+        before: Offset,
+        /// The first that is there.
+        log_start: Offset,
+        /// The end of what can be deleted.
+        high_watermark: Offset,
+    },
+    /// The partition's log is damaged in a way that does not let it serve.
+    #[error("the partition is out of service: {0}")]
+    PartitionFailed(Rc<str>),
+    /// The new log start could not be made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a batch was not appended. Nothing of it is in the log then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {

@@ -113,7 +113,7 @@ impl Partition {
         if let Status::Failed(reason) = &self.status {
             return Err(ReadError::PartitionFailed(reason.clone()));
         }
-        let (log_start, high_watermark) = (self.log_start(), self.high_watermark().offset);
+        let (log_start, high_watermark) = (self.log_start, self.high_watermark().offset);
         if from < log_start || from > high_watermark {
             return Err(ReadError::OutOfRange {
                 offset: from,

@@ -261,11 +261,15 @@ impl State {
                     && partition.end.offset >= part.end.offset
             );
             partition.durable = part.end;
+            let is_large = partition.unspilled_bytes() >= self.config.spill_bytes;
             let wants_spill = partition.flags.forced_upto.is_some()
-                || (partition.unspilled_bytes() >= self.config.spill_bytes
-                    && partition.refusal().is_none());
+                || ((is_large || partition.has_durable_roll()) && partition.refusal().is_none());
+            let wants_move = partition.wants_move();
             if wants_spill {
                 self.queue_spill(part.partition);
+            }
+            if wants_move {
+                self.queue_move(part.partition);
             }
             self.note_progress(part.partition);
         }

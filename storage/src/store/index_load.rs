@@ -2,13 +2,14 @@
 //!
 //! Owns the indexes of sealed segments that are in memory, and their number.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use corelane_protocol::Offset;
 
 use super::read_window::Segment;
-use super::{ReadError, Store};
+use super::{Notify, PartitionHandle, ReadError, Store};
 use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use crate::index::{IndexIdentity, SparseIndex};
 use crate::memory::AlignedBuf;
@@ -47,9 +48,28 @@ impl IndexCache {
     }
 
     /// Forgets a partition.
-    pub(super) fn forget(&mut self, partition: super::PartitionHandle) {
-        self.order.retain(|key| key.partition != partition);
-        self.indexes.retain(|key, _| key.partition != partition);
+    pub(super) fn forget(&mut self, partition: PartitionHandle) {
+        self.forget_below(partition, Offset::MAX);
+    }
+
+    /// Forgets a partition's segments before an offset.
+    pub(super) fn forget_below(&mut self, partition: PartitionHandle, end: Offset) {
+        let is_kept = |key: &HandleKey| key.partition != partition || key.base >= end;
+        self.order.retain(is_kept);
+        self.indexes.retain(|key, _| is_kept(key));
+    }
+}
+
+/// An index file that is being written: the segment's files are not removed before it ends.
+struct IndexWrite<'a> {
+    count: Rc<Cell<usize>>,
+    idle: &'a Notify,
+}
+
+impl Drop for IndexWrite<'_> {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+        self.idle.notify();
     }
 }
 
@@ -143,10 +163,28 @@ impl<D: Disk> Store<D> {
         }
         let known = index.entries().len();
         self.scan(segment, file, &mut index).await?;
-        if segment.place.is_sealed && index.entries().len() > known {
+        if index.entries().len() > known
+            && let Some(_writing) = self.begin_index_write(segment)
+        {
             self.write_index_file(&path, identity, &index).await;
         }
         Ok(index)
+    }
+
+    /// The right to write the index file of a sealed segment, which is not removed meanwhile.
+    fn begin_index_write(&self, segment: &Segment) -> Option<IndexWrite<'_>> {
+        let state = self.state.borrow();
+        let partition = state.partitions.get(segment.handle)?;
+        let base = segment.place.base;
+        let is_there = partition.sealed.iter().any(|sealed| sealed.base == base);
+        if !is_there || partition.flags.is_deleting {
+            return None;
+        }
+        partition.index_writes.set(partition.index_writes.get() + 1);
+        Some(IndexWrite {
+            count: Rc::clone(&partition.index_writes),
+            idle: &self.wake.idle,
+        })
     }
 
     async fn read_index_file(&self, path: &str) -> Vec<u8> {

@@ -13,6 +13,7 @@ mod error;
 mod fetch;
 mod group;
 mod index_load;
+mod log_start;
 mod maintain;
 mod notify;
 mod open;
@@ -23,6 +24,7 @@ mod read_cache;
 mod read_window;
 mod record;
 mod report;
+mod removal;
 mod reservation;
 mod room;
 mod segments;
@@ -40,7 +42,9 @@ use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
 pub use config::{LogConfig, SEGMENT_BYTES_MAX, StoreConfig};
-pub use error::{AppendError, Corruption, PartitionError, ReadError, StoreError};
+pub use error::{
+    AppendError, Corruption, DeleteRecordsError, PartitionError, ReadError, StoreError,
+};
 pub use fetch::{DiskRead, Fetched, Read};
 pub use partition::PartitionHandle;
 pub use report::RecoveryReport;
@@ -99,6 +103,8 @@ struct Wakes {
     loaded: Notify,
     /// A window is wanted ahead of a reader.
     ahead: Notify,
+    /// A log start may have to be moved, or files to be removed.
+    trim: Notify,
     /// Something that `close` or a deletion waits for may have ended.
     idle: Notify,
 }
@@ -186,6 +192,7 @@ impl<D: Disk> Store<D> {
             Box::pin(Rc::clone(self).run_spills()),
             Box::pin(Rc::clone(self).run_journal()),
             Box::pin(Rc::clone(self).run_read_ahead()),
+            Box::pin(Rc::clone(self).run_trims()),
         ]
     }
 
@@ -291,6 +298,9 @@ impl<D: Disk> Store<D> {
             self.wake.spill.notify();
             self.wake.journal.notify();
         }
+        if state.trims.is_retry_due(now) {
+            self.wake.trim.notify();
+        }
         if state.files.wants_work() {
             // A file could not be made ready before.
             self.wake.journal.notify();
@@ -368,6 +378,7 @@ impl<D: Disk> Store<D> {
         self.wake.journal.notify();
         self.wake.progress.notify();
         self.wake.ahead.notify();
+        self.wake.trim.notify();
         self.wake.idle.notify();
     }
 }

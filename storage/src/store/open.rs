@@ -420,6 +420,8 @@ fn build_state<F>(
         if is_large {
             state.queue_spill(handle);
         }
+        state.queue_rolled(handle);
+        state.queue_removal(handle);
     }
     let journal_files = recovered.files.into_iter().collect();
     (state, journal_files, report)

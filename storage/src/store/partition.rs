@@ -3,6 +3,7 @@
 //! Owns how far the log is published, in a group, durable and flushed, in this order. Never does I/O.
 //! Belongs to the core that runs the store.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use crate::journal::{FileId, PendingPart};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition, SEGMENT_DATA};
 use crate::tail::Tail;
+use crate::times::SegmentTimes;
 
 /// Names a partition of an open store faster than its `TopicPartition`. Never valid for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,7 +84,16 @@ pub(crate) struct Partition {
     /// How far it is in its segment files, as the catalogue has it.
     pub(crate) flush: FlushState,
     pub(crate) tail: Tail,
+    /// The times of the batches of the segment that is appended to.
+    pub(crate) times: SegmentTimes,
+    /// The first offset that is kept, as the catalogue has it.
+    pub(crate) log_start: Offset,
+    /// Where the log start is to go; never below it.
+    pub(crate) wanted_log_start: Offset,
+    /// Sealed segments that reach beyond the log start.
     pub(crate) sealed: Vec<SealedSegment>,
+    /// Those wholly below it, whose files are still to be removed.
+    pub(crate) expired: Vec<SealedSegment>,
     pub(crate) rolled: VecDeque<RolledSegment>,
     /// Of the segment that is being flushed, from the first batch flushed since the store was opened.
     pub(crate) index: Option<Box<SparseIndex>>,
@@ -95,6 +106,8 @@ pub(crate) struct Partition {
     pub(crate) unflushed_records: u64,
     /// When the oldest of them came.
     pub(crate) unflushed_since: Option<Timestamp>,
+    /// Readers that are writing an index file of a sealed segment.
+    pub(crate) index_writes: Rc<Cell<usize>>,
     pub(crate) flags: Flags,
 }
 
@@ -107,6 +120,12 @@ pub(crate) struct Flags {
     pub(crate) is_spill_queued: bool,
     /// To be spilled until it needs no file up to this one, by padding its last block if need be.
     pub(crate) forced_upto: Option<FileId>,
+    /// In the queue of those whose log start is to be moved.
+    pub(crate) is_move_queued: bool,
+    /// In the queue of those whose files are to be removed.
+    pub(crate) is_removal_queued: bool,
+    /// Files of it are being removed.
+    pub(crate) is_removing: bool,
     /// A spill of it is running.
     pub(crate) is_spilling: bool,
     /// It is being deleted: it takes nothing and is not spilled any more.
@@ -143,7 +162,11 @@ impl Partition {
             published: flush.whole,
             flush,
             tail: Tail::default(),
+            times: flush.times,
+            log_start: Offset::ZERO,
+            wanted_log_start: Offset::ZERO,
             sealed,
+            expired: Vec::new(),
             rolled: VecDeque::new(),
             index: None,
             pins: VecDeque::new(),
@@ -152,6 +175,7 @@ impl Partition {
             pending: PendingPart::default(),
             unflushed_records: 0,
             unflushed_since: None,
+            index_writes: Rc::default(),
             flags: Flags {
                 has_directory: flush.incarnation != 0,
                 has_whole_index: flush.flushed.at == SEGMENT_DATA,
@@ -160,12 +184,10 @@ impl Partition {
         }
     }
 
-    /// The first offset of the log.
-    pub(crate) fn log_start(&self) -> Offset {
-        self.sealed.first().map_or(
-            self.flush.flushed.segment.min(self.first_rolled()),
-            |segment| segment.base,
-        )
+    /// The base offset of the oldest segment that is part of the log, or of the one that is written to.
+    pub(crate) fn first_segment(&self) -> Offset {
+        let sealed = self.sealed.first();
+        sealed.map_or(self.flush.flushed.segment, |segment| segment.base)
     }
 
     /// The end of what readers may see: what is durable, and what was appended while the partition was weak.
@@ -182,7 +204,7 @@ impl Partition {
     /// The ends of the log.
     pub(crate) fn offsets(&self) -> LogOffsets {
         LogOffsets {
-            log_start: self.log_start(),
+            log_start: self.log_start,
             high_watermark: self.high_watermark().offset,
             log_end: self.end.offset,
             durable_end: self.durable.offset,
@@ -213,6 +235,18 @@ impl Partition {
             end: self.end,
         });
         self.end.position = LogPosition::start_of(self.end.offset);
+        self.times = SegmentTimes::NONE;
+    }
+
+    /// Whether the log start can be moved to where it is wanted: everything below is durable.
+    pub(crate) fn wants_move(&self) -> bool {
+        self.wanted_log_start > self.log_start && self.wanted_log_start <= self.durable.offset
+    }
+
+    /// Whether a segment takes no more and can be sealed.
+    pub(crate) fn has_durable_roll(&self) -> bool {
+        let rolled = self.rolled.front();
+        rolled.is_some_and(|rolled| rolled.end.offset <= self.durable.offset)
     }
 
     /// Durable bytes that are in no segment file yet.
@@ -274,11 +308,5 @@ impl Partition {
             Status::Online => None,
             Status::Fenced(reason) | Status::Failed(reason) => Some(reason),
         }
-    }
-
-    fn first_rolled(&self) -> Offset {
-        self.rolled
-            .front()
-            .map_or(self.end.position.segment, |segment| segment.base)
     }
 }

@@ -72,6 +72,7 @@ impl<D: Disk> Store<D> {
         let _work = self.begin_work();
         let key = (wanted.handle, wanted.from);
         loop {
+            self.expect_still_readable(&wanted)?;
             if let Some(fetched) = self.read_window(&wanted) {
                 return Ok(fetched);
             }
@@ -86,6 +87,8 @@ impl<D: Disk> Store<D> {
         let guard = LoadGuard { store: self, key };
         let loaded = self.load(key).await;
         drop(guard);
+        // Its records may be deleted since, and the file gone: whatever came of it, they are out of range.
+        self.expect_still_readable(&wanted)?;
         match loaded? {
             Loaded::Window(window) => {
                 self.read_cache
@@ -102,6 +105,14 @@ impl<D: Disk> Store<D> {
                 Read::Ready(fetched) => Ok(fetched),
                 Read::Disk(_) => Ok(Fetched::nothing(wanted.from)),
             },
+        }
+    }
+
+    fn expect_still_readable(&self, wanted: &DiskRead) -> Result<(), ReadError> {
+        let state = self.state.borrow();
+        match state.partitions.get(wanted.handle) {
+            Some(partition) => partition.expect_readable(wanted.from),
+            None => Err(ReadError::UnknownPartition(wanted.partition)),
         }
     }
 

@@ -194,13 +194,19 @@ impl ReadCache {
 
     /// Forgets a partition.
     pub(super) fn forget(&mut self, partition: PartitionHandle) {
-        self.order.retain(|(of, _)| *of != partition);
-        self.ahead.retain(|(of, _)| *of != partition);
+        self.forget_below(partition, Offset::MAX);
+    }
+
+    /// Forgets what a partition has before an offset.
+    pub(super) fn forget_below(&mut self, partition: PartitionHandle, end: Offset) {
+        let is_kept = |key: &WindowKey| key.0 != partition || key.1 > end;
+        self.order.retain(is_kept);
+        self.ahead.retain(is_kept);
         let gone: Vec<WindowKey> = self
             .windows
             .keys()
             .copied()
-            .filter(|(of, _)| *of == partition)
+            .filter(|key| !is_kept(key))
             .collect();
         for key in gone {
             if let Some(window) = self.windows.remove(&key) {

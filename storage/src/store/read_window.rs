@@ -229,7 +229,15 @@ impl<D: Disk> Store<D> {
             .segment_file(segment.partition, key, segment.place.incarnation)
             .await
         {
-            Ok(file) => Ok(file),
+            Ok(file) => {
+                let state = self.state.borrow();
+                let partition = state.partitions.get(segment.handle);
+                if partition.is_none_or(|partition| partition.first_segment() > key.base) {
+                    // It was removed while it was being opened, and an open file keeps its room on the device.
+                    self.handles.borrow_mut().close(key);
+                }
+                Ok(file)
+            }
             Err(SegmentError::Corrupt(corruption)) => Err(corruption.into()),
             Err(SegmentError::Io(source)) => Err(self.read_failed(segment, source)),
         }

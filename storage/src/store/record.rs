@@ -160,7 +160,7 @@ impl<D: Disk> Store<D> {
         let sealed: usize = state
             .partitions
             .iter()
-            .map(|(_, partition)| partition.sealed.len())
+            .map(|(_, partition)| partition.sealed.len() + partition.expired.len())
             .sum();
         (state.partitions.len() + sealed) as u64 * PARTITION_RECORD_BYTES
     }

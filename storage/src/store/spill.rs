@@ -98,6 +98,8 @@ impl<D: Disk> Store<D> {
         }
         if is_recorded && !flushed.is_empty() {
             state.set_disk_full(false);
+            // A segment may have been sealed that is deleted already.
+            self.wake.trim.notify();
             // What failed is tried again by a tick: the two tasks must not wake each other for ever.
             self.wake.journal.notify();
         }

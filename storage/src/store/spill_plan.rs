@@ -201,7 +201,7 @@ impl State {
             partition.flush.incarnation
         };
         let before = partition.flush.whole;
-        let whole = spillable.whole.unwrap_or(before);
+        let (whole, times) = spillable.whole.unwrap_or((before, partition.flush.times));
         let landmarks =
             partition
                 .tail
@@ -220,6 +220,7 @@ impl State {
             },
             incarnation,
             whole,
+            times,
             straddles: if spillable.whole.is_some() {
                 spillable.is_ragged
             } else {
@@ -241,6 +242,8 @@ impl State {
                 end_offset: rolled.end.offset,
                 data_end: rolled.end.position.at,
                 file_bytes: spillable.end,
+                max_timestamp: times.max_timestamp,
+                last_append_time: times.last_append,
             });
             state = FlushState {
                 high_watermark,
@@ -294,8 +297,14 @@ impl State {
         partition.flags.is_spilling = false;
         partition.flags.has_directory = true;
         partition.flush = work.state;
+        let mut wants_trim = false;
         if let Some(sealed) = work.sealed {
-            partition.sealed.push(sealed);
+            if sealed.end_offset <= partition.log_start {
+                partition.expired.push(sealed);
+                wants_trim = true;
+            } else {
+                partition.sealed.push(sealed);
+            }
             partition.rolled.pop_front();
             partition.index = None;
             partition.flags.has_whole_index = true;
@@ -312,6 +321,9 @@ impl State {
             || partition.unspilled_bytes() >= self.config.spill_bytes;
         if has_more {
             self.queue_spill(handle);
+        }
+        if wants_trim {
+            self.queue_removal(handle);
         }
         self.note_cached(handle);
         self.files.release();

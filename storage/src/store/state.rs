@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{Timestamp, TopicPartition};
 
+use super::log_start::Trims;
 use super::partition::{Partition, PartitionHandle, Status};
 use super::partitions::Partitions;
 use super::room::RoomWanted;
@@ -32,6 +33,7 @@ pub(crate) struct State {
     /// Weak partitions with records that wait to be flushed, each once.
     pub(crate) waiting: Vec<PartitionHandle>,
     pub(crate) seal: Seal,
+    pub(crate) trims: Trims,
     /// The journal's oldest file, once the partitions that need it were told to spill.
     pub(crate) forcing: Option<FileId>,
     /// Segment files made since the store was opened.
@@ -92,6 +94,7 @@ impl State {
             cache: VecDeque::new(),
             waiting: Vec::new(),
             seal: Seal::default(),
+            trims: Trims::default(),
             forcing: None,
             segments_made: 0,
             removing: Vec::new(),
@@ -306,8 +309,14 @@ fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
         partition: id,
         config: partition.config.clone(),
     }];
-    let sealed = partition.sealed.iter();
-    records.extend(sealed.map(|&segment| CatalogueRecord::SegmentSealed {
+    if partition.log_start > corelane_protocol::Offset::ZERO {
+        records.push(CatalogueRecord::LogStartMoved {
+            partition: id,
+            log_start: partition.log_start,
+        });
+    }
+    let segments = partition.expired.iter().chain(&partition.sealed);
+    records.extend(segments.map(|&segment| CatalogueRecord::SegmentSealed {
         partition: id,
         segment,
     }));

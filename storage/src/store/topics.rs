@@ -84,7 +84,7 @@ impl<D: Disk> Store<D> {
         self.remove_deleted(&deleted).await
     }
 
-    fn expect_open(&self) -> Result<(), StoreError> {
+    pub(super) fn expect_open(&self) -> Result<(), StoreError> {
         let state = self.state.borrow();
         match &state.fenced {
             Some(reason) => Err(StoreError::Fenced(reason.clone())),
@@ -105,10 +105,10 @@ impl<D: Disk> Store<D> {
     fn are_still(&self, handles: &[PartitionHandle]) -> bool {
         let state = self.state.borrow();
         !handles.iter().any(|handle| {
-            state
-                .partitions
-                .get(*handle)
-                .is_some_and(|found| found.flags.is_spilling)
+            state.partitions.get(*handle).is_some_and(|found| {
+                let flags = &found.flags;
+                flags.is_spilling || flags.is_removing || found.index_writes.get() > 0
+            })
         })
     }
 

@@ -8,7 +8,8 @@ use corelane_protocol::Offset;
 use crate::layout::{block_ceiling, block_floor};
 use crate::memory::{AlignedSlice, Chunk};
 use crate::position::{LogPoint, LogPosition};
-use crate::segment::batches::{BatchPeek, peek};
+use crate::segment::batches::{BatchPeek, BatchTimes, peek, peek_times};
+use crate::times::SegmentTimes;
 
 /// A batch within a chunk, noted so that a search need not begin at the chunk's first one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) struct Mark {
     pub(crate) at: u64,
     /// The batch's base offset.
     pub(crate) offset: Offset,
+    /// The times of the segment's batches before it.
+    pub(crate) times: SegmentTimes,
 }
 
 /// Consecutive batches of one segment, in memory whose byte 0 is byte `start` of the segment's file.
@@ -29,6 +32,8 @@ pub(crate) struct TailChunk {
     start: u64,
     first: Mark,
     end: LogPoint,
+    /// The times of the segment's batches up to the end.
+    times: SegmentTimes,
     closed: bool,
     marks: Vec<Mark>,
     memory: Chunk,
@@ -37,7 +42,7 @@ pub(crate) struct TailChunk {
 impl TailChunk {
     /// An empty chunk whose first batch goes to `first`. After a replay that may be within a block; the
     /// bytes before it are in the segment file already.
-    pub(crate) fn new(first: LogPoint, mut memory: Chunk) -> Self {
+    pub(crate) fn new(first: LogPoint, times: SegmentTimes, mut memory: Chunk) -> Self {
         let start = block_floor(first.position.at);
         let skipped = (first.position.at - start) as usize;
         memory
@@ -51,8 +56,10 @@ impl TailChunk {
             first: Mark {
                 at: first.position.at,
                 offset: first.offset,
+                times,
             },
             end: first,
+            times,
             closed: false,
             marks: Vec::new(),
             memory,
@@ -74,6 +81,11 @@ impl TailChunk {
     /// The boundary after its last batch.
     pub(crate) fn end(&self) -> LogPoint {
         self.end
+    }
+
+    /// The times of the segment's batches up to its end.
+    pub(crate) fn times(&self) -> SegmentTimes {
+        self.times
     }
 
     /// Bytes of memory it holds.
@@ -128,17 +140,25 @@ impl TailChunk {
         self.memory.abandon();
     }
 
-    /// Makes the reserved batch part of the log.
-    pub(crate) fn publish(&mut self, len: usize, end_offset: Offset, mark_interval: u64) {
+    /// Makes the reserved batch, of these times, part of the log.
+    pub(crate) fn publish(
+        &mut self,
+        len: usize,
+        end_offset: Offset,
+        times: BatchTimes,
+        mark_interval: u64,
+    ) {
         let at = self.end.position.at;
         let last_mark = self.marks.last().map_or(self.first.at, |mark| mark.at);
         if at - last_mark >= mark_interval {
             self.marks.push(Mark {
                 at,
                 offset: self.end.offset,
+                times: self.times,
             });
         }
         self.memory.publish(len);
+        self.times.note(times.append_time, times.max_timestamp);
         self.end = LogPoint {
             position: self.position(at + len as u64),
             offset: end_offset,
@@ -224,6 +244,24 @@ impl TailChunk {
             };
         }
         boundary
+    }
+
+    /// The times of the segment's batches up to a boundary of this chunk.
+    pub(crate) fn times_at(&self, boundary: LogPoint) -> SegmentTimes {
+        if boundary.position == self.end.position {
+            return self.times;
+        }
+        let limit = boundary.position.at;
+        let known = self.marks.partition_point(|mark| mark.at <= limit);
+        let from = known
+            .checked_sub(1)
+            .map_or(self.first, |index| self.marks[index]);
+        let mut times = from.times;
+        for (at, _) in self.batches_from(from.at).take_while(|(at, _)| *at < limit) {
+            let batch = peek_times(&self.memory[(at - self.start) as usize..]);
+            times.note(batch.append_time, batch.max_timestamp);
+        }
+        times
     }
 
     /// The batches worth an index entry: the first one and the marked ones.

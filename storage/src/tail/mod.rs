@@ -16,6 +16,7 @@ pub(crate) use pool::ChunkPool;
 use crate::layout::block_ceiling;
 use crate::memory::{AlignedSlice, Chunk, ChunkSlice};
 use crate::position::{LogPoint, LogPosition};
+use crate::times::SegmentTimes;
 
 /// The first chunk of a partition that has none.
 pub(crate) const CHUNK_BYTES_MIN: usize = 4096;
@@ -105,8 +106,14 @@ impl Tail {
     }
 
     /// Adds an empty chunk; the last one must be closed, or end where this one begins.
-    pub(crate) fn push(&mut self, first: LogPoint, memory: Chunk) -> &mut TailChunk {
-        self.chunks.push_back(TailChunk::new(first, memory));
+    /// `times` are those of its segment's batches before it.
+    pub(crate) fn push(
+        &mut self,
+        first: LogPoint,
+        times: SegmentTimes,
+        memory: Chunk,
+    ) -> &mut TailChunk {
+        self.chunks.push_back(TailChunk::new(first, times, memory));
         self.chunks.back_mut().expect("it was just added")
     }
 
@@ -218,7 +225,7 @@ impl Tail {
             spillable.slices.push(chunk.slice(spillable.end, end));
             let whole = chunk.boundary_at_or_below(chunk.first(), end);
             spillable.is_ragged = whole.position.at < end && whole != chunk.end();
-            spillable.whole = Some(whole);
+            spillable.whole = Some((whole, chunk.times_at(whole)));
             spillable.end = end;
         }
         spillable
@@ -249,7 +256,7 @@ pub(crate) struct Spillable {
     /// Where they end in the file.
     pub(crate) end: u64,
     /// The boundary after the last batch that ends there or before, if any ends among them.
-    pub(crate) whole: Option<LogPoint>,
+    pub(crate) whole: Option<(LogPoint, SegmentTimes)>,
     /// Whether a batch crosses their end.
     pub(crate) is_ragged: bool,
 }

@@ -1,5 +1,6 @@
 //! The store on the in-memory disk: what it promises, through crashes, errors and damage.
 
+mod delete_records;
 mod dump;
 mod durability;
 mod lives;

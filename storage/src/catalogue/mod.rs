@@ -4,14 +4,19 @@
 //! only way to change the image, in a running store as in a replay. Never does I/O: a `BlockLog` keeps the
 //! bytes. Pure; used on the core that runs the store.
 
-use std::collections::BTreeMap;
+mod checkpoint;
+mod image;
 
 use corelane_protocol::wire::{DecodeError, Reader, Writer};
-use corelane_protocol::{Offset, TopicPartition};
+use corelane_protocol::{Offset, Timestamp, TopicPartition};
 
-use crate::journal::{ChainPoint, JournalCheckpoint, JournalFile};
-use crate::position::{LogPoint, LogPosition, SEGMENT_DATA};
+use crate::position::{LogPoint, LogPosition};
 use crate::store::LogConfig;
+use crate::times::SegmentTimes;
+
+pub(crate) use checkpoint::CHECKPOINT_FILES_MAX;
+pub use checkpoint::Checkpoint;
+pub use image::{CatalogueImage, PartitionImage};
 
 /// The version of records and checkpoint that this code writes and reads.
 pub const CATALOGUE_VERSION: u8 = 1;
@@ -25,6 +30,8 @@ pub struct FlushState {
     pub incarnation: u64,
     /// The boundary after the last batch that is wholly below `flushed`.
     pub whole: LogPoint,
+    /// The times of the segment's batches up to there.
+    pub times: SegmentTimes,
     /// Whether the next batch begins below `flushed`, so that the rest of it must be in the journal.
     pub straddles: bool,
     /// The high watermark then; it may lag.
@@ -40,6 +47,7 @@ impl FlushState {
             flushed: start.position,
             incarnation: 0,
             whole: start,
+            times: SegmentTimes::NONE,
             straddles: false,
             high_watermark: base,
         }
@@ -59,6 +67,10 @@ pub struct SealedSegment {
     pub data_end: u64,
     /// Bytes of its file, a multiple of the block.
     pub file_bytes: u64,
+    /// The largest timestamp of its records.
+    pub max_timestamp: Timestamp,
+    /// When the last of its batches was appended.
+    pub last_append_time: Timestamp,
 }
 
 /// A change of the catalogue.
@@ -85,6 +97,21 @@ pub enum CatalogueRecord {
         /// Which.
         segment: SealedSegment,
     },
+    /// Records below an offset are deleted. Sealed segments wholly below are no part of the log any more, but
+    /// their files may be there still.
+    LogStartMoved {
+        /// Which partition's.
+        partition: TopicPartition,
+        /// The first offset that is kept.
+        log_start: Offset,
+    },
+    /// The files of segments below the log start are gone.
+    SegmentsRemoved {
+        /// Which partition's.
+        partition: TopicPartition,
+        /// Of all segments that end at or below this offset.
+        upto: Offset,
+    },
     /// A partition does not exist any more; its files are still to be removed.
     PartitionDeleted {
         /// Which.
@@ -108,10 +135,11 @@ mod kind {
     pub(super) const PARTITION_CREATED: u8 = 1;
     pub(super) const PARTITION_FLUSHED: u8 = 2;
     pub(super) const SEGMENT_SEALED: u8 = 3;
-    // 4 is kept for the removal of segments by retention.
+    pub(super) const LOG_START_MOVED: u8 = 4;
     pub(super) const PARTITION_DELETED: u8 = 5;
     pub(super) const PARTITION_REMOVED: u8 = 6;
     pub(super) const PARTITION_FAILED: u8 = 7;
+    pub(super) const SEGMENTS_REMOVED: u8 = 8;
 }
 
 const REASON_BYTES_MAX: usize = 1024;
@@ -139,6 +167,9 @@ impl CatalogueRecord {
                 out.offset(state.whole.offset);
                 out.bool(state.straddles);
                 out.offset(state.high_watermark);
+                out.timestamp(state.times.first_append);
+                out.timestamp(state.times.last_append);
+                out.timestamp(state.times.max_timestamp);
             }
             Self::SegmentSealed { partition, segment } => {
                 out.u8(kind::SEGMENT_SEALED);
@@ -148,6 +179,21 @@ impl CatalogueRecord {
                 out.offset(segment.end_offset);
                 out.u64(segment.data_end);
                 out.u64(segment.file_bytes);
+                out.timestamp(segment.max_timestamp);
+                out.timestamp(segment.last_append_time);
+            }
+            Self::LogStartMoved {
+                partition,
+                log_start,
+            } => {
+                out.u8(kind::LOG_START_MOVED);
+                out.topic_partition(*partition);
+                out.offset(*log_start);
+            }
+            Self::SegmentsRemoved { partition, upto } => {
+                out.u8(kind::SEGMENTS_REMOVED);
+                out.topic_partition(*partition);
+                out.offset(*upto);
             }
             Self::PartitionDeleted { partition } => {
                 out.u8(kind::PARTITION_DELETED);
@@ -200,7 +246,17 @@ impl CatalogueRecord {
                     end_offset: input.offset()?,
                     data_end: input.u64()?,
                     file_bytes: input.u64()?,
+                    max_timestamp: input.timestamp()?,
+                    last_append_time: input.timestamp()?,
                 },
+            },
+            kind::LOG_START_MOVED => Self::LogStartMoved {
+                partition,
+                log_start: input.offset()?,
+            },
+            kind::SEGMENTS_REMOVED => Self::SegmentsRemoved {
+                partition,
+                upto: input.offset()?,
             },
             kind::PARTITION_DELETED => Self::PartitionDeleted { partition },
             kind::PARTITION_REMOVED => Self::PartitionRemoved { partition },
@@ -218,7 +274,13 @@ impl CatalogueRecord {
 fn encode_config(out: &mut Writer<'_>, config: &LogConfig) {
     out.u64(config.segment_bytes);
     out.u32(config.batch_bytes_max);
-    for option in [config.flush_messages, config.flush_ms] {
+    for option in [
+        config.flush_messages,
+        config.flush_ms,
+        config.segment_ms,
+        config.retention_bytes,
+        config.retention_ms,
+    ] {
         out.bool(option.is_some());
         out.u64(option.unwrap_or(0));
     }
@@ -236,6 +298,9 @@ fn decode_config(input: &mut Reader<'_>) -> Result<LogConfig, DecodeError> {
         batch_bytes_max,
         flush_messages: option()?,
         flush_ms: option()?,
+        segment_ms: option()?,
+        retention_bytes: option()?,
+        retention_ms: option()?,
     })
 }
 
@@ -250,217 +315,115 @@ fn decode_state(input: &mut Reader<'_>) -> Result<FlushState, DecodeError> {
         segment,
         at: input.u64()?,
     };
+    let whole_offset = input.offset()?;
+    let (straddles, high_watermark) = (input.bool()?, input.offset()?);
     Ok(FlushState {
         flushed,
         incarnation,
         whole: LogPoint {
             position: whole,
-            offset: input.offset()?,
+            offset: whole_offset,
         },
-        straddles: input.bool()?,
-        high_watermark: input.offset()?,
+        straddles,
+        high_watermark,
+        times: SegmentTimes {
+            first_append: input.timestamp()?,
+            last_append: input.timestamp()?,
+            max_timestamp: input.timestamp()?,
+        },
     })
 }
 
-/// What the catalogue says of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionImage {
-    /// Its configuration.
-    pub config: LogConfig,
-    /// How far it is flushed.
-    pub flush: FlushState,
-    /// Its sealed segments, oldest first.
-    pub sealed: Vec<SealedSegment>,
-    /// Why it is given up, if it is.
-    pub failed: Option<String>,
-}
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::{PartitionIndex, TopicId};
 
-/// What all records together say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CatalogueImage {
-    /// The partitions that exist.
-    pub partitions: BTreeMap<TopicPartition, PartitionImage>,
-    /// The deleted ones whose files may still be there.
-    pub deleted: Vec<TopicPartition>,
-}
+    use super::*;
 
-impl CatalogueImage {
-    /// Applies a record. Returns what contradicts it in the image, if anything does: then the catalogue is
-    /// damaged in a way that its checksums could not show.
-    pub fn apply(&mut self, record: CatalogueRecord) -> Result<(), &'static str> {
-        match record {
-            CatalogueRecord::PartitionCreated { partition, config } => {
-                let flush = FlushState::empty(Offset::ZERO);
-                let image = PartitionImage {
-                    config,
-                    flush,
-                    sealed: Vec::new(),
-                    failed: None,
-                };
-                match self.partitions.insert(partition, image) {
-                    None => Ok(()),
-                    Some(_) => Err("a partition is created twice"),
-                }
-            }
-            CatalogueRecord::PartitionFlushed { partition, state } => {
-                let image = self.existing(partition)?;
-                if state.flushed < image.flush.flushed
-                    || state.whole.offset < image.flush.whole.offset
-                {
-                    return Err("a partition's flushed end goes back");
-                }
-                image.flush = state;
-                Ok(())
-            }
-            CatalogueRecord::SegmentSealed { partition, segment } => {
-                let image = self.existing(partition)?;
-                let expected = image
-                    .sealed
-                    .last()
-                    .map_or(Offset::ZERO, |last| last.end_offset);
-                if segment.base != expected || segment.end_offset <= segment.base {
-                    return Err("a sealed segment does not follow the one before");
-                }
-                image.sealed.push(segment);
-                Ok(())
-            }
-            CatalogueRecord::PartitionDeleted { partition } => {
-                self.partitions
-                    .remove(&partition)
-                    .ok_or("an unknown partition is deleted")?;
-                self.deleted.push(partition);
-                Ok(())
-            }
-            CatalogueRecord::PartitionRemoved { partition } => {
-                self.deleted.retain(|deleted| *deleted != partition);
-                Ok(())
-            }
-            CatalogueRecord::PartitionFailed { partition, reason } => {
-                self.existing(partition)?.failed = Some(reason);
-                Ok(())
-            }
-        }
-    }
-
-    /// The fewest records that give this image.
-    #[must_use]
-    pub fn records(&self) -> Vec<CatalogueRecord> {
-        let mut records = Vec::new();
-        for (&partition, image) in &self.partitions {
-            records.push(CatalogueRecord::PartitionCreated {
-                partition,
-                config: image.config.clone(),
-            });
-            let sealed = image.sealed.iter();
-            records.extend(
-                sealed.map(|&segment| CatalogueRecord::SegmentSealed { partition, segment }),
-            );
-            if image.flush != FlushState::empty(Offset::ZERO) {
-                records.push(CatalogueRecord::PartitionFlushed {
-                    partition,
-                    state: image.flush,
-                });
-            }
-            if let Some(reason) = &image.failed {
-                records.push(CatalogueRecord::PartitionFailed {
-                    partition,
-                    reason: reason.clone(),
-                });
-            }
-        }
-        for &partition in &self.deleted {
-            // A deletion follows a creation, whatever the configuration was.
-            let config = LogConfig::default();
-            records.push(CatalogueRecord::PartitionCreated { partition, config });
-            records.push(CatalogueRecord::PartitionDeleted { partition });
-        }
-        records
-    }
-
-    fn existing(&mut self, partition: TopicPartition) -> Result<&mut PartitionImage, &'static str> {
-        self.partitions
-            .get_mut(&partition)
-            .ok_or("a record names an unknown partition")
-    }
-}
-
-/// What the superblock of the catalogue says of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// Raised by every opening of the store.
-    pub recovery_epoch: u64,
-    /// The first group of this epoch; earlier ones belong to earlier epochs.
-    pub epoch_first_sequence: u64,
-    /// The incarnation that no journal file has had yet.
-    pub next_incarnation: u64,
-    /// The newest group known to be durable; 0 if none.
-    pub durable_sequence: u64,
-    /// Its checksum.
-    pub durable_checksum: u32,
-    /// The journal's files, and where a replay begins.
-    pub journal: JournalCheckpoint,
-}
-
-impl Checkpoint {
-    /// The checkpoint's bytes.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(128);
-        let mut out = Writer::new(&mut bytes);
-        out.u8(CATALOGUE_VERSION);
-        out.u64(self.recovery_epoch);
-        out.u64(self.epoch_first_sequence);
-        out.u64(self.next_incarnation);
-        out.u64(self.durable_sequence);
-        out.u32(self.durable_checksum);
-        out.u64(self.journal.start.position);
-        out.u64(self.journal.start.sequence);
-        out.u32(self.journal.start.previous_checksum);
-        out.u32(self.journal.files.len() as u32);
-        for file in &self.journal.files {
-            out.u32(file.number);
-            out.u64(file.incarnation);
-        }
-        out.finish().expect("no field is too long");
-        bytes
-    }
-
-    /// Reads a checkpoint.
-    ///
-    /// # Errors
-    /// The bytes are no checkpoint of this version.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut input = Reader::new(bytes);
-        if input.u8()? != CATALOGUE_VERSION {
-            return Err(input.invalid("version of a checkpoint"));
-        }
-        let checkpoint = Self {
-            recovery_epoch: input.u64()?,
-            epoch_first_sequence: input.u64()?,
-            next_incarnation: input.u64()?,
-            durable_sequence: input.u64()?,
-            durable_checksum: input.u32()?,
-            journal: JournalCheckpoint {
-                start: ChainPoint {
-                    position: input.u64()?,
-                    sequence: input.u64()?,
-                    previous_checksum: input.u32()?,
-                },
-                files: input.list(12, |input| {
-                    Ok(JournalFile {
-                        number: input.u32()?,
-                        incarnation: input.u64()?,
-                    })
-                })?,
+    #[test]
+    fn the_bytes_of_records_are_those_of_the_document() {
+        let partition = TopicPartition::new(TopicId::from_bytes([7; 16]), PartitionIndex::new(3));
+        let prefix = |kind: u8| [&[1, kind][..], &[7; 16], &[3, 0, 0, 0]].concat();
+        let number = |value: u64| value.to_le_bytes();
+        let set = |value: u64| [&[1][..], &number(value)].concat();
+        let unset = [0; 9];
+        let created = CatalogueRecord::PartitionCreated {
+            partition,
+            config: LogConfig {
+                segment_bytes: 100,
+                batch_bytes_max: 20,
+                flush_messages: None,
+                flush_ms: Some(1),
+                segment_ms: Some(2),
+                retention_bytes: None,
+                retention_ms: Some(4),
             },
         };
-        input.finish()?;
-        Ok(checkpoint)
+        let bytes = [
+            &prefix(1)[..],
+            &number(100),
+            &[20, 0, 0, 0],
+            &unset,
+            &set(1),
+            &set(2),
+            &unset,
+            &set(4),
+        ];
+        assert_eq!(created.encode(), bytes.concat());
+        let flushed = CatalogueRecord::PartitionFlushed {
+            partition,
+            state: FlushState {
+                straddles: true,
+                incarnation: 6,
+                times: SegmentTimes {
+                    first_append: Timestamp::new(10),
+                    last_append: Timestamp::new(11),
+                    max_timestamp: Timestamp::new(-1),
+                },
+                ..FlushState::empty(Offset::new(9))
+            },
+        };
+        let bytes = [
+            &prefix(2)[..],
+            &number(9),
+            &number(4096),
+            &number(6),
+            &number(4096),
+            &number(9),
+            &[1],
+            &number(9),
+            &number(10),
+            &number(11),
+            &[255; 8],
+        ];
+        assert_eq!(flushed.encode(), bytes.concat());
+        let segment = SealedSegment {
+            base: Offset::new(1),
+            incarnation: 2,
+            end_offset: Offset::new(3),
+            data_end: 4,
+            file_bytes: 5,
+            max_timestamp: Timestamp::new(6),
+            last_append_time: Timestamp::new(7),
+        };
+        let sealed = CatalogueRecord::SegmentSealed { partition, segment };
+        let numbers: Vec<u8> = (1..=7).flat_map(number).collect();
+        assert_eq!(sealed.encode(), [prefix(3), numbers].concat());
+        let moved = CatalogueRecord::LogStartMoved {
+            partition,
+            log_start: Offset::new(8),
+        };
+        assert_eq!(moved.encode(), [&prefix(4)[..], &number(8)].concat());
+        let removed = CatalogueRecord::SegmentsRemoved {
+            partition,
+            upto: Offset::new(8),
+        };
+        assert_eq!(removed.encode(), [&prefix(8)[..], &number(8)].concat());
+        for record in [created, flushed, sealed, moved, removed] {
+            let bytes = record.encode();
+            assert_eq!(CatalogueRecord::decode(&bytes), Ok(record));
+            assert!(CatalogueRecord::decode(&bytes[..bytes.len() - 1]).is_err());
+            assert!(CatalogueRecord::decode(&[&bytes[..], &[0]].concat()).is_err());
+        }
     }
 }
-
-/// The most files a checkpoint has room for.
-pub(crate) const CHECKPOINT_FILES_MAX: usize = 128;
-
-const _: () = assert!(2 + 8 * 4 + 4 + 8 * 2 + 4 + 4 + CHECKPOINT_FILES_MAX * 12 <= 2048);
-const _: () = assert!(SEGMENT_DATA > 0);

@@ -1,0 +1,315 @@
+//! What all records of a catalogue together say.
+//!
+//! Owns the rules by which records follow each other. Pure; used on the core that runs the store.
+
+use std::collections::BTreeMap;
+
+use corelane_protocol::{Offset, TopicPartition};
+
+use super::{CatalogueRecord, FlushState, SealedSegment};
+use crate::store::LogConfig;
+
+/// What the catalogue says of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionImage {
+    /// Its configuration.
+    pub config: LogConfig,
+    /// How far it is flushed.
+    pub flush: FlushState,
+    /// The first offset that is kept.
+    pub log_start: Offset,
+    /// Its sealed segments that reach beyond the log start, oldest first.
+    pub sealed: Vec<SealedSegment>,
+    /// Those wholly below it whose files may be there still, oldest first.
+    pub expired: Vec<SealedSegment>,
+    /// Why it is given up, if it is.
+    pub failed: Option<String>,
+}
+
+/// What all records together say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogueImage {
+    /// The partitions that exist.
+    pub partitions: BTreeMap<TopicPartition, PartitionImage>,
+    /// The deleted ones whose files may still be there.
+    pub deleted: Vec<TopicPartition>,
+}
+
+impl CatalogueImage {
+    /// Applies a record. Returns what contradicts it in the image, if anything does: then the catalogue is
+    /// damaged in a way that its checksums could not show.
+    pub fn apply(&mut self, record: CatalogueRecord) -> Result<(), &'static str> {
+        match record {
+            CatalogueRecord::PartitionCreated { partition, config } => {
+                let flush = FlushState::empty(Offset::ZERO);
+                let image = PartitionImage {
+                    config,
+                    flush,
+                    log_start: Offset::ZERO,
+                    sealed: Vec::new(),
+                    expired: Vec::new(),
+                    failed: None,
+                };
+                match self.partitions.insert(partition, image) {
+                    None => Ok(()),
+                    Some(_) => Err("a partition is created twice"),
+                }
+            }
+            CatalogueRecord::PartitionFlushed { partition, state } => {
+                let image = self.existing(partition)?;
+                if state.flushed < image.flush.flushed
+                    || state.whole.offset < image.flush.whole.offset
+                {
+                    return Err("a partition's flushed end goes back");
+                }
+                image.flush = state;
+                Ok(())
+            }
+            CatalogueRecord::SegmentSealed { partition, segment } => {
+                let image = self.existing(partition)?;
+                let last = image.sealed.last().or(image.expired.last());
+                let follows = match last {
+                    Some(last) => segment.base == last.end_offset,
+                    // Those before are gone, and nothing of them was kept.
+                    None => segment.base <= image.log_start,
+                };
+                if !follows || segment.end_offset <= segment.base {
+                    return Err("a sealed segment does not follow the one before");
+                }
+                if segment.end_offset <= image.log_start {
+                    image.expired.push(segment);
+                } else {
+                    image.sealed.push(segment);
+                }
+                Ok(())
+            }
+            CatalogueRecord::LogStartMoved {
+                partition,
+                log_start,
+            } => {
+                let image = self.existing(partition)?;
+                if log_start < image.log_start {
+                    return Err("a log start goes back");
+                }
+                image.log_start = log_start;
+                let kept = image
+                    .sealed
+                    .partition_point(|segment| segment.end_offset <= log_start);
+                image.expired.extend(image.sealed.drain(..kept));
+                Ok(())
+            }
+            CatalogueRecord::SegmentsRemoved { partition, upto } => {
+                let image = self.existing(partition)?;
+                if upto > image.log_start {
+                    return Err("segments are removed that are part of the log");
+                }
+                image.expired.retain(|segment| segment.end_offset > upto);
+                Ok(())
+            }
+            CatalogueRecord::PartitionDeleted { partition } => {
+                self.partitions
+                    .remove(&partition)
+                    .ok_or("an unknown partition is deleted")?;
+                self.deleted.push(partition);
+                Ok(())
+            }
+            CatalogueRecord::PartitionRemoved { partition } => {
+                self.deleted.retain(|deleted| *deleted != partition);
+                Ok(())
+            }
+            CatalogueRecord::PartitionFailed { partition, reason } => {
+                self.existing(partition)?.failed = Some(reason);
+                Ok(())
+            }
+        }
+    }
+
+    /// The fewest records that give this image.
+    #[must_use]
+    pub fn records(&self) -> Vec<CatalogueRecord> {
+        let mut records = Vec::new();
+        for (&partition, image) in &self.partitions {
+            records.push(CatalogueRecord::PartitionCreated {
+                partition,
+                config: image.config.clone(),
+            });
+            let log_start = image.log_start;
+            if log_start > Offset::ZERO {
+                records.push(CatalogueRecord::LogStartMoved {
+                    partition,
+                    log_start,
+                });
+            }
+            let segments = image.expired.iter().chain(&image.sealed);
+            records.extend(
+                segments.map(|&segment| CatalogueRecord::SegmentSealed { partition, segment }),
+            );
+            if image.flush != FlushState::empty(Offset::ZERO) {
+                records.push(CatalogueRecord::PartitionFlushed {
+                    partition,
+                    state: image.flush,
+                });
+            }
+            if let Some(reason) = &image.failed {
+                records.push(CatalogueRecord::PartitionFailed {
+                    partition,
+                    reason: reason.clone(),
+                });
+            }
+        }
+        for &partition in &self.deleted {
+            // A deletion follows a creation, whatever the configuration was.
+            let config = LogConfig::default();
+            records.push(CatalogueRecord::PartitionCreated { partition, config });
+            records.push(CatalogueRecord::PartitionDeleted { partition });
+        }
+        records
+    }
+
+    fn existing(&mut self, partition: TopicPartition) -> Result<&mut PartitionImage, &'static str> {
+        self.partitions
+            .get_mut(&partition)
+            .ok_or("a record names an unknown partition")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::{PartitionIndex, Timestamp, TopicId};
+
+    use super::*;
+
+    fn partition() -> TopicPartition {
+        TopicPartition::new(TopicId::from_bytes([7; 16]), PartitionIndex::new(1))
+    }
+
+    fn sealed(base: u64, end: u64) -> CatalogueRecord {
+        let segment = SealedSegment {
+            base: Offset::new(base),
+            incarnation: base + 1,
+            end_offset: Offset::new(end),
+            data_end: 5000,
+            file_bytes: 8192,
+            max_timestamp: Timestamp::new(end as i64),
+            last_append_time: Timestamp::new(end as i64 + 1),
+        };
+        CatalogueRecord::SegmentSealed {
+            partition: partition(),
+            segment,
+        }
+    }
+
+    fn moved(log_start: u64) -> CatalogueRecord {
+        CatalogueRecord::LogStartMoved {
+            partition: partition(),
+            log_start: Offset::new(log_start),
+        }
+    }
+
+    fn removed(upto: u64) -> CatalogueRecord {
+        CatalogueRecord::SegmentsRemoved {
+            partition: partition(),
+            upto: Offset::new(upto),
+        }
+    }
+
+    fn flushed(segment: u64) -> CatalogueRecord {
+        CatalogueRecord::PartitionFlushed {
+            partition: partition(),
+            state: FlushState::empty(Offset::new(segment)),
+        }
+    }
+
+    /// The image after these records, if they follow each other.
+    fn image(records: &[CatalogueRecord]) -> Result<CatalogueImage, &'static str> {
+        let created = CatalogueRecord::PartitionCreated {
+            partition: partition(),
+            config: LogConfig::default(),
+        };
+        let mut image = CatalogueImage::default();
+        for record in std::iter::once(&created).chain(records) {
+            image.apply(record.clone())?;
+        }
+        Ok(image)
+    }
+
+    fn bases(segments: &[SealedSegment]) -> Vec<u64> {
+        segments.iter().map(|found| found.base.get()).collect()
+    }
+
+    #[test]
+    fn segments_below_the_log_start_expire_and_are_forgotten_once_removed() {
+        let mut records = vec![sealed(0, 10), sealed(10, 20), sealed(20, 30), flushed(30)];
+        // 20 is where the third begins; within the second, that one is kept.
+        records.push(moved(19));
+        let found = image(&records).expect("they follow");
+        let found = &found.partitions[&partition()];
+        assert_eq!(
+            (bases(&found.expired), bases(&found.sealed)),
+            (vec![0], vec![10, 20])
+        );
+        records.push(moved(30));
+        records.push(removed(20));
+        let found = image(&records).expect("they follow");
+        let found = &found.partitions[&partition()];
+        assert_eq!(
+            (bases(&found.expired), bases(&found.sealed)),
+            (vec![20], vec![])
+        );
+        assert_eq!(found.log_start, Offset::new(30));
+    }
+
+    #[test]
+    fn a_segment_that_is_sealed_below_the_log_start_expires_at_once() {
+        let records = [moved(15), sealed(0, 10), sealed(10, 20), flushed(20)];
+        let found = image(&records).expect("they follow");
+        let found = &found.partitions[&partition()];
+        assert_eq!(
+            (bases(&found.expired), bases(&found.sealed)),
+            (vec![0], vec![10])
+        );
+    }
+
+    #[test]
+    fn the_fewest_records_give_the_same_image() {
+        let steps = [
+            sealed(0, 10),
+            moved(4),
+            sealed(10, 20),
+            moved(10),
+            flushed(20),
+            removed(10),
+            moved(25),
+            sealed(20, 30),
+            flushed(30),
+            moved(30),
+            removed(30),
+            sealed(30, 40),
+            flushed(40),
+        ];
+        for count in 0..=steps.len() {
+            let expected = image(&steps[..count]).expect("they follow");
+            let mut again = CatalogueImage::default();
+            for record in expected.records() {
+                let decoded = CatalogueRecord::decode(&record.encode()).expect("a record");
+                assert_eq!(decoded, record);
+                again.apply(decoded).expect("they follow");
+            }
+            assert_eq!(again, expected, "after {count} records");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_the_image_is_damage() {
+        let refused = [
+            vec![sealed(5, 10)],
+            vec![sealed(0, 10), sealed(11, 20)],
+            vec![moved(10), sealed(11, 20)],
+            vec![moved(10), moved(9)],
+            vec![sealed(0, 10), moved(9), removed(10)],
+        ];
+        for records in refused {
+            assert!(image(&records).is_err(), "{records:?}");
+        }
+    }
+}
