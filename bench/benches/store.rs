@@ -76,6 +76,10 @@ impl Disk for ForgetfulDisk {
         Ok(())
     }
 
+    async fn free_bytes(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     async fn file_len(&self, path: &str) -> io::Result<Option<u64>> {
         Ok(self.files.borrow().get(path).map(|file| *file.len.borrow()))
     }

@@ -1,16 +1,18 @@
-//! The sparse offset index of a segment: one entry per so many bytes, in memory and in a file beside it.
+//! The sparse index of a segment, by offset and by time: one entry per so many bytes, in memory and in a file
+//! beside it.
 //!
 //! Owns the entries and the layout of the file, which `docs/data_dir.md` draws. An index is derived: it
 //! covers flushed batches only, may end before the segment does, and is rebuilt by a scan where it is
 //! missing or damaged. Every entry is checked against the batch it points to before it is believed. Pure;
 //! used on the core that runs the store.
 
-use corelane_protocol::Offset;
+use corelane_protocol::{Offset, Timestamp};
 
 use crate::disk::BLOCK_BYTES;
 use crate::layout::{get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 use crate::memory::AlignedBuf;
 use crate::position::{LogPoint, LogPosition, SEGMENT_DATA};
+use crate::times::SegmentTimes;
 
 /// The first bytes of every block of an index file.
 pub const INDEX_MAGIC: [u8; 8] = *b"CLINDEX\0";
@@ -19,7 +21,7 @@ pub const INDEX_VERSION: u16 = 1;
 /// Entries of one block.
 pub const BLOCK_ENTRIES: usize = (at::CHECKSUM - at::ENTRIES) / ENTRY_BYTES;
 
-const ENTRY_BYTES: usize = 8;
+const ENTRY_BYTES: usize = 16;
 
 mod at {
     pub(super) const MAGIC: usize = 0;
@@ -33,7 +35,7 @@ mod at {
 }
 
 const _: () =
-    assert!(BLOCK_ENTRIES == 506 && at::ENTRIES + BLOCK_ENTRIES * ENTRY_BYTES <= at::CHECKSUM);
+    assert!(BLOCK_ENTRIES == 253 && at::ENTRIES + BLOCK_ENTRIES * ENTRY_BYTES <= at::CHECKSUM);
 
 /// A batch of the segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,9 @@ pub struct IndexEntry {
     pub relative_offset: u32,
     /// Its position in the segment's file, in bytes.
     pub position: u32,
+    /// The largest timestamp of the segment's records before it, so that whoever looks for a later one begins
+    /// here.
+    pub max_timestamp_before: Timestamp,
 }
 
 /// The entries of one segment, in order.
@@ -82,7 +87,7 @@ impl SparseIndex {
     ///
     /// # Panics
     /// If the batch is not within 4 GiB and 2^32 offsets of the segment's start, which rolling ensures.
-    pub fn note(&mut self, offset: Offset, position: u64) {
+    pub fn note(&mut self, offset: Offset, position: u64, max_timestamp_before: Timestamp) {
         let last = self
             .entries
             .last()
@@ -96,6 +101,7 @@ impl SparseIndex {
         self.entries.push(IndexEntry {
             relative_offset,
             position,
+            max_timestamp_before,
         });
     }
 
@@ -110,6 +116,29 @@ impl SparseIndex {
             Some(index) => self.point(self.entries[index]),
             None => LogPoint::start_of(self.base),
         }
+    }
+
+    /// The last known batch with no record at or after `timestamp` before it: the first of the segment if
+    /// that is so of no other.
+    #[must_use]
+    pub fn time_floor(&self, timestamp: Timestamp) -> LogPoint {
+        let known = self
+            .entries
+            .partition_point(|entry| entry.max_timestamp_before < timestamp);
+        match known.checked_sub(1) {
+            Some(index) => self.point(self.entries[index]),
+            None => LogPoint::start_of(self.base),
+        }
+    }
+
+    /// The largest timestamp before the last batch known.
+    #[must_use]
+    pub fn last_max_timestamp(&self) -> Timestamp {
+        self.entries
+            .last()
+            .map_or(SegmentTimes::NONE.max_timestamp, |entry| {
+                entry.max_timestamp_before
+            })
     }
 
     /// The last batch known: where a scan goes on.
@@ -163,6 +192,7 @@ impl SparseIndex {
         let mut last = IndexEntry {
             relative_offset: 0,
             position: SEGMENT_DATA as u32,
+            max_timestamp_before: SegmentTimes::NONE.max_timestamp,
         };
         for (number, block) in file.chunks_exact(BLOCK_BYTES).enumerate() {
             let Some(count) = sound_block(block, identity, number as u32) else {
@@ -171,6 +201,7 @@ impl SparseIndex {
             for entry in block_entries(block, count) {
                 let goes_on = entry.relative_offset > last.relative_offset
                     && entry.position > last.position
+                    && entry.max_timestamp_before >= last.max_timestamp_before
                     && u64::from(entry.position) < segment_bytes;
                 if !goes_on {
                     return index;
@@ -204,6 +235,7 @@ fn encode_block(block: &mut [u8], identity: IndexIdentity, number: u32, entries:
         let at = at::ENTRIES + index * ENTRY_BYTES;
         put_u32(block, at, entry.relative_offset);
         put_u32(block, at + 4, entry.position);
+        put_u64(block, at + 8, entry.max_timestamp_before.get() as u64);
     }
     let checksum = crc32c::crc32c(&block[..at::CHECKSUM]);
     put_u32(block, at::CHECKSUM, checksum);
@@ -242,6 +274,7 @@ fn block_entries(block: &[u8], count: usize) -> impl Iterator<Item = IndexEntry>
         IndexEntry {
             relative_offset: get_u32(block, at),
             position: get_u32(block, at + 4),
+            max_timestamp_before: Timestamp::new(get_u64(block, at + 8) as i64),
         }
     })
 }
@@ -255,11 +288,17 @@ mod tests {
         incarnation: 3,
     };
 
+    /// The largest timestamp before a batch: the records' times jump back with every fourth.
+    fn before(batch: u64) -> Timestamp {
+        Timestamp::new(7 * (batch / 4 * 4) as i64)
+    }
+
     /// Batches of 10 records and 1,000 bytes, noted from the first on.
     fn index(batches: u64) -> SparseIndex {
         let mut index = SparseIndex::new(IDENTITY.base, 4000);
         for batch in 0..batches {
-            index.note(Offset::new(1000 + batch * 10), SEGMENT_DATA + batch * 1000);
+            let offset = Offset::new(1000 + batch * 10);
+            index.note(offset, SEGMENT_DATA + batch * 1000, before(batch));
         }
         index
     }
@@ -272,11 +311,13 @@ mod tests {
             [
                 IndexEntry {
                     relative_offset: 40,
-                    position: 8096
+                    position: 8096,
+                    max_timestamp_before: before(4),
                 },
                 IndexEntry {
                     relative_offset: 80,
-                    position: 12_096
+                    position: 12_096,
+                    max_timestamp_before: before(8),
                 }
             ]
         );
@@ -295,6 +336,17 @@ mod tests {
             SparseIndex::new(Offset::ZERO, 1).last(),
             LogPoint::start_of(Offset::ZERO)
         );
+    }
+
+    #[test]
+    fn a_search_by_time_begins_where_nothing_before_is_late_enough() {
+        let index = index(10);
+        let at = |time| index.time_floor(Timestamp::new(time)).position.at;
+        assert_eq!(
+            (at(0), at(28), at(29), at(56), at(57), at(1000)),
+            (SEGMENT_DATA, SEGMENT_DATA, 8096, 8096, 12_096, 12_096)
+        );
+        assert_eq!(index.last_max_timestamp(), before(8));
     }
 
     #[test]
@@ -359,7 +411,8 @@ mod tests {
         let whole = index(100);
         let mut later = SparseIndex::new(IDENTITY.base, 4000);
         for batch in 50..100 {
-            later.note(Offset::new(1000 + batch * 10), SEGMENT_DATA + batch * 1000);
+            let offset = Offset::new(1000 + batch * 10);
+            later.note(offset, SEGMENT_DATA + batch * 1000, before(batch));
         }
         let mut earlier = index(60);
         let known_from = later.entries()[0];

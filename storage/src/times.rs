@@ -30,6 +30,11 @@ impl SegmentTimes {
         self.last_append = self.last_append.max(append_time);
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
     }
+
+    /// ms since the first append; nothing if there was none. A clock that went back makes it 0.
+    pub(crate) fn age_ms(&self, now: Timestamp) -> Option<u64> {
+        (*self != Self::NONE).then(|| elapsed_ms(self.first_append, now))
+    }
 }
 
 /// ms from one time to a later one; 0 if it is not later.
@@ -44,6 +49,7 @@ mod tests {
     #[test]
     fn batches_add_up_in_any_order_of_their_times() {
         let mut times = SegmentTimes::NONE;
+        assert_eq!(times.age_ms(Timestamp::new(5)), None);
         times.note(Timestamp::new(100), Timestamp::new(7));
         times.note(Timestamp::new(90), Timestamp::new(900));
         times.note(Timestamp::new(95), Timestamp::new(-3));
@@ -51,5 +57,7 @@ mod tests {
             (times.first_append, times.last_append, times.max_timestamp),
             (Timestamp::new(90), Timestamp::new(100), Timestamp::new(900))
         );
+        assert_eq!(times.age_ms(Timestamp::new(150)), Some(60));
+        assert_eq!(times.age_ms(Timestamp::new(0)), Some(0));
     }
 }

@@ -27,6 +27,8 @@ impl<D: Disk> Lane<D> {
                             self.partition_failed(key, &reason);
                         }
                     }
+                    // The store has logged it, and fetches of it fail by themselves.
+                    Progress::Damaged { .. } => {}
                 }
             }
         }

@@ -92,6 +92,12 @@ pub trait Disk: Clone + 'static {
     /// # Errors
     /// The device's error.
     fn file_len(&self, path: &str) -> impl Future<Output = io::Result<Option<u64>>>;
+
+    /// The bytes that files may still take on the device.
+    ///
+    /// # Errors
+    /// The device's error.
+    fn free_bytes(&self) -> impl Future<Output = io::Result<u64>>;
 }
 
 /// An open file. A clone is another handle on it; it closes when the last one and every operation are gone.

@@ -187,6 +187,20 @@ impl Disk for UringDisk {
             Err(error) => Err(error),
         }
     }
+
+    /// The ring cannot ask for it: a thread of glommio's does.
+    async fn free_bytes(&self) -> io::Result<u64> {
+        let root = self.inner.root.clone();
+        glommio::executor()
+            .spawn_blocking(move || free_bytes(&root))
+            .await
+    }
+}
+
+/// What the filesystem leaves to users without privileges.
+fn free_bytes(root: &Path) -> io::Result<u64> {
+    let status = rustix::fs::statvfs(root)?;
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
 }
 
 fn list(path: &Path) -> io::Result<Vec<DirEntry>> {

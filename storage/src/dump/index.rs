@@ -33,7 +33,11 @@ pub(super) fn dump(input: &mut dyn Input, out: &mut dyn Write) -> Result<(), Dum
         )?;
         for entry in entries {
             let offset = identity.base.advance(u64::from(entry.relative_offset));
-            writeln!(out, "  offset {offset} at {}", entry.position)?;
+            writeln!(
+                out,
+                "  offset {offset} at {}, largest timestamp before {}",
+                entry.position, entry.max_timestamp_before
+            )?;
         }
         position += BLOCK_BYTES as u64;
     }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corelane_protocol::TopicPartition;
+use corelane_protocol::{Offset, TopicPartition};
 
 use crate::catalogue::CatalogueImage;
 use crate::journal::{FileId, JournalFiles, PartEntry};
@@ -139,6 +139,15 @@ impl Replay {
             partition.journaled = partition.end;
             partition.durable = partition.end;
         }
+    }
+
+    /// Where the logs of weak partitions end: what was acknowledged from memory after that is gone.
+    pub(crate) fn weak_ends(&self) -> Vec<(TopicPartition, Offset)> {
+        let partitions = self.partitions.values();
+        let weak = partitions
+            .filter(|partition| partition.config.is_weak() && partition.status == Status::Online);
+        weak.map(|partition| (partition.id, partition.end.offset))
+            .collect()
     }
 
     /// Hands over the partitions and the pool, and pins what they need in the journal.

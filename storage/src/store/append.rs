@@ -65,6 +65,9 @@ impl State {
         if self.is_closing {
             return Err(AppendError::Closing);
         }
+        if self.reserve.is_touched {
+            return Err(AppendError::DiskFull);
+        }
         let partition = self.partitions.get(handle);
         let partition = partition
             .filter(|found| !found.flags.is_deleting)

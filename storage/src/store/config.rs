@@ -43,6 +43,10 @@ pub struct StoreConfig {
     pub close_replay_bytes_max: u64,
     /// A group that only seals the last one is written after so many ms without an append.
     pub seal_after_ms: i64,
+    /// Bytes of sealed segments that are read and verified in a second, all of them in turn; 0 for none.
+    pub scrub_bytes_per_second: u64,
+    /// While less room than this is left on the device, appends are refused; 0 for no such limit.
+    pub disk_reserve_bytes: u64,
     /// What a batch may be.
     pub batch_limits: BatchLimits,
 }
@@ -66,6 +70,8 @@ impl Default for StoreConfig {
             read_cache_bytes: 32 << 20,
             close_replay_bytes_max: 8 << 20,
             seal_after_ms: 100,
+            scrub_bytes_per_second: 0,
+            disk_reserve_bytes: 0,
             batch_limits: BatchLimits::default(),
         }
     }

@@ -122,8 +122,10 @@ pub enum AppendError {
     /// The journal is full; it empties as segments are written. Retriable.
     #[error("the journal is full until segments are written")]
     JournalFull,
-    /// The device is full, so segments cannot be written. Retriable.
-    #[error("the disk is full: free space on it, or delete topics")]
+    /// The device is full, or so full that its reserve is touched. Retriable.
+    #[error(
+        "the disk is full: free space on it, delete topics or records, or shorten their retention"
+    )]
     DiskFull,
     /// The partition takes nothing until the store is opened again, or ever.
     #[error("the partition is out of service: {0}")]

@@ -6,7 +6,8 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use corelane_protocol::Offset;
+use corelane_protocol::batch::verify_crc;
+use corelane_protocol::{Offset, Timestamp};
 
 use super::read_window::Segment;
 use super::{Notify, PartitionHandle, ReadError, Store};
@@ -14,7 +15,7 @@ use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use crate::index::{IndexIdentity, SparseIndex};
 use crate::memory::AlignedBuf;
 use crate::position::LogPoint;
-use crate::segment::batches::Check;
+use crate::segment::batches::{Check, peek_times};
 use crate::segment::walk::{Step, Stop};
 use crate::segment::{HandleKey, index_path};
 
@@ -22,6 +23,8 @@ use crate::segment::{HandleKey, index_path};
 const INDEXES_MAX: usize = 64;
 /// A scan reads pieces of this size.
 const SCAN_BYTES: u64 = 1 << 20;
+/// Later than any time.
+const LATEST: Timestamp = Timestamp::new(i64::MAX);
 /// An index file that is larger than this is no index.
 const INDEX_FILE_BYTES_MAX: u64 = 16 << 20;
 
@@ -61,7 +64,7 @@ impl IndexCache {
 }
 
 /// An index file that is being written: the segment's files are not removed before it ends.
-struct IndexWrite<'a> {
+pub(super) struct IndexWrite<'a> {
     count: Rc<Cell<usize>>,
     idle: &'a Notify,
 }
@@ -81,15 +84,36 @@ impl<D: Disk> Store<D> {
         file: &D::File,
         offset: Offset,
     ) -> Result<LogPoint, ReadError> {
+        self.find_in_index(segment, file, |index| index.floor(offset))
+            .await
+    }
+
+    /// A batch of the segment, the last that the index knows, with no record at or after `timestamp` before it.
+    pub(super) async fn index_time_floor(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        timestamp: Timestamp,
+    ) -> Result<LogPoint, ReadError> {
+        self.find_in_index(segment, file, |index| index.time_floor(timestamp))
+            .await
+    }
+
+    async fn find_in_index(
+        &self,
+        segment: &Segment,
+        file: &D::File,
+        search: impl Fn(&SparseIndex) -> LogPoint,
+    ) -> Result<LogPoint, ReadError> {
         let key = HandleKey {
             partition: segment.handle,
             base: segment.place.base,
         };
-        if let Some(point) = self.floor_in_memory(key, segment, offset) {
+        if let Some(point) = self.floor_in_memory(key, segment, &search) {
             return Ok(point);
         }
         let index = self.load_index(segment, file).await?;
-        let floor = index.floor(offset);
+        let floor = search(&index);
         if segment.place.is_sealed {
             self.indexes.borrow_mut().insert(key, Rc::new(index));
         } else {
@@ -102,12 +126,12 @@ impl<D: Disk> Store<D> {
         &self,
         key: HandleKey,
         segment: &Segment,
-        offset: Offset,
+        search: impl Fn(&SparseIndex) -> LogPoint,
     ) -> Option<LogPoint> {
         if segment.place.is_sealed
             && let Some(index) = self.indexes.borrow().get(key)
         {
-            return Some(index.floor(offset));
+            return Some(search(&index));
         }
         let state = self.state.borrow();
         let partition = state.partitions.get(segment.handle)?;
@@ -120,7 +144,7 @@ impl<D: Disk> Store<D> {
                 .index
                 .as_ref()
                 .map_or(LogPoint::start_of(segment.place.base), |index| {
-                    index.floor(offset)
+                    search(index)
                 }),
         )
     }
@@ -172,12 +196,14 @@ impl<D: Disk> Store<D> {
     }
 
     /// The right to write the index file of a sealed segment, which is not removed meanwhile.
-    fn begin_index_write(&self, segment: &Segment) -> Option<IndexWrite<'_>> {
+    pub(super) fn begin_index_write(&self, segment: &Segment) -> Option<IndexWrite<'_>> {
         let state = self.state.borrow();
         let partition = state.partitions.get(segment.handle)?;
         let base = segment.place.base;
         let is_there = partition.sealed.iter().any(|sealed| sealed.base == base);
-        if !is_there || partition.flags.is_deleting {
+        // Another reader may be making the same one.
+        let is_writing = partition.index_writes.get() > 0;
+        if !is_there || partition.flags.is_deleting || is_writing {
             return None;
         }
         partition.index_writes.set(partition.index_writes.get() + 1);
@@ -187,7 +213,7 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    async fn read_index_file(&self, path: &str) -> Vec<u8> {
+    pub(super) async fn read_index_file(&self, path: &str) -> Vec<u8> {
         let read = async {
             let file = self.disk.open(path, OpenOptions::EXISTING).await?;
             let len =
@@ -234,26 +260,36 @@ impl<D: Disk> Store<D> {
         index: &mut SparseIndex,
     ) -> Result<(), ReadError> {
         let mut boundary = index.last();
+        let mut max_timestamp = index.last_max_timestamp();
         let mut wanted = SCAN_BYTES;
         loop {
             let bytes = self
                 .read_segment(segment, file, boundary.position.at, wanted)
                 .await?;
             let mut walk = segment.walk_from(&bytes, boundary);
-            let stop = loop {
+            let needed = loop {
+                boundary.position.at = walk.at;
+                boundary.offset = walk.expected;
                 match walk.step(Check::Stamp) {
-                    Step::Batch(at, batch) => index.note(batch.base_offset, at),
-                    Step::Stop(stop) => break stop,
+                    Step::Batch(at, batch) => {
+                        let Some(found) = bytes.range(at, walk.at) else {
+                            break (walk.at - boundary.position.at) as usize;
+                        };
+                        index.note(batch.base_offset, at, max_timestamp);
+                        // Nothing is known of the times of a damaged batch. A search by time ends there, and
+                        // whoever made it learns why.
+                        let times = verify_crc(found).map(|_| peek_times(found));
+                        let found = times.map_or(LATEST, |times| times.max_timestamp);
+                        max_timestamp = max_timestamp.max(found);
+                    }
+                    Step::Stop(Stop::End | Stop::Damaged(_)) => return Ok(()),
+                    Step::Stop(Stop::Incomplete(needed)) => {
+                        let skipped = (walk.at - boundary.position.at) as usize;
+                        break needed + skipped;
+                    }
                 }
             };
-            match stop {
-                Stop::End | Stop::Damaged(_) => return Ok(()),
-                Stop::Incomplete(needed) => {
-                    boundary.position.at = walk.at;
-                    boundary.offset = walk.expected;
-                    wanted = SCAN_BYTES.max(needed as u64 + BLOCK_BYTES as u64);
-                }
-            }
+            wanted = SCAN_BYTES.max(needed as u64 + BLOCK_BYTES as u64);
         }
     }
 

@@ -104,7 +104,7 @@ impl<D: Disk> Store<D> {
             }
             let has_moved = self.move_log_starts().await;
             let has_removed = self.remove_expired().await;
-            if !(has_moved || has_removed) && !self.has_ended() {
+            if !(has_moved || has_removed || self.has_ended()) {
                 self.wake.trim.notified().await;
             }
         }
@@ -121,6 +121,11 @@ impl<D: Disk> Store<D> {
         let is_recorded = recorded.is_ok();
         {
             let mut state = self.state.borrow_mut();
+            for (handle, _) in &moves {
+                if let Some(partition) = state.partitions.get_mut(*handle) {
+                    partition.flags.is_moving = false;
+                }
+            }
             match recorded {
                 Ok(()) => {
                     for (handle, record) in &moves {
@@ -136,6 +141,7 @@ impl<D: Disk> Store<D> {
                     state.trims.failure = Some(error);
                 }
             }
+            self.tell_news(&state);
         }
         self.wake.idle.notify();
         is_recorded
@@ -249,6 +255,7 @@ impl State {
             if partition.flags.is_deleting || !partition.wants_move() {
                 continue;
             }
+            partition.flags.is_moving = true;
             let record = CatalogueRecord::LogStartMoved {
                 partition: partition.id,
                 log_start: partition.wanted_log_start,
@@ -272,6 +279,7 @@ impl State {
             .sealed
             .partition_point(|segment| segment.end_offset <= log_start);
         partition.expired.extend(partition.sealed.drain(..kept));
+        self.note_progress(handle);
         // More may have been asked for meanwhile.
         self.queue_move(handle);
         self.queue_removal(handle);

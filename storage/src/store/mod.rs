@@ -9,6 +9,7 @@ mod close;
 mod commit;
 mod config;
 mod configure;
+mod disk_reserve;
 mod error;
 mod fetch;
 mod group;
@@ -23,14 +24,17 @@ mod read;
 mod read_cache;
 mod read_window;
 mod record;
-mod report;
 mod removal;
+mod report;
 mod reservation;
+mod retention;
 mod room;
+mod scrub;
 mod segments;
 mod spill;
 mod spill_plan;
 mod state;
+mod time_search;
 mod topics;
 
 use std::cell::{Cell, RefCell};
@@ -103,6 +107,10 @@ struct Wakes {
     loaded: Notify,
     /// A window is wanted ahead of a reader.
     ahead: Notify,
+    /// More may be scrubbed.
+    scrub: Notify,
+    /// The device's room is to be looked at.
+    reserve: Notify,
     /// A log start may have to be moved, or files to be removed.
     trim: Notify,
     /// Something that `close` or a deletion waits for may have ended.
@@ -121,7 +129,7 @@ pub struct Appended {
 /// Something that happened since it was last asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// More of a partition is durable, or may be read.
+    /// More of a partition is durable, or may be read, or is deleted.
     Durable {
         /// The partition.
         partition: TopicPartition,
@@ -137,6 +145,13 @@ pub enum Progress {
         /// The partition, or the whole store.
         partition: Option<TopicPartition>,
         /// Why.
+        reason: Rc<str>,
+    },
+    /// Something that a partition has on disk is damaged. Reads of it are refused, everything else goes on.
+    Damaged {
+        /// The partition.
+        partition: TopicPartition,
+        /// What, with file and position.
         reason: Rc<str>,
     },
 }
@@ -163,6 +178,9 @@ pub struct LogDescription {
     pub size_bytes: u64,
     /// Whether it serves.
     pub state: LogState,
+    /// Damage that was found in it since the store was opened, the first few: each with file and position. Reads
+    /// of it are refused, what is around it is served.
+    pub damage: Vec<Rc<str>>,
 }
 
 /// Whether a partition serves.
@@ -193,6 +211,8 @@ impl<D: Disk> Store<D> {
             Box::pin(Rc::clone(self).run_journal()),
             Box::pin(Rc::clone(self).run_read_ahead()),
             Box::pin(Rc::clone(self).run_trims()),
+            Box::pin(Rc::clone(self).run_reserve()),
+            Box::pin(Rc::clone(self).run_scrub()),
         ]
     }
 
@@ -280,8 +300,9 @@ impl<D: Disk> Store<D> {
         result
     }
 
-    /// Tells the store the time: for weak topics' `flush.ms`, for sealing an idle journal, and to try again
-    /// what a full disk or memory put off. To be called every 10 to 100 ms while anything happens.
+    /// Tells the store the time: for weak topics' `flush.ms`, for sealing an idle journal, for what expires, and
+    /// to try again what a full disk or memory put off. To be called every 10 to 100 ms while anything happens,
+    /// and every second or so while nothing does, since records expire then too.
     pub fn tick(&self, now: Timestamp) {
         let mut state = self.state.borrow_mut();
         let was_fenced = state.fenced.is_some();
@@ -300,6 +321,17 @@ impl<D: Disk> Store<D> {
         }
         if state.trims.is_retry_due(now) {
             self.wake.trim.notify();
+        }
+        let scrub_rate = state.config.scrub_bytes_per_second;
+        if state.scrub.give(now, scrub_rate) {
+            self.wake.scrub.notify();
+        }
+        if state.reserve.is_look_due(now) {
+            self.wake.reserve.notify();
+        }
+        if state.look_for_expired(now) {
+            self.wake.trim.notify();
+            self.wake.spill.notify();
         }
         if state.files.wants_work() {
             // A file could not be made ready before.
@@ -349,6 +381,7 @@ impl<D: Disk> Store<D> {
             state: refusal.map_or(LogState::Online, |reason| {
                 LogState::Failed(Rc::clone(reason))
             }),
+            damage: found.damage.clone(),
         })
     }
 
@@ -379,6 +412,8 @@ impl<D: Disk> Store<D> {
         self.wake.progress.notify();
         self.wake.ahead.notify();
         self.wake.trim.notify();
+        self.wake.reserve.notify();
+        self.wake.scrub.notify();
         self.wake.idle.notify();
     }
 }

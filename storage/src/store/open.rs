@@ -148,6 +148,9 @@ impl<D: Disk> Store<D> {
             bury_discarded(&dir, &recovered).await?;
         }
         let free = free_files(&disk, &dir, &checkpoint).await?;
+        if !recovered.report.was_clean {
+            recovered.report.weak_losses = recovered.replay.weak_ends();
+        }
         let (state, files, mut report) =
             build_state(recovered, &checkpoint, &image, free, config, ledger);
         let store = Rc::new(Self::assemble(

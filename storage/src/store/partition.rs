@@ -106,6 +106,8 @@ pub(crate) struct Partition {
     pub(crate) unflushed_records: u64,
     /// When the oldest of them came.
     pub(crate) unflushed_since: Option<Timestamp>,
+    /// Damage that was found in it since the store was opened.
+    pub(crate) damage: Vec<Rc<str>>,
     /// Readers that are writing an index file of a sealed segment.
     pub(crate) index_writes: Rc<Cell<usize>>,
     pub(crate) flags: Flags,
@@ -124,6 +126,8 @@ pub(crate) struct Flags {
     pub(crate) is_move_queued: bool,
     /// In the queue of those whose files are to be removed.
     pub(crate) is_removal_queued: bool,
+    /// The catalogue is being told of its log start.
+    pub(crate) is_moving: bool,
     /// Files of it are being removed.
     pub(crate) is_removing: bool,
     /// A spill of it is running.
@@ -175,6 +179,7 @@ impl Partition {
             pending: PendingPart::default(),
             unflushed_records: 0,
             unflushed_since: None,
+            damage: Vec::new(),
             index_writes: Rc::default(),
             flags: Flags {
                 has_directory: flush.incarnation != 0,

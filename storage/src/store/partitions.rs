@@ -14,6 +14,8 @@ pub(crate) struct Partitions {
     slots: Vec<Slot>,
     free: Vec<u32>,
     by_id: BTreeMap<TopicPartition, PartitionHandle>,
+    /// Whose turn it is, by slot.
+    turn: usize,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,19 @@ impl Partitions {
     /// The handles of all, in the order of their ids.
     pub(crate) fn handles(&self) -> Vec<PartitionHandle> {
         self.by_id.values().copied().collect()
+    }
+
+    /// The next partition of an endless round over all of them.
+    pub(crate) fn next_in_turn(&mut self) -> Option<PartitionHandle> {
+        for _ in 0..self.slots.len() {
+            let index = self.turn % self.slots.len();
+            self.turn = index + 1;
+            let slot = &self.slots[index];
+            if slot.partition.is_some() {
+                return Some(PartitionHandle::new(index as u32, slot.generation));
+            }
+        }
+        None
     }
 
     /// The handles of a topic's partitions.

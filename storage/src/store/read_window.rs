@@ -27,6 +27,14 @@ pub(super) struct SegmentBytes {
     reserved: Reservation,
 }
 
+impl SegmentBytes {
+    /// The bytes between two positions of the file, if all of them are here.
+    pub(super) fn range(&self, from: u64, to: u64) -> Option<&[u8]> {
+        self.bytes
+            .get((from - self.start) as usize..(to - self.start) as usize)
+    }
+}
+
 /// The segment that is being read.
 pub(super) struct Segment {
     pub(super) handle: PartitionHandle,
@@ -220,7 +228,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    async fn open_segment(&self, segment: &Segment) -> Result<D::File, ReadError> {
+    pub(super) async fn open_segment(&self, segment: &Segment) -> Result<D::File, ReadError> {
         let key = HandleKey {
             partition: segment.handle,
             base: segment.place.base,
@@ -251,7 +259,12 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn corruption(&self, segment: &Segment, position: u64, reason: String) -> Corruption {
+    pub(super) fn corruption(
+        &self,
+        segment: &Segment,
+        position: u64,
+        reason: String,
+    ) -> Corruption {
         let file = segment_path(&self.dir, segment.partition, segment.place.base);
         tracing::error!(file, position, reason, "damage found");
         Corruption {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use corelane_protocol::TopicPartition;
+use corelane_protocol::{Offset, TopicPartition};
 
 /// What an opening found. Displayed, it is one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,12 @@ pub struct RecoveryReport {
     pub failed: Vec<(TopicPartition, String)>,
     /// Why the whole store takes no appends, if it does not.
     pub fenced: Option<String>,
+    /// Weak partitions that may have lost records which were acknowledged before the disk had them: each with the
+    /// offset from which on, where the log goes on. Their leader epochs have to be raised.
+    ///
+    /// A partition is weak here if it was so when the store last wrote its settings down: whoever knows of others
+    /// adds them unless `was_clean`.
+    pub weak_losses: Vec<(TopicPartition, Offset)>,
     /// Damage that was found and costs nothing.
     pub warnings: Vec<String>,
 }
@@ -49,6 +55,13 @@ impl fmt::Display for RecoveryReport {
             write!(
                 f,
                 ", discarded as never acknowledged: from group {group} on"
+            )?;
+        }
+        if !self.weak_losses.is_empty() {
+            let weak = self.weak_losses.len();
+            write!(
+                f,
+                ", weak partitions that may have lost acknowledged records: {weak}"
             )?;
         }
         if !self.warnings.is_empty() {

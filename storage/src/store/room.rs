@@ -92,7 +92,8 @@ impl State {
     }
 
     fn find_room(&self, wanted: RoomWanted) -> RoomFound {
-        if self.fenced.is_some() || self.is_closing || self.is_disk_full {
+        let is_full = self.is_disk_full || self.reserve.is_touched;
+        if self.fenced.is_some() || self.is_closing || is_full {
             return RoomFound::Enough;
         }
         if self.ledger.available() < wanted.bytes && self.cache.is_empty() {

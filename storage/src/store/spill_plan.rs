@@ -210,7 +210,7 @@ impl State {
             .index
             .get_or_insert_with(|| Box::new(SparseIndex::new(from.segment, interval)));
         for mark in landmarks {
-            index.note(mark.offset, mark.at);
+            index.note(mark.offset, mark.at, mark.times.max_timestamp);
         }
         let high_watermark = partition.durable.offset;
         let mut state = FlushState {

@@ -8,10 +8,12 @@ use std::rc::Rc;
 
 use corelane_protocol::{Timestamp, TopicPartition};
 
+use super::disk_reserve::Reserve;
 use super::log_start::Trims;
 use super::partition::{Partition, PartitionHandle, Status};
 use super::partitions::Partitions;
 use super::room::RoomWanted;
+use super::scrub::Scrub;
 use super::{Progress, StoreConfig};
 use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState};
 use crate::journal::{CheckpointEffects, CommitPlanner, FileId, JournalFiles};
@@ -42,6 +44,8 @@ pub(crate) struct State {
     pub(crate) removing: Vec<TopicPartition>,
     /// Segments cannot be written because the device is full.
     pub(crate) is_disk_full: bool,
+    pub(crate) reserve: Reserve,
+    pub(crate) scrub: Scrub,
     /// An append found no room in the journal since the last tick.
     pub(crate) wants_room: bool,
     /// The smallest room that was asked for in vain, until it is there and that was told.
@@ -99,6 +103,8 @@ impl State {
             segments_made: 0,
             removing: Vec::new(),
             is_disk_full: false,
+            reserve: Reserve::default(),
+            scrub: Scrub::default(),
             wants_room: false,
             room_wanted: None,
             wants_memory: false,
@@ -150,6 +156,11 @@ impl State {
             (true, false) => tracing::info!("the disk has room again"),
             _ => {}
         }
+    }
+
+    /// Adds something to be told that is no progress of a log.
+    pub(crate) fn tell(&mut self, event: Progress) {
+        self.failures.push(event);
     }
 
     /// Notes that a partition's durable end or high watermark has moved.

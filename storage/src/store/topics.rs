@@ -99,7 +99,15 @@ impl<D: Disk> Store<D> {
             if let Some(partition) = state.partitions.get_mut(*handle) {
                 partition.flags.is_deleting = is_deleting;
             }
+            if !is_deleting {
+                // It was passed over meanwhile.
+                state.queue_move(*handle);
+                state.queue_removal(*handle);
+            }
         }
+        self.wake.trim.notify();
+        // Whoever waits for its records to be deleted need not wait.
+        self.wake.idle.notify();
     }
 
     fn are_still(&self, handles: &[PartitionHandle]) -> bool {
@@ -107,7 +115,10 @@ impl<D: Disk> Store<D> {
         !handles.iter().any(|handle| {
             state.partitions.get(*handle).is_some_and(|found| {
                 let flags = &found.flags;
-                flags.is_spilling || flags.is_removing || found.index_writes.get() > 0
+                flags.is_spilling
+                    || flags.is_moving
+                    || flags.is_removing
+                    || found.index_writes.get() > 0
             })
         })
     }

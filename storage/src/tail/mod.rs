@@ -8,7 +8,7 @@ mod pool;
 
 use std::collections::VecDeque;
 
-use corelane_protocol::Offset;
+use corelane_protocol::{Offset, Timestamp};
 
 pub(crate) use chunk::{Mark, TailChunk};
 pub(crate) use pool::ChunkPool;
@@ -190,6 +190,16 @@ impl Tail {
             }
         }
         Some(read)
+    }
+
+    /// Where to look for a record at or after `timestamp` whose offset is not below `from`: the offset of the
+    /// first chunk that may have one.
+    pub(crate) fn first_at_time(&self, from: Offset, timestamp: Timestamp) -> Option<Offset> {
+        self.chunks
+            .iter()
+            .filter(|chunk| chunk.end().offset > from)
+            .find(|chunk| chunk.times().max_timestamp >= timestamp)
+            .map(|chunk| chunk.first().offset.max(from))
     }
 
     /// What can be written to the file of a segment from `from` on, at most about `bytes_max`: whole blocks,

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use corelane_protocol::Offset;
 use corelane_storage::disk::memory::{Fault, OperationKind};
 use corelane_storage::store::{DeleteRecordsError, LogConfig, Read, ReadError};
+use corelane_storage::testing::yield_now;
 
 use crate::support::{
     Machine, NOW, STORE, Store, append, batch, partition, payloads, small_config, small_log,
@@ -190,6 +191,9 @@ fn a_reader_in_the_midst_of_a_segment_that_goes_gets_its_records_or_is_out_of_ra
         };
         let deleting = Rc::clone(&store);
         machine.executor.spawn(async move {
+            for _ in 0..seed {
+                yield_now().await;
+            }
             let deleted = deleting.delete_records(partition(1, 0), Offset::new(26));
             deleted.await.expect("the disk works");
         });
@@ -276,14 +280,48 @@ fn a_full_disk_refuses_a_deletion_which_is_done_once_there_is_room() {
 fn a_file_that_cannot_be_removed_is_tried_again() {
     let (machine, store) = filled(45);
     let fault = Fault::io_error().on(OperationKind::RemoveFile);
-    machine.disk.inject(fault);
+    machine.disk.inject(fault.forever());
     delete(&machine, &store, 27).expect("it is readable");
     assert_eq!(
         (log_start(&store), segments(&machine)),
         (27, vec![0, 10, 21, 32])
     );
+    machine.disk.clear_faults();
     store.tick(NOW);
     machine.settle();
     assert_eq!(segments(&machine), [21, 32]);
     append(&store, partition(1, 0), &batch("it serves", 1, 10));
+}
+
+/// The catalogue would name a partition after its deletion, and never be read again (found by `io_errors`, seed
+/// 0: a deletion of records and one of their topic at the same moment).
+#[test]
+fn records_and_their_topic_may_be_deleted_at_the_same_moment() {
+    let (first, _store) = filled(20);
+    let start = first.disk.crash(1);
+    for seed in 0..40 {
+        let machine = Machine::from_image(seed, &start);
+        let (store, _) = machine.open(STORE, small_config()).expect("it recovers");
+        let deleting = Rc::clone(&store);
+        machine.executor.spawn(async move {
+            for _ in 0..seed / 2 {
+                yield_now().await;
+            }
+            let of = partition(1, 0);
+            deleting
+                .delete_topic(of.topic)
+                .await
+                .expect("the disk works");
+        });
+        let deleted = store.delete_records(partition(1, 0), Offset::new(15));
+        match machine.executor.block_on(deleted) {
+            Ok(_) | Err(DeleteRecordsError::UnknownPartition(_)) => {}
+            Err(error) => panic!("seed {seed}: {error}"),
+        }
+        machine.settle();
+        assert_eq!(segments(&machine), Vec::<u64>::new(), "seed {seed}");
+        let machine = Machine::from_image(seed, &machine.disk.crash(seed));
+        let (store, _) = machine.open(STORE, small_config()).expect("it recovers");
+        assert_eq!(store.partitions(), [], "seed {seed}");
+    }
 }

@@ -1,13 +1,18 @@
 //! The store on the in-memory disk: what it promises, through crashes, errors and damage.
 
 mod delete_records;
+mod disk_reserve;
 mod dump;
 mod durability;
+mod golden;
 mod lives;
 mod many_partitions;
 mod model;
 mod refusals;
+mod retention;
+mod scrub;
 mod support;
+mod time_search;
 mod torn_tail;
 mod waiting_for_room;
 mod weak_topics;

@@ -39,6 +39,8 @@ pub(crate) fn small_config() -> StoreConfig {
         read_cache_bytes: 64 << 10,
         close_replay_bytes_max: 8 << 10,
         seal_after_ms: 10,
+        scrub_bytes_per_second: 0,
+        disk_reserve_bytes: 0,
         batch_limits: BatchLimits {
             batch_bytes_max: 20_000,
             ..BatchLimits::default()

@@ -229,3 +229,36 @@ fn sizes_count_from_the_next_append_on() {
     let unknown = store.configure(partition(1, 1), small_log());
     assert_eq!(unknown, Err(PartitionError::Unknown(partition(1, 1))));
 }
+
+#[test]
+fn what_an_unclean_restart_took_from_weak_partitions_is_reported() {
+    let machine = Machine::new(6);
+    let (weak, ordinary) = (partition(1, 0), partition(2, 0));
+    let log = LogConfig {
+        flush_messages: Some(4),
+        ..small_log()
+    };
+    let logs = [(weak, log), (ordinary, small_log())];
+    let store = machine.store_with(small_config(), &logs);
+    for _ in 0..6 {
+        append(&store, weak, &batch("a", 1, 100));
+        append(&store, ordinary, &batch("a", 1, 100));
+        machine.settle();
+    }
+    assert_eq!(
+        store.offsets(weak).expect("it exists").high_watermark,
+        Offset::new(6)
+    );
+    let machine = Machine::from_image(7, &machine.disk.crash(1));
+    let (store, report) = machine.open(STORE, small_config()).expect("it recovers");
+    assert_eq!(report.weak_losses, [(weak, Offset::new(4))]);
+    let next = append(&store, weak, &batch("next", 1, 100));
+    assert_eq!(next.base_offset, Offset::new(4));
+    machine
+        .executor
+        .block_on(store.close())
+        .expect("the disk works");
+    let machine = Machine::from_image(8, &machine.disk.crash(2));
+    let (_, report) = machine.open(STORE, small_config()).expect("it was closed");
+    assert_eq!((report.was_clean, report.weak_losses), (true, Vec::new()));
+}

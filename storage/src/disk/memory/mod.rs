@@ -287,11 +287,14 @@ impl State {
             .sum()
     }
 
-    fn expect_room(&self, growth: u64) -> io::Result<()> {
-        let free = self.capacity.map_or(u64::MAX, |capacity| {
+    fn free(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| {
             capacity.saturating_sub(self.allocated())
-        });
-        if growth <= free {
+        })
+    }
+
+    fn expect_room(&self, growth: u64) -> io::Result<()> {
+        if growth <= self.free() {
             Ok(())
         } else {
             Err(io::Error::from_raw_os_error(libc::ENOSPC))
@@ -414,6 +417,11 @@ impl Disk for MemoryDisk {
         let operation = Operation::new(OperationKind::FileLen, &path);
         self.run(operation, move |state| Ok(state.names.len(&path)))
             .await
+    }
+
+    async fn free_bytes(&self) -> io::Result<u64> {
+        let operation = Operation::new(OperationKind::FreeBytes, "");
+        self.run(operation, |state| Ok(state.free())).await
     }
 }
 

@@ -12,6 +12,7 @@ pub enum OperationKind {
     List,
     SyncDir,
     FileLen,
+    FreeBytes,
     Read,
     Write,
     Flush,
@@ -25,7 +26,10 @@ impl OperationKind {
     /// next one that can.
     #[must_use]
     pub fn is_change(self) -> bool {
-        !matches!(self, Self::List | Self::FileLen | Self::Read | Self::Len)
+        !matches!(
+            self,
+            Self::List | Self::FileLen | Self::FreeBytes | Self::Read | Self::Len
+        )
     }
 }
 

@@ -7,7 +7,9 @@ use std::task::Poll;
 
 use corelane_protocol::{Offset, Timestamp, TopicPartition};
 use corelane_storage::disk::memory::MemoryDisk;
-use corelane_storage::store::{AppendError, Fetched, Read, ReadError, Store, StoreError};
+use corelane_storage::store::{
+    AppendError, DeleteRecordsError, Fetched, Read, ReadError, Store, StoreError,
+};
 use corelane_storage::testing::yield_now;
 
 use super::event::Event;
@@ -65,6 +67,10 @@ impl World {
                 self.read(&store, *partition, from, *bytes_max, *at_least_one)
                     .await;
             }
+            Step::DeleteRecords {
+                partition,
+                permille,
+            } => self.delete_records(*partition, *permille).await,
             Step::Flush(partition) => self.flushed(*partition).await,
             Step::Tick(ms) => {
                 self.now.set(self.now.get() + ms);
@@ -119,6 +125,40 @@ impl World {
                 self.note(Event::Deleted(partition));
             }
         }
+    }
+
+    async fn delete_records(&self, partition: TopicPartition, permille: u64) {
+        let Some(store) = self.store_of(partition) else {
+            return;
+        };
+        let Ok(offsets) = store.offsets(partition) else {
+            return;
+        };
+        let before = Offset::new(offsets.high_watermark.get() * permille / 1000);
+        self.with_log(partition, |log| log.deleting(before));
+        self.note(Event::DeletingRecords { partition, before });
+        let result = store.delete_records(partition, before).await;
+        self.note(Event::DeletedRecords {
+            partition,
+            result: format!("{result:?}"),
+        });
+        match result {
+            Ok(log_start) => {
+                assert!(log_start >= before, "{partition}: {log_start}");
+                self.starts_at(partition, log_start);
+            }
+            Err(DeleteRecordsError::UnknownPartition(_)) => {
+                let existence = self.oracle.borrow().logs[&partition].existence;
+                assert_ne!(existence, Existence::Exists, "{partition} is gone");
+            }
+            Err(error) => assert!(self.tolerance > Tolerance::Nothing, "{partition}: {error}"),
+        }
+    }
+
+    /// Shows the oracle where a log starts.
+    pub(crate) fn starts_at(&self, partition: TopicPartition, log_start: Offset) {
+        let now = Timestamp::new(self.now.get());
+        self.with_log(partition, |log| self.expect(log.starts_at(log_start, now)));
     }
 
     fn settle(
@@ -231,6 +271,7 @@ impl World {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Option<Offset> {
+        let log_start = self.oracle.borrow().logs[&partition].log_start();
         let read = match store.read(partition, from, bytes_max, at_least_one) {
             Ok(Read::Ready(fetched)) => Ok(fetched),
             Ok(Read::Disk(read)) => store.read_disk(read).await,
@@ -239,10 +280,14 @@ impl World {
         let fetched = match read {
             Ok(fetched) => fetched,
             Err(error) => {
-                self.read_refused(partition, &error);
+                self.read_refused(partition, from, &error);
                 return None;
             }
         };
+        assert!(
+            from >= log_start,
+            "{partition} was read at {from}, its log starts at {log_start}"
+        );
         let next = fetched.next_offset;
         self.note(Event::Read {
             partition,
@@ -265,7 +310,12 @@ impl World {
         (next > from).then_some(next)
     }
 
-    fn read_refused(&self, partition: TopicPartition, error: &ReadError) {
+    fn read_refused(&self, partition: TopicPartition, from: Offset, error: &ReadError) {
+        if let ReadError::OutOfRange { log_start, .. } = error
+            && from < *log_start
+        {
+            return self.starts_at(partition, *log_start);
+        }
         let oracle = self.oracle.borrow();
         let existence = oracle.logs[&partition].existence;
         let in_order = match error {

@@ -35,6 +35,14 @@ pub(crate) enum Event {
         from: Offset,
         next: Offset,
     },
+    DeletingRecords {
+        partition: TopicPartition,
+        before: Offset,
+    },
+    DeletedRecords {
+        partition: TopicPartition,
+        result: String,
+    },
     Progress(Progress),
     Closed {
         store: usize,
@@ -76,6 +84,12 @@ impl fmt::Display for Event {
                 from,
                 next,
             } => write!(f, "read {partition} {from}..{next}"),
+            Self::DeletingRecords { partition, before } => {
+                write!(f, "deleting records of {partition} before {before}")
+            }
+            Self::DeletedRecords { partition, result } => {
+                write!(f, "deleted records of {partition}: {result}")
+            }
             Self::Progress(Progress::Durable {
                 partition,
                 durable_end,
@@ -91,6 +105,9 @@ impl fmt::Display for Event {
                 Some(partition) => write!(f, "failed {partition}: {reason}"),
                 None => write!(f, "a store failed: {reason}"),
             },
+            Self::Progress(Progress::Damaged { partition, reason }) => {
+                write!(f, "damaged {partition}: {reason}")
+            }
             Self::Closed { store, result } => write!(f, "store {store} closed: {result}"),
         }
     }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use corelane_protocol::{Offset, StoreId, TopicPartition};
+use corelane_protocol::{StoreId, TopicPartition};
 use corelane_storage::disk::memory::{DiskImage, MemoryDisk, Operation};
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{LogState, Read, ReadError, Store};
@@ -140,8 +140,15 @@ async fn inspect_log(
             "the log ends at {end}, promised to {promised}, appended to {appended}; nothing says so"
         ));
     }
+    let log_start = description.offsets.log_start;
+    if is_online && log_start < log.log_start() {
+        let known = log.log_start();
+        return Err(format!(
+            "the log starts at {log_start}, and started at {known}"
+        ));
+    }
     let bases = log.bases(end);
-    let mut from = Offset::ZERO;
+    let mut from = log_start;
     while from < end {
         let read = match store.read(partition, from, 24 << 10, true) {
             Ok(Read::Ready(fetched)) => Ok(fetched),

@@ -87,6 +87,8 @@ fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
         read_cache_bytes: 32 << 10,
         close_replay_bytes_max: 12 << 10,
         seal_after_ms: 5,
+        scrub_bytes_per_second: 0,
+        disk_reserve_bytes: 0,
         batch_limits: BatchLimits {
             batch_bytes_max,
             ..BatchLimits::default()

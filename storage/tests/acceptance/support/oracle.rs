@@ -35,6 +35,7 @@ struct Entry {
     base: Offset,
     end: Offset,
     bytes: Rc<[u8]>,
+    append_time: Timestamp,
 }
 
 /// What one partition must hold.
@@ -48,6 +49,10 @@ pub(crate) struct Log {
     acknowledged: Offset,
     /// Everything before this could be read.
     readable: Offset,
+    /// The highest log start that was seen or answered.
+    log_start: Offset,
+    /// The highest that was asked for.
+    asked_log_start: Offset,
 }
 
 /// All partitions there ever were.
@@ -98,6 +103,8 @@ impl Log {
             entries: Vec::new(),
             acknowledged: Offset::ZERO,
             readable: Offset::ZERO,
+            log_start: Offset::ZERO,
+            asked_log_start: Offset::ZERO,
         }
     }
 
@@ -117,6 +124,41 @@ impl Log {
         } else {
             self.acknowledged.max(self.readable)
         }
+    }
+
+    /// Nothing below is served any more.
+    pub(crate) fn log_start(&self) -> Offset {
+        self.log_start
+    }
+
+    /// The records below an offset are to be deleted.
+    pub(crate) fn deleting(&mut self, before: Offset) {
+        self.asked_log_start = self.asked_log_start.max(before);
+    }
+
+    /// The store says where the log starts, at a time: not before where it did, and not beyond what was asked
+    /// for or what has expired.
+    pub(crate) fn starts_at(&mut self, log_start: Offset, now: Timestamp) -> Result<(), String> {
+        let (known, asked, end) = (self.log_start, self.asked_log_start, self.end());
+        let mut expired = self
+            .entries
+            .iter()
+            .filter(|entry| entry.end > asked.max(known) && entry.end <= log_start);
+        let may_go = |entry: &Entry| {
+            let age_ms = now.get().saturating_sub(entry.append_time.get());
+            let is_old = |ms| age_ms > ms as i64;
+            // A log that is kept to a size is not kept to nothing.
+            let is_too_much = self.config.retention_bytes.is_some() && log_start < end;
+            is_too_much || self.config.retention_ms.is_some_and(is_old)
+        };
+        let is_place = log_start <= asked.max(known) || self.is_boundary(log_start);
+        if log_start < known || log_start > end || !is_place || !expired.all(may_go) {
+            return Err(format!(
+                "the log starts at {log_start}, it started at {known} and was asked to at {asked}; it ends at {end}"
+            ));
+        }
+        self.log_start = log_start;
+        Ok(())
     }
 
     /// The base offset of each batch below `end`.
@@ -153,6 +195,7 @@ impl Log {
             base,
             end,
             bytes: bytes.into(),
+            append_time,
         });
         if self.existence == Existence::Undecided {
             self.existence = Existence::Exists;
@@ -249,13 +292,14 @@ impl Log {
             durable_end,
         } = offsets;
         let (promised, end) = (self.promised(), self.end());
-        let agrees =
-            log_start == Offset::ZERO && high_watermark == log_end && durable_end == log_end;
+        let agrees = log_start <= log_end && high_watermark == log_end && durable_end == log_end;
         if !agrees || log_end < promised || log_end > end || !self.is_boundary(log_end) {
             return Err(format!(
                 "recovered as {offsets:?}, promised to {promised}, appended to {end}"
             ));
         }
+        // What has expired by now was decided by the clock of another session.
+        self.starts_at(log_start, Timestamp::new(i64::MAX))?;
         self.entries.retain(|entry| entry.end <= log_end);
         (self.acknowledged, self.readable) = (log_end, log_end);
         Ok(())

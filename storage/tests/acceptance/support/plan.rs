@@ -34,6 +34,11 @@ pub(crate) enum Step {
         bytes_max: usize,
         at_least_one: bool,
     },
+    /// Deletes the records before a place, in thousandths of what can be read.
+    DeleteRecords {
+        partition: TopicPartition,
+        permille: u64,
+    },
     /// Waits until everything appended so far is durable, unless the partition is weak.
     Flush(TopicPartition),
     /// Lets so many ms pass.
@@ -81,23 +86,25 @@ impl Planner {
         }
     }
 
-    /// A session that begins by making topics: ordinary ones and two that are declared weaker.
+    /// A session that begins by making topics: ordinary ones, one that keeps little, and two that are declared
+    /// weaker, one of which ends segments and lets them expire by time.
     pub(crate) fn first_session(&mut self, clients: usize, steps: usize) -> Plan {
         let ordinary = self.log_config();
         let by_messages = LogConfig {
             flush_messages: Some(6),
             ..self.log_config()
         };
-        let by_time = LogConfig {
-            flush_ms: Some(4),
+        let small = LogConfig {
+            retention_bytes: Some(self.segment_bytes),
             ..self.log_config()
         };
-        let topics = [
-            (ordinary.clone(), 3),
-            (ordinary, 1),
-            (by_messages, 1),
-            (by_time, 1),
-        ];
+        let by_time = LogConfig {
+            flush_ms: Some(4),
+            segment_ms: Some(10),
+            retention_ms: Some(25),
+            ..self.log_config()
+        };
+        let topics = [(ordinary, 3), (small, 1), (by_messages, 1), (by_time, 1)];
         for (config, partitions) in topics {
             let topic = self.new_topic(config, partitions);
             self.topics.push(topic);
@@ -144,6 +151,11 @@ impl Planner {
             },
             15 | 16 => Step::Flush(partition),
             17 => Step::Tick(self.random.below(12) as i64),
+            18 => Step::DeleteRecords {
+                partition,
+                permille: [self.random.below(600), self.random.below(1001), 1000]
+                    [self.random.index(3)],
+            },
             _ => Step::Pause(self.random.below(40) as u32),
         }
     }

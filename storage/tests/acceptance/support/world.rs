@@ -178,15 +178,17 @@ impl World {
     pub(crate) async fn read_all(&self, store: &Rc<Store<MemoryDisk>>, partition: TopicPartition) {
         let mut from = Offset::ZERO;
         loop {
-            let end = match store.offsets(partition) {
-                Ok(offsets) => offsets.high_watermark,
-                Err(_) => return,
+            let Ok(offsets) = store.offsets(partition) else {
+                return;
             };
-            if from >= end {
+            from = from.max(offsets.log_start);
+            if from >= offsets.high_watermark {
                 return;
             }
             match self.read(store, partition, from, 24 << 10, true).await {
                 Some(next) => from = next,
+                // It may have been deleted in between.
+                None if self.oracle.borrow().logs[&partition].log_start() > from => {}
                 None => return,
             }
         }
@@ -342,6 +344,10 @@ impl World {
                     self.expect(log.progress(*durable_end, *high_watermark))
                 });
             }
+            Progress::Damaged { partition, reason } => assert!(
+                self.tolerance == Tolerance::Damage,
+                "store {index}, {partition:?} is damaged: {reason}"
+            ),
             Progress::Failed { partition, reason } => {
                 assert!(
                     self.tolerance > Tolerance::Nothing,

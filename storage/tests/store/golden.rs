@@ -1,0 +1,274 @@
+//! Golden data directories: what earlier builds of a format version wrote is opened for ever.
+//!
+//! `CORELANE_GOLDEN=write` makes them anew, once for each version of the format; the files of a version that
+//! was released are never changed. They hold each file's bytes without longer runs of zeros.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use corelane_protocol::batch::{DecompressLimit, RecordBatch, batches};
+use corelane_protocol::{LeaderEpoch, Offset, StoreId, Timestamp};
+use corelane_storage::directory::{self, DirectoryIdentity, Opened};
+use corelane_storage::disk::memory::DiskImage;
+use corelane_storage::dump::dump;
+use corelane_storage::store::{LogConfig, StoreConfig};
+use uuid::Uuid;
+
+use crate::support::{Machine, NOW, STORE, Store, batch, partition, read_all, small_config, topic};
+
+const IDENTITY: DirectoryIdentity = DirectoryIdentity {
+    cluster: Uuid::from_u128(0x1111_0000_0000_4000_8000_0000_0000_0001),
+    directory: Uuid::from_u128(0x2222_0000_0000_4000_8000_0000_0000_0002),
+    stores: 1,
+};
+
+/// Records of each log, and where it starts.
+const LOGS: [(u128, u64, u64); 3] = [(1, 30, 13), (2, 6, 0), (3, 9, 9)];
+
+fn config() -> StoreConfig {
+    StoreConfig {
+        spill_bytes: 4096,
+        ..small_config()
+    }
+}
+
+fn log_config(number: u128) -> LogConfig {
+    let config = LogConfig {
+        segment_bytes: 6 << 10,
+        ..LogConfig::default()
+    };
+    match number {
+        1 => LogConfig {
+            retention_bytes: Some(1 << 30),
+            ..config
+        },
+        2 => LogConfig {
+            flush_ms: Some(50),
+            ..config
+        },
+        _ => LogConfig {
+            segment_ms: Some(1000),
+            retention_ms: Some(1 << 40),
+            ..config
+        },
+    }
+}
+
+fn path_of(name: &str) -> PathBuf {
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+    PathBuf::from(tests).join(name)
+}
+
+/// Makes a data directory with a life behind it.
+fn make(is_closed: bool) -> DiskImage {
+    let machine = Machine::new(1);
+    let opened = machine
+        .executor
+        .block_on(directory::open(&machine.disk, IDENTITY));
+    assert!(matches!(opened, Ok(Opened::New(_))));
+    machine.create(STORE, &config());
+    let finished = directory::finish(&machine.disk, &IDENTITY);
+    machine.executor.block_on(finished).expect("the disk works");
+    let (store, _) = machine.open(STORE, config()).expect("it was just made");
+    let mut wanted: Vec<_> = LOGS
+        .iter()
+        .map(|(number, _, _)| (partition(*number, 0), log_config(*number)))
+        .collect();
+    wanted.push((partition(4, 0), LogConfig::default()));
+    let created = store.create_partitions(&wanted);
+    machine.executor.block_on(created).expect("the disk works");
+    for (number, records, _) in LOGS {
+        append(&machine, &store, number, 0..records - 3);
+    }
+    append(&machine, &store, 4, 0..3);
+    for (number, _, log_start) in LOGS {
+        let before = Offset::new(log_start.min(store_end(&store, number)));
+        let deleted = store.delete_records(partition(number, 0), before);
+        machine.executor.block_on(deleted).expect("the disk works");
+    }
+    let deleted = store.delete_topic(topic(4));
+    machine.executor.block_on(deleted).expect("the disk works");
+    for (number, records, log_start) in LOGS {
+        append(&machine, &store, number, records - 3..records);
+        let deleted = store.delete_records(partition(number, 0), Offset::new(log_start));
+        machine.executor.block_on(deleted).expect("the disk works");
+    }
+    if is_closed {
+        machine
+            .executor
+            .block_on(store.close())
+            .expect("the disk works");
+    } else {
+        store.tick(Timestamp::new(NOW.get() + 100));
+        machine.settle();
+    }
+    machine.disk.image()
+}
+
+fn store_end(store: &Store, number: u128) -> u64 {
+    let offsets = store.offsets(partition(number, 0)).expect("it is there");
+    offsets.high_watermark.get()
+}
+
+fn append(machine: &Machine, store: &Store, number: u128, records: std::ops::Range<u64>) {
+    for record in records {
+        let bytes = batch(&format!("log {number} record {record}"), 1, 100);
+        let now = Timestamp::new(NOW.get() + record as i64);
+        store
+            .append(partition(number, 0), &bytes, LeaderEpoch::new(2), now)
+            .expect("the store takes it");
+        machine.settle();
+    }
+}
+
+/// Zeros that end a run of bytes.
+const ZEROS_BETWEEN: usize = 16;
+
+/// The runs of bytes that are not zero, with where they begin.
+fn runs(bytes: &[u8]) -> Vec<(usize, &[u8])> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    let used = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0);
+    for (at, _) in used {
+        match runs.last_mut() {
+            Some((_, end)) if at - *end < ZEROS_BETWEEN => *end = at + 1,
+            _ => runs.push((at, at + 1)),
+        }
+    }
+    let runs = runs.into_iter();
+    runs.map(|(from, to)| (from, &bytes[from..to])).collect()
+}
+
+fn encode(image: &DiskImage) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut number = |value: usize, bytes: &[u8]| {
+        out.extend((value as u32).to_le_bytes());
+        out.extend(bytes);
+    };
+    let files = image.files();
+    number(files.len(), &[]);
+    for (path, len) in files {
+        let bytes = image.read(&path).expect("it is listed");
+        let runs = runs(&bytes);
+        number(path.len(), path.as_bytes());
+        number(len as usize, &[]);
+        number(runs.len(), &[]);
+        for (at, run) in runs {
+            number(at, &[]);
+            number(run.len(), run);
+        }
+    }
+    out
+}
+
+/// The data directory that a golden file holds.
+fn decode(golden: &[u8]) -> DiskImage {
+    let mut image = DiskImage::default();
+    let mut rest = golden;
+    let mut take = |len: usize| {
+        let (taken, after) = rest.split_at(len);
+        rest = after;
+        taken
+    };
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("4 bytes")) as usize;
+    for _ in 0..number(take(4)) {
+        let path_len = number(take(4));
+        let path = std::str::from_utf8(take(path_len)).expect("a path");
+        let mut bytes = vec![0; number(take(4))];
+        for _ in 0..number(take(4)) {
+            let (at, len) = (number(take(4)), number(take(4)));
+            bytes[at..at + len].copy_from_slice(take(len));
+        }
+        image.write(path, &bytes);
+    }
+    assert!(rest.is_empty(), "nothing follows the last file");
+    image
+}
+
+/// The offset and the text of each record from the log's start on.
+fn records(machine: &Machine, store: &Rc<Store>, number: u128, from: u64) -> Vec<(u64, String)> {
+    let read = read_all(store, partition(number, 0), Offset::new(from), 10_000);
+    let bytes = machine.executor.block_on(read).expect("nothing is damaged");
+    let mut found = Vec::new();
+    for batch in batches(&bytes) {
+        let batch = RecordBatch::parse(batch.expect("whole"), &DecompressLimit::default());
+        for record in &batch.expect("a sound batch") {
+            let value = record.value.expect("a value");
+            let text = value.split(|byte| *byte == b'/').next().expect("a name");
+            let text = String::from_utf8_lossy(text).into_owned();
+            found.push((record.offset.get(), text));
+        }
+    }
+    found
+}
+
+fn expect_opens(name: &str, is_clean: bool) {
+    let golden = std::fs::read(path_of(name)).expect("it is part of the sources");
+    let image = decode(&golden);
+    assert_eq!(encode(&image), golden, "{name}");
+    let machine = Machine::from_image(5, &image);
+    for (path, _) in image.files() {
+        let bytes = image.read(&path).expect("it is listed");
+        let dumped = dump(&mut std::io::Cursor::new(&bytes), &mut Vec::new());
+        assert!(dumped.is_ok(), "{name}: {path}: {dumped:?}");
+    }
+    let opened = machine
+        .executor
+        .block_on(directory::open(&machine.disk, IDENTITY));
+    assert!(matches!(opened, Ok(Opened::Existing(found)) if found == IDENTITY));
+    let opened = Store::open(
+        machine.disk.clone(),
+        STORE.to_owned(),
+        StoreId::new(0),
+        config(),
+        crate::support::ledger(),
+    );
+    let (store, report) = machine.executor.block_on(opened).expect("it opens");
+    machine.run(&store);
+    assert_eq!(report.was_clean, is_clean, "{name}");
+    assert!(
+        report.failed.is_empty() && report.warnings.is_empty(),
+        "{name}: {report:?}"
+    );
+    assert_eq!(store.partitions().len(), LOGS.len(), "{name}");
+    for (number, count, log_start) in LOGS {
+        let offsets = store.offsets(partition(number, 0)).expect("it is there");
+        assert_eq!(
+            (offsets.log_start.get(), offsets.log_end.get()),
+            (log_start, count),
+            "{name}: log {number}"
+        );
+        let expected: Vec<_> = (log_start..count)
+            .map(|record| (record, format!("log {number} record {record}")))
+            .collect();
+        assert_eq!(
+            records(&machine, &store, number, log_start),
+            expected,
+            "{name}"
+        );
+        append(&machine, &store, number, count..count + 1);
+        assert_eq!(records(&machine, &store, number, count).len(), 1, "{name}");
+    }
+    machine
+        .executor
+        .block_on(store.close())
+        .expect("the disk works");
+}
+
+#[test]
+fn a_directory_of_version_1_that_was_closed_opens() {
+    write_if_asked("version-1-closed", true);
+    expect_opens("version-1-closed", true);
+}
+
+#[test]
+fn a_directory_of_version_1_that_was_left_opens() {
+    write_if_asked("version-1-left", false);
+    expect_opens("version-1-left", false);
+}
+
+fn write_if_asked(name: &str, is_closed: bool) {
+    if std::env::var("CORELANE_GOLDEN").is_ok_and(|asked| asked == "write") {
+        std::fs::create_dir_all(path_of("")).expect("the sources can be written");
+        std::fs::write(path_of(name), encode(&make(is_closed))).expect("it has room");
+    }
+}
