@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 15] = [
         &[],
         &["serve"],
         &["topic"],
@@ -14,6 +14,7 @@ fn every_command_explains_itself() {
         &["topic", "list"],
         &["topic", "describe"],
         &["topic", "alter"],
+        &["topic", "delete-records"],
         &["topic", "add-partitions"],
         &["topic", "delete"],
         &["produce"],
@@ -34,7 +35,8 @@ fn every_command_explains_itself() {
         );
         assert_eq!(help.stderr, "");
     }
-    let client_commands: [&[&str]; 8] = [
+    let client_commands: [&[&str]; 9] = [
+        &["topic", "delete-records"],
         &["topic", "add-partitions"],
         &["topic", "alter"],
         &["topic", "create"],

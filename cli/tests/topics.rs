@@ -152,6 +152,47 @@ fn topics_get_more_partitions() {
 }
 
 #[test]
+fn the_oldest_records_are_deleted_and_others_found_by_time() {
+    let mut broker = TestBroker::start();
+    broker.create("orders", 1);
+    broker
+        .feed(&["produce", "orders"], "a\nb\nc\nd\n")
+        .assert_code(0);
+    let delete = |broker: &TestBroker, arguments: &[&str]| {
+        let command = ["topic", "delete-records", "orders", "--partition", "0"];
+        broker.run(&[&command[..], arguments].concat())
+    };
+    let read = |broker: &TestBroker, from: &str| {
+        broker.succeed(&["consume", "orders", "--until-end", "--from", from])
+    };
+    let looked = delete(&broker, &["--before", "2", "--dry-run"]);
+    assert!(
+        looked.stdout.contains("would delete 2 records"),
+        "{}",
+        looked.stdout
+    );
+    assert_eq!(read(&broker, "start"), "a\nb\nc\nd\n");
+    let deleted = delete(&broker, &["--before", "2"]);
+    assert!(
+        deleted.stdout.contains("deleted 2 records"),
+        "{}",
+        deleted.stdout
+    );
+    assert_eq!(read(&broker, "start"), "c\nd\n");
+    delete(&broker, &["--before", "5"])
+        .assert_code(1)
+        .assert_error_says(&["has no offset 5", "will have 4"]);
+    delete(&broker, &["--before", "all"]).assert_code(2);
+    broker.kill();
+    broker.restart();
+    assert_eq!(read(&broker, "start"), "c\nd\n");
+    assert_eq!(read(&broker, "@2020-01-31T08:00:00Z"), "c\nd\n");
+    assert_eq!(read(&broker, "@4102444800000"), "");
+    delete(&broker, &["--before", "end"]).assert_code(0);
+    assert_eq!(read(&broker, "start"), "");
+}
+
+#[test]
 fn tables_are_for_people() {
     let broker = TestBroker::start();
     let empty = broker.run(&["topic", "list"]);

@@ -48,8 +48,8 @@ pub use corelane_protocol::response::{ConfigSource, Durability, PartitionState};
 pub use corelane_protocol::{ApiError, ErrorCode, TopicId};
 
 pub use self::admin::{
-    Admin, BrokerDescription, ClusterDescription, ConfigEntry, NewTopic, OffsetListing, OffsetSpec,
-    PartitionDescription, TopicAlteration, TopicDescription, TopicListing,
+    Admin, BrokerDescription, ClusterDescription, ConfigEntry, DeleteUpTo, NewTopic, OffsetListing,
+    OffsetSpec, PartitionDescription, TopicAlteration, TopicDescription, TopicListing,
 };
 pub use self::client::{Client, ClientBuilder};
 pub use self::connection::ConnectionEvent;

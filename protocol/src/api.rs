@@ -27,6 +27,8 @@ pub enum ApiKey {
     AlterTopicConfigs = 8,
     /// More partitions for topics.
     CreatePartitions = 9,
+    /// Gives up the oldest records of partitions.
+    DeleteRecords = 10,
 }
 
 impl ApiKey {
@@ -42,6 +44,7 @@ impl ApiKey {
         Self::DescribeTopics,
         Self::AlterTopicConfigs,
         Self::CreatePartitions,
+        Self::DeleteRecords,
     ];
 
     /// The request with this number.
@@ -67,6 +70,7 @@ impl ApiKey {
             Self::DescribeTopics => "DescribeTopics",
             Self::AlterTopicConfigs => "AlterTopicConfigs",
             Self::CreatePartitions => "CreatePartitions",
+            Self::DeleteRecords => "DeleteRecords",
         }
     }
 
@@ -94,7 +98,8 @@ pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
         | ApiKey::DeleteTopics
         | ApiKey::DescribeTopics
         | ApiKey::AlterTopicConfigs
-        | ApiKey::CreatePartitions => 1..=1,
+        | ApiKey::CreatePartitions
+        | ApiKey::DeleteRecords => 1..=1,
     }
 }
 
@@ -109,7 +114,7 @@ mod tests {
             assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
             assert!(versions(*key).contains(&key.version()));
         }
-        assert_eq!(ApiKey::from_u16(10), None);
+        assert_eq!(ApiKey::from_u16(11), None);
         assert_eq!(ApiKey::from_u16(u16::MAX), None);
     }
 }

@@ -7,9 +7,10 @@ mod support;
 
 use corelane_protocol::request::{
     Acks, AlterTopicConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest,
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest,
-    ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, ProduceEntry,
-    ProduceRequest, TopicAlteration, TopicExtension,
+    CreateTopicsRequest, DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry,
+    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest,
+    TopicAlteration, TopicExtension,
 };
 use corelane_protocol::{
     ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, Offset, PartitionIndex,
@@ -105,6 +106,18 @@ fn requests() -> Vec<Request<'static>> {
         Request::DeleteTopics(DeleteTopicsRequest { names: names() }),
         Request::DescribeTopics(DescribeTopicsRequest {
             topics: Some(names()),
+        }),
+        Request::DeleteRecords(DeleteRecordsRequest {
+            entries: [
+                DeleteBefore::HighWatermark,
+                DeleteBefore::Offset(Offset::ZERO),
+                DeleteBefore::Offset(Offset::MAX),
+            ]
+            .map(|before| DeleteRecordsEntry {
+                partition: partition(1),
+                before,
+            })
+            .to_vec(),
         }),
         Request::CreatePartitions(CreatePartitionsRequest {
             topics: vec![
@@ -240,6 +253,7 @@ fn counts_are_held_against_the_body() {
         (5, 1),
         (8, 1),
         (9, 1),
+        (10, 0),
         (1, 1),
         (7, 1),
     ] {
@@ -275,7 +289,7 @@ fn lists_of_names_end_somewhere() {
 
 #[test]
 fn unknown_requests_and_versions_are_told_apart() {
-    for api_key in 10..=u16::MAX {
+    for api_key in 11..=u16::MAX {
         let error = Request::decode(api_key, 1, &[]).unwrap_err();
         assert_eq!(
             (error.code(), error),
@@ -357,7 +371,7 @@ fn batches_lie_at_multiples_of_eight() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..10_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..11_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (decoded, bytes) = support::peak(|| Request::decode(api_key, 1, &body));
         prop_assert!(bytes <= worth(&body));
         if let Ok(request) = decoded {

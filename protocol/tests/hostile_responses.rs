@@ -9,11 +9,12 @@ use corelane_protocol::batch::TimestampType;
 use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
     CoreAddress, CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic,
-    DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic,
-    Durability, ExtendedTopic, FetchResponse, FetchResponseHead, Fetched, FetchedEntry,
-    FetchedEntryHead, FetchedHead, ListOffsetsResponse, ListedEntry, ListedOffset,
-    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
-    SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions, encode_error,
+    DeleteRecordsResponse, DeleteTopicsResponse, DeletedRecords, DeletedTopic,
+    DescribeTopicsResponse, DescribedPartition, DescribedTopic, Durability, ExtendedTopic,
+    FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead, FetchedHead,
+    ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata,
+    PartitionState, ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry,
+    TopicDescription, TopicMetadata, TopicPartitions, encode_error,
 };
 use corelane_protocol::{
     ApiError, ApiKey, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
@@ -211,6 +212,15 @@ fn responses() -> Vec<Response<'static>> {
                 .map(|result| CreatedTopic {
                     name: "orders".to_owned(),
                     result,
+                })
+                .to_vec(),
+        }),
+        Response::DeleteRecords(DeleteRecordsResponse {
+            entries: [Ok(Offset::new(77)), Err(refusal())]
+                .map(|result| DeletedRecords {
+                    partition: partition(3),
+                    result,
+                    owner: Some(address()),
                 })
                 .to_vec(),
         }),
@@ -440,7 +450,7 @@ fn a_fetch_is_sent_in_parts_as_in_one() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..11_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..12_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let header = ResponseHeader {
             length: (body.len() + ResponseHeader::LEN - 4) as u32,
             api_key,

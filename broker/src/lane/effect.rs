@@ -1,13 +1,17 @@
 //! What a core wants done: the lane decides it, the shell does it.
 
 use std::fmt;
+use std::rc::Rc;
 
-use corelane_protocol::{CoreId, Timestamp, TopicId, TopicPartition};
+use corelane_protocol::{CoreId, Offset, Timestamp, TopicId, TopicPartition};
+use corelane_storage::disk::Disk;
 use corelane_storage::memory::ChunkSlice;
 
 use super::mail::Mail;
 use super::slab::Key;
-use corelane_storage::store::{DiskRead, LogConfig, StoreError};
+use corelane_storage::store::{
+    DeleteRecordsError, DiskRead, LogConfig, ReadError, Store, StoreError,
+};
 
 /// A connection of this core. The number of a closed one is not used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -114,6 +118,55 @@ impl From<StoreError> for TaskFailure {
     }
 }
 
+/// Names a task of a log in the report of its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogToken {
+    pub(super) wait: Key,
+    pub(super) index: u32,
+}
+
+/// Something that is asked of one log and takes a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTask {
+    /// `Store::delete_records`.
+    DeleteRecords {
+        /// The partition.
+        partition: TopicPartition,
+        /// What is kept begins here.
+        before: Offset,
+    },
+    /// `Store::offset_for_timestamp`.
+    FindTime {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first record at or after this time is wanted.
+        time: Timestamp,
+    },
+}
+
+/// What a log says to a [`LogTask`].
+#[derive(Debug)]
+pub enum LogAnswer {
+    /// Where the log begins now.
+    LogStart(Result<Offset, DeleteRecordsError>),
+    /// The record, or that all are earlier.
+    Found(Result<Option<(Offset, Timestamp)>, ReadError>),
+}
+
+impl LogTask {
+    /// Lets the store do it.
+    pub async fn run<D: Disk>(self, store: &Rc<Store<D>>) -> LogAnswer {
+        match self {
+            Self::DeleteRecords { partition, before } => {
+                LogAnswer::LogStart(store.delete_records(partition, before).await)
+            }
+            Self::FindTime { partition, time } => {
+                LogAnswer::Found(store.offset_for_timestamp(partition, time).await)
+            }
+        }
+    }
+}
+
 /// Something for the shell to do. Effects are done in the order in which they are polled, each
 /// begun before the next; none is awaited before the lane is called again. An effect for a connection
 /// that was reported closed since it was decided is ignored.
@@ -155,6 +208,16 @@ pub enum Effect {
         store: usize,
         /// What to read.
         read: DiskRead,
+    },
+    /// Let a store do a task of one log with `LogTask::run`, and report it with `log_task_done`. Tasks run side
+    /// by side.
+    LogTask {
+        /// Names the task in the report.
+        token: LogToken,
+        /// The store, as an index into the stores that the lane was given.
+        store: usize,
+        /// The task.
+        task: LogTask,
     },
     /// Let a store do something, and report it with `store_task_done`. Tasks of one store are done
     /// one after the other, in the order of these effects.

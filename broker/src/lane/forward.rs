@@ -135,6 +135,9 @@ impl<D: Disk> Lane<D> {
             (ForwardKind::Gather { gather, entries }, ForwardedReply::ListOffsets(results)) => {
                 self.gathered_offsets(gather, &entries, results);
             }
+            (ForwardKind::Gather { gather, entries }, ForwardedReply::DeleteRecords(results)) => {
+                self.gathered_log_starts(gather, &entries, results);
+            }
             (ForwardKind::Gather { gather, .. }, ForwardedReply::Describe(partitions)) => {
                 self.gathered_descriptions(gather, partitions);
             }

@@ -1,7 +1,7 @@
 //! Puts the parts of an answer together that several cores give.
 
 use corelane_protocol::response::{DescribedPartition, ListedOffset, Response};
-use corelane_protocol::{ApiError, TopicId};
+use corelane_protocol::{ApiError, Offset, TopicId};
 use corelane_storage::disk::Disk;
 
 use super::Lane;
@@ -26,6 +26,49 @@ impl<D: Disk> Lane<D> {
         };
         for (index, result) in entries.iter().zip(results) {
             response.entries[*index as usize].result = result;
+        }
+        self.gathered_one(gather);
+    }
+
+    /// One core has deleted records of these entries.
+    pub(super) fn gathered_log_starts(
+        &mut self,
+        gather: Key,
+        entries: &[u32],
+        results: Vec<Result<Offset, ApiError>>,
+    ) {
+        debug_assert_eq!(entries.len(), results.len(), "one result for each entry");
+        let wait = self
+            .gathers
+            .get_mut(gather)
+            .expect("it waits for this answer");
+        let GatherKind::DeleteRecords(response) = &mut wait.kind else {
+            unreachable!("log starts answer a request to delete records");
+        };
+        for (index, result) in entries.iter().zip(results) {
+            response.entries[*index as usize].result = result;
+        }
+        self.gathered_one(gather);
+    }
+
+    /// One core could not be asked for these entries.
+    pub(super) fn gather_refused(&mut self, gather: Key, entries: &[u32], error: &ApiError) {
+        let wait = self
+            .gathers
+            .get_mut(gather)
+            .expect("it waits for this answer");
+        for index in entries.iter().map(|index| *index as usize) {
+            match &mut wait.kind {
+                GatherKind::ListOffsets(response) => {
+                    response.entries[index].result = Err(error.clone());
+                }
+                GatherKind::DeleteRecords(response) => {
+                    response.entries[index].result = Err(error.clone());
+                }
+                GatherKind::Describe { .. } | GatherKind::Topics(_) => {
+                    unreachable!("these have no entries");
+                }
+            }
         }
         self.gathered_one(gather);
     }
@@ -60,7 +103,7 @@ impl<D: Disk> Lane<D> {
         self.gathered_one(gather);
     }
 
-    fn gathered_one(&mut self, gather: Key) {
+    pub(super) fn gathered_one(&mut self, gather: Key) {
         let wait = self
             .gathers
             .get_mut(gather)
@@ -72,6 +115,7 @@ impl<D: Disk> Lane<D> {
         let wait = self.gathers.remove(gather).expect("just looked up");
         let response = match wait.kind {
             GatherKind::ListOffsets(response) => Response::ListOffsets(response),
+            GatherKind::DeleteRecords(response) => Response::DeleteRecords(response),
             GatherKind::Describe { response, .. } => Response::DescribeTopics(response),
             GatherKind::Topics(_) => unreachable!("the controller answers in one piece"),
         };

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use corelane_protocol::request::{Acks, FetchEntry, ListOffsetsEntry};
+use corelane_protocol::request::{Acks, DeleteRecordsEntry, FetchEntry, ListOffsetsEntry};
 use corelane_protocol::response::{DescribedPartition, FetchedHead, ListedOffset, Receipt};
-use corelane_protocol::{ApiError, TopicId, TopicPartition};
+use corelane_protocol::{ApiError, Offset, TopicId, TopicPartition};
 
 use super::ConnectionId;
 use super::forward::FORWARDED_ENTRY_BYTES;
@@ -110,6 +110,11 @@ pub enum ForwardedRequest {
         /// The partitions.
         entries: Vec<ListOffsetsEntry>,
     },
+    /// Records to delete.
+    DeleteRecords {
+        /// The partitions, and up to where.
+        entries: Vec<DeleteRecordsEntry>,
+    },
     /// Partitions to describe: all that the receiver owns of these topics.
     Describe {
         /// The topics.
@@ -142,6 +147,8 @@ pub enum ForwardedReply {
     },
     /// One offset for each entry.
     ListOffsets(Vec<Result<ListedOffset, ApiError>>),
+    /// Where the log of each entry begins now.
+    DeleteRecords(Vec<Result<Offset, ApiError>>),
     /// The partitions that the sender owns.
     Describe(Vec<(TopicId, DescribedPartition)>),
 }
@@ -158,6 +165,7 @@ impl ForwardedRequest {
                 max_bytes, entries, ..
             } => *max_bytes as usize + entries.len() * ENTRY,
             Self::ListOffsets { entries } => entries.len() * ENTRY,
+            Self::DeleteRecords { entries } => entries.len() * ENTRY,
             Self::Describe { topics } => topics.len() * ENTRY,
         };
         bytes as u64

@@ -5,7 +5,7 @@
 //! effects it hands back. Each core has one.
 //!
 //! A request's way: `framing` cuts the stream into frames → `dispatch` decodes one and calls its
-//! stage (`produce`, `fetch`, `list_offsets`, `metadata`, `topics`) → what cannot be answered at once
+//! stage (`produce`, `fetch`, `log_requests`, `metadata`, `topics`) → what cannot be answered at once
 //! is `parked`, or sent to its owner (`forward`) → `progress` of a store, mail (`receive_mail`) or
 //! time (`deadlines`) settles it → `reply` encodes the answer into its connection's outbox, which
 //! becomes one send for each round of events. What changes topics goes through `control` on the
@@ -22,7 +22,7 @@ mod forward;
 mod frame_deadlines;
 mod framing;
 mod gather;
-mod list_offsets;
+mod log_requests;
 mod mail;
 mod membership;
 mod metadata;
@@ -57,8 +57,12 @@ use crate::controller::UnfitStores;
 use crate::metadata::MetadataImage;
 use connection::{Connection, RefusedPartitions};
 use control::Control;
-pub use effect::{ConnectionId, Effect, Now, ReadToken, ReplyPart, StoreTask, TaskFailure};
+pub use effect::{
+    ConnectionId, Effect, LogAnswer, LogTask, LogToken, Now, ReadToken, ReplyPart, StoreTask,
+    TaskFailure,
+};
 use forward::Outbound;
+use log_requests::LogRequests;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
 use pacing::Pacing;
 use parked::{FetchWait, ForwardWait, GatherWait, ProduceWait};
@@ -140,6 +144,7 @@ pub struct Lane<D: Disk> {
     queued_reads: VecDeque<cold_reads::QueuedRead>,
     reads_in_flight: usize,
     gathers: Slab<GatherWait>,
+    log_requests: LogRequests,
     forwards: Slab<ForwardWait>,
     /// What is outstanding at each core, by core number.
     outbound: Vec<Outbound>,
@@ -210,6 +215,7 @@ impl<D: Disk> Lane<D> {
             queued_reads: VecDeque::new(),
             reads_in_flight: 0,
             gathers: Slab::new(),
+            log_requests: LogRequests::new(),
             forwards: Slab::new(),
             outbound: vec![Outbound::default(); cores],
             foreign_refused: BTreeMap::new(),

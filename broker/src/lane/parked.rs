@@ -5,7 +5,8 @@
 use corelane_protocol::ids::CorrelationId;
 use corelane_protocol::request::FetchEntry;
 use corelane_protocol::response::{
-    DescribeTopicsResponse, FetchedEntryHead, ListOffsetsResponse, ProduceResponse,
+    DeleteRecordsResponse, DescribeTopicsResponse, FetchedEntryHead, ListOffsetsResponse,
+    ProduceResponse,
 };
 use corelane_protocol::{ApiKey, CoreId, TopicId};
 use corelane_storage::memory::ChunkSlice;
@@ -109,6 +110,7 @@ pub(super) struct GatherWait {
 /// What is gathered.
 pub(super) enum GatherKind {
     ListOffsets(ListOffsetsResponse),
+    DeleteRecords(DeleteRecordsResponse),
     Describe {
         response: DescribeTopicsResponse,
         /// Places of each topic in the response: a request may name it more than once.

@@ -1,15 +1,12 @@
 //! Mail from other cores.
 
-use corelane_protocol::request::{
-    Acks, FetchRequest, ListOffsetsEntry, ProduceEntry, ProduceRequest,
-};
-use corelane_protocol::{CoreId, ErrorCode};
+use corelane_protocol::CoreId;
+use corelane_protocol::request::{Acks, FetchRequest, ProduceEntry, ProduceRequest};
 use corelane_storage::disk::Disk;
 
+use super::log_requests::{LogAsker, LogQuestions};
 use super::mail::{ForwardedBatch, ForwardedReply, ForwardedRequest};
 use super::parked::Origin;
-use super::partitions::Home;
-use super::produce::unknown_partition;
 use super::{ConnectionId, Lane, Mail, Now, Topology};
 
 impl<D: Disk> Lane<D> {
@@ -70,12 +67,12 @@ impl<D: Disk> Lane<D> {
                 self.fetch_here(now, origin, request);
             }
             ForwardedRequest::ListOffsets { entries } => {
-                let results = entries
-                    .iter()
-                    .map(|entry| self.forwarded_offset(entry))
-                    .collect();
-                let reply = ForwardedReply::ListOffsets(results);
-                self.post(core, Mail::ForwardReply { token, reply });
+                let asker = LogAsker::Core { core, token };
+                self.ask_logs(asker, &LogQuestions::Offsets(entries));
+            }
+            ForwardedRequest::DeleteRecords { entries } => {
+                let asker = LogAsker::Core { core, token };
+                self.ask_logs(asker, &LogQuestions::Deletions(entries));
             }
             ForwardedRequest::Describe { topics } => {
                 let reply = ForwardedReply::Describe(self.describe_local(&topics));
@@ -103,18 +100,6 @@ impl<D: Disk> Lane<D> {
             entries: entries.collect(),
         };
         self.produce(now, origin, &request);
-    }
-
-    fn forwarded_offset(
-        &self,
-        entry: &ListOffsetsEntry,
-    ) -> Result<corelane_protocol::response::ListedOffset, corelane_protocol::ApiError> {
-        match self.partitions.find(entry.partition) {
-            Home::Local(key) => self.listed_offset(key, entry),
-            // Cores agree on who owns what.
-            Home::Remote(_) => Err(ErrorCode::NotOwner.into()),
-            unknown => Err(unknown_partition(entry.partition, unknown)),
-        }
     }
 
     /// A client of another core is gone: nobody waits for its fetches, and nothing follows on what

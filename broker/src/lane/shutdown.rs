@@ -69,6 +69,7 @@ impl<D: Disk> Lane<D> {
                 && self.produces.is_empty()
                 && self.fetches.is_empty()
                 && self.gathers.is_empty()
+                && self.log_requests.is_empty()
                 && self.forwards.is_empty()
                 && self.pending_records.is_empty()
                 && controller_idle)

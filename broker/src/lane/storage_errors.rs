@@ -2,7 +2,9 @@
 
 use corelane_protocol::{ApiError, ErrorCode};
 
-use corelane_storage::store::{AppendError, PartitionError, ReadError};
+use corelane_storage::store::{
+    AppendError, DeleteRecordsError, PartitionError, ReadError, StoreError,
+};
 
 pub(super) fn append_error(error: AppendError) -> ApiError {
     let code = match error {
@@ -25,6 +27,17 @@ pub(super) fn read_error(error: &ReadError) -> ApiError {
         ReadError::Corrupt(_) => ErrorCode::CorruptData,
         ReadError::PartitionFailed(_) | ReadError::Io { .. } => ErrorCode::StorageFailed,
         ReadError::MemoryFull(_) => ErrorCode::Overloaded,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+pub(super) fn delete_records_error(error: &DeleteRecordsError) -> ApiError {
+    let code = match error {
+        DeleteRecordsError::UnknownPartition(_) => ErrorCode::UnknownPartition,
+        DeleteRecordsError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        DeleteRecordsError::PartitionFailed(_) => ErrorCode::StorageFailed,
+        DeleteRecordsError::Store(StoreError::Closed) => ErrorCode::ShuttingDown,
+        DeleteRecordsError::Store(_) => ErrorCode::StorageFailed,
     };
     ApiError::new(code, error.to_string())
 }

@@ -21,7 +21,8 @@ use super::timer::Timer;
 use super::work::WorkQueue;
 use crate::io::{ConnectionEvents, Connections, Mailbox, TaskGroup};
 use crate::lane::{
-    ConnectionId, Effect, Lane, Mail, Now, ReadToken, StoreTask, TaskFailure, refusal_frame,
+    ConnectionId, Effect, Lane, LogTask, LogToken, Mail, Now, ReadToken, StoreTask, TaskFailure,
+    refusal_frame,
 };
 
 /// Records for the metadata log. See [`Effect::AppendMetadata`].

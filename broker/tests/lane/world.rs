@@ -11,8 +11,8 @@ use std::task::{Context, Waker};
 use corelane_broker::config::BrokerConfig;
 use corelane_broker::controller::UnfitStores;
 use corelane_broker::lane::{
-    ConnectionId, Effect, Lane, LaneParts, Mail, Now, ReadToken, Reconciled, StoreTask,
-    TaskFailure, Topology, open_store, reconcile,
+    ConnectionId, Effect, Lane, LaneParts, LogAnswer, LogToken, Mail, Now, ReadToken, Reconciled,
+    StoreTask, TaskFailure, Topology, open_store, reconcile,
 };
 use corelane_broker::metadata::{MetadataImage, MetadataRecord};
 use corelane_protocol::response::CoreAddress;
@@ -28,6 +28,7 @@ use crate::client::Client;
 /// What the executor's tasks report to the lanes.
 enum Report {
     Read(ReadToken, Result<Fetched, ReadError>),
+    Log(LogToken, LogAnswer),
     StoreTask(u64, Result<(), TaskFailure>),
 }
 
@@ -457,6 +458,14 @@ impl World {
                     reports.borrow_mut().push_back(Report::Read(token, result));
                 });
             }
+            Effect::LogTask { token, store, task } => {
+                let core = &self.cores[index];
+                let (store, reports) = (Rc::clone(&core.stores[store]), Rc::clone(&core.reports));
+                self.executor.spawn(async move {
+                    let answer = task.run(&store).await;
+                    reports.borrow_mut().push_back(Report::Log(token, answer));
+                });
+            }
             Effect::StoreTask { token, store, task } => {
                 let core = &self.cores[index];
                 let (store, reports) = (Rc::clone(&core.stores[store]), Rc::clone(&core.reports));
@@ -482,6 +491,7 @@ impl World {
                 any = true;
                 match report {
                     Report::Read(token, result) => core.lane.read_done(now, token, result),
+                    Report::Log(token, answer) => core.lane.log_task_done(now, token, answer),
                     Report::StoreTask(token, result) => {
                         core.lane.store_task_done(now, token, result)
                     }

@@ -25,15 +25,17 @@ as {\"base64\": \"…\"}, headers too, and null differs from empty. Records of o
 Examples:
   corelane consume orders --until-end
   corelane consume orders --from -10 --partition 0 --print '%o %k: %v\\n'
+  corelane consume orders --from @2026-01-31T08:00:00+01:00 --until-end
   corelane consume orders --from end --print json | jq .value")]
 pub(crate) struct Arguments {
     /// The topic's name
     topic: String,
 
-    /// Where to begin: start, end, an offset, or -N for the last N records (of each partition)
+    /// Where to begin: start, end, an offset, -N for the last N records (of each partition), or @TIME
+    /// for the first record at or after a time: 2026-01-31T08:00:00Z, or ms since 1970
     #[arg(
         long,
-        value_name = "start|end|OFFSET|-N",
+        value_name = "start|end|OFFSET|-N|@TIME",
         default_value = "start",
         allow_hyphen_values = true
     )]
@@ -66,6 +68,8 @@ enum From {
     End,
     Offset(u64),
     Last(u64),
+    /// Milliseconds since the Unix epoch.
+    Time(i64),
 }
 
 impl FromStr for From {
@@ -74,7 +78,7 @@ impl FromStr for From {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |digits: &str| {
             let number = digits.parse().map_err(|_| {
-                "give start, end, an offset such as 17, or -10 for the last 10 records".to_owned()
+                "give start, end, an offset such as 17, -10 for the last 10 records, or a time such as @2026-01-31T08:00:00Z".to_owned()
             });
             if digits.starts_with('+') {
                 Err("write the offset without +".to_owned())
@@ -82,6 +86,9 @@ impl FromStr for From {
                 number
             }
         };
+        if let Some(time) = text.strip_prefix('@') {
+            return parse_time(time).map(Self::Time);
+        }
         match text.strip_prefix('-') {
             _ if matches!(text, "start" | "earliest" | "beginning") => Ok(Self::Start),
             _ if matches!(text, "end" | "latest") => Ok(Self::End),
@@ -89,6 +96,21 @@ impl FromStr for From {
             None => number(text).map(Self::Offset),
         }
     }
+}
+
+/// Reads a time in RFC 3339, or in milliseconds since the Unix epoch.
+fn parse_time(text: &str) -> Result<i64, String> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    let ms = if is_number {
+        text.parse().ok()
+    } else {
+        let time = text.parse::<jiff::Timestamp>().ok();
+        time.map(jiff::Timestamp::as_millisecond)
+            .filter(|ms| *ms >= 0)
+    };
+    ms.ok_or_else(|| {
+        "give the time like @2026-01-31T08:00:00Z, with Z or an offset such as +01:00, or in milliseconds since 1970 like @1769846400000".to_owned()
+    })
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -140,6 +162,7 @@ async fn starts(
     let offset = match arguments.from {
         From::Start => return Ok(vec![Start::Earliest; partitions.len()]),
         From::End => return Ok(vec![Start::Latest; partitions.len()]),
+        From::Time(ms) => return Ok(vec![Start::Timestamp(ms); partitions.len()]),
         From::Last(count) => return Ok(vec![Start::Last(count); partitions.len()]),
         From::Offset(offset) => offset,
     };
@@ -295,6 +318,14 @@ mod tests {
         assert_eq!("0".parse(), Ok(From::Offset(0)));
         assert_eq!("17".parse(), Ok(From::Offset(17)));
         assert_eq!("-10".parse(), Ok(From::Last(10)));
+        assert_eq!("@0".parse(), Ok(From::Time(0)));
+        for text in [
+            "@1769846400000",
+            "@2026-01-31T08:00:00Z",
+            "@2026-01-31T09:00:00.000+01:00",
+        ] {
+            assert_eq!(text.parse(), Ok(From::Time(1_769_846_400_000)), "{text}");
+        }
         for wrong in [
             "",
             "-",
@@ -302,6 +333,12 @@ mod tests {
             "+1",
             "1.5",
             "yesterday",
+            "@",
+            "@-1",
+            "@2026-01-31",
+            "@2026-01-31T08:00:00",
+            "@1969-01-31T08:00:00Z",
+            "@99999999999999999999",
             "18446744073709551616",
         ] {
             assert!(wrong.parse::<From>().is_err(), "{wrong}");

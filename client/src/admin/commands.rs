@@ -3,10 +3,13 @@
 //! Owns: the public forms of what is asked for. Never: repeats a command whose outcome is unknown.
 
 use corelane_protocol::request::{
-    AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    TopicExtension,
+    AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteBefore,
+    DeleteRecordsEntry, DeleteRecordsRequest, DeleteTopicsRequest, TopicExtension,
 };
-use corelane_protocol::{ApiError, Request, Response, TopicId, request};
+use corelane_protocol::{
+    ApiError, ApiKey, ErrorCode, Offset, PartitionIndex, Request, Response, TopicId,
+    TopicPartition, request,
+};
 
 use super::Admin;
 use crate::cluster::Repeat;
@@ -67,6 +70,15 @@ impl TopicAlteration {
         self.unset.push(key.into());
         self
     }
+}
+
+/// Up to where records are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteUpTo {
+    /// Everything before this offset.
+    Offset(u64),
+    /// Everything that can be read when the broker does it.
+    End,
 }
 
 impl Admin {
@@ -182,6 +194,53 @@ impl Admin {
         });
         let context = format!("add partitions to topic {topic}");
         self.command(&context, topic, &request).await.map(drop)
+    }
+
+    /// Deletes the oldest records of a partition: everything before `before`. Returns the first offset
+    /// that is kept, which may be higher already. It is durable on return; disk space is given back soon
+    /// after, by whole segments.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`, `UnknownPartition`, or `OffsetOutOfRange` beyond what can be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave the records deleted.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: u32,
+        before: DeleteUpTo,
+    ) -> Result<u64> {
+        let context = format!("delete records of {topic}-{partition}");
+        let id = self.cluster.topic(topic).await?.id;
+        let request = Request::DeleteRecords(DeleteRecordsRequest {
+            entries: vec![DeleteRecordsEntry {
+                partition: TopicPartition::new(id, PartitionIndex::new(partition)),
+                before: match before {
+                    DeleteUpTo::Offset(offset) => DeleteBefore::Offset(Offset::new(offset)),
+                    DeleteUpTo::End => DeleteBefore::HighWatermark,
+                },
+            }],
+        });
+        let call = self.cluster.call(&request, Repeat::Safe, |frame, address| {
+            let response = frame
+                .decode(address)?
+                .map_err(|error| Error::refused(&context, error))?;
+            let Response::DeleteRecords(response) = response else {
+                return Err(unexpected(address, ApiKey::DeleteRecords));
+            };
+            let entry = response.entries.into_iter().next();
+            let entry = entry.ok_or_else(|| unexpected(address, ApiKey::DeleteRecords))?;
+            let deleted = entry.result;
+            deleted.map_err(|error| Error::refused(&context, error))
+        });
+        let deleted = call.await;
+        if let Err(error) = &deleted
+            && error.code() == Some(ErrorCode::UnknownTopic)
+        {
+            self.cluster.forget(topic);
+        }
+        deleted.map(Offset::get)
     }
 
     /// Deletes a topic and everything in it. Returns the identity that it had.

@@ -13,7 +13,7 @@ use corelane_protocol::{
     TopicPartition,
 };
 
-pub use self::commands::{NewTopic, TopicAlteration};
+pub use self::commands::{DeleteUpTo, NewTopic, TopicAlteration};
 use crate::cluster::{Cluster, Repeat};
 use crate::connection::unexpected;
 use crate::error::{Error, Result};

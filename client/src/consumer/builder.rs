@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::assigned::Assigned;
 use super::fetcher::{FetchSettings, Fetcher};
-use super::start::{Asked, OffsetReset, Start, bounds};
+use super::start::{Asked, OffsetReset, Start, find};
 use super::{Consumer, FetchParameters};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::{Error, Result};
@@ -188,13 +188,13 @@ impl ConsumerBuilder {
             }
             return Ok(());
         }
-        let asked: Vec<Asked<'_>> = partitions
+        let asked: Vec<(Asked<'_>, Start)> = partitions
             .iter()
-            .map(|(assigned, _)| assigned.asked())
+            .map(|(assigned, start)| (assigned.asked(), *start))
             .collect();
-        let found = bounds(&self.cluster, &asked).await?;
-        for ((assigned, start), bounds) in partitions.iter_mut().zip(found) {
-            assigned.begin_at(start.resolve(bounds));
+        let found = find(&self.cluster, &asked).await?;
+        for ((assigned, _), (start, bounds)) in partitions.iter_mut().zip(found) {
+            assigned.begin_at(start);
             assigned.end = self.until_end.then_some(bounds.latest);
         }
         Ok(())

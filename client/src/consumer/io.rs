@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::FetchParameters;
 use super::fetcher::{FetchPlan, Fetcher, PartitionId, Question};
-use super::start::{Asked, OffsetReset, Start, bounds};
+use super::start::{Asked, OffsetReset, Start, find};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::connection::{Connection, Frame, Outgoing, Reply, ReplyTo, unexpected};
 use crate::error::{Error, Result};
@@ -236,14 +236,13 @@ impl FetchIo {
                     _ => Start::Earliest,
                 };
                 drop(tokio::spawn(async move {
-                    let asked = [Asked {
+                    let asked = Asked {
                         name: &name,
                         topic,
                         partition,
-                    }];
-                    let result = bounds(&cluster, &asked)
-                        .await
-                        .map(|bounds| start.resolve(bounds[0]));
+                    };
+                    let found = find(&cluster, &[(asked, start)]).await;
+                    let result = found.map(|found| found[0].0);
                     let _ = events.send(Event::Reset {
                         id,
                         generation,

@@ -24,7 +24,7 @@ pub use self::start::{OffsetReset, Start};
 
 use self::fetcher::{Fetcher, Item, PartitionId};
 use self::io::FetchIo;
-use self::start::{Asked, bounds};
+use self::start::{Asked, bounds, find};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 
@@ -189,10 +189,10 @@ impl Consumer {
     /// Dropping the future leaves the position as it was.
     pub async fn seek_to(&mut self, topic: &str, partition: u32, start: Start) -> Result<u64> {
         let id = self.find(topic, partition)?;
-        let asked = [self.fetcher.partitions[id].asked()];
+        let asked = [(self.fetcher.partitions[id].asked(), start)];
         let offset = match start {
             Start::Offset(offset) => offset,
-            other => other.resolve(bounds(&self.cluster, &asked).await?[0]),
+            _ => find(&self.cluster, &asked).await?[0].0,
         };
         self.fetcher.seek(id, offset);
         Ok(offset)

@@ -4,7 +4,7 @@
 
 use corelane_protocol::request::{ListOffsetsEntry, OffsetPosition};
 use corelane_protocol::response::ListedEntry;
-use corelane_protocol::{PartitionIndex, TopicId, TopicPartition};
+use corelane_protocol::{PartitionIndex, Timestamp, TopicId, TopicPartition};
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -21,6 +21,9 @@ pub enum Start {
     Offset(u64),
     /// So many records before the end, or at the first one kept if there are fewer.
     Last(u64),
+    /// At the first record at or after this time, in milliseconds since the Unix epoch; behind the last
+    /// one if all are earlier.
+    Timestamp(i64),
 }
 
 /// What to do when the offset to be read does not exist (any more, or yet).
@@ -51,13 +54,53 @@ pub(super) struct Bounds {
 }
 
 impl Start {
-    /// The offset that it means in a partition with these bounds.
-    pub(super) fn resolve(self, bounds: Bounds) -> u64 {
+    /// The offset that it means in a partition with these bounds; `None` for a time, which only the
+    /// broker can find.
+    pub(super) fn resolve(self, bounds: Bounds) -> Option<u64> {
         match self {
-            Self::Earliest => bounds.earliest,
-            Self::Latest => bounds.latest,
-            Self::Offset(offset) => offset,
-            Self::Last(count) => bounds.latest.saturating_sub(count).max(bounds.earliest),
+            Self::Earliest => Some(bounds.earliest),
+            Self::Latest => Some(bounds.latest),
+            Self::Offset(offset) => Some(offset),
+            Self::Last(count) => Some(bounds.latest.saturating_sub(count).max(bounds.earliest)),
+            Self::Timestamp(_) => None,
+        }
+    }
+}
+
+/// Finds the offset that each start means, and the bounds of its partition.
+pub(super) async fn find(
+    cluster: &Cluster,
+    asked: &[(Asked<'_>, Start)],
+) -> Result<Vec<(u64, Bounds)>> {
+    let partitions: Vec<Asked<'_>> = asked.iter().map(|(asked, _)| asked.clone()).collect();
+    let bounds = bounds(cluster, &partitions).await?;
+    let mut timed = Vec::new();
+    for (asked, start) in asked {
+        if let Start::Timestamp(time) = start {
+            timed.push(ListOffsetsEntry {
+                partition: TopicPartition::new(asked.topic, PartitionIndex::new(asked.partition)),
+                position: OffsetPosition::Timestamp(Timestamp::new(*time)),
+            });
+        }
+    }
+    let mut timed = offsets::list(cluster, &timed).await?.into_iter();
+    let mut found = Vec::with_capacity(asked.len());
+    for ((asked, start), bounds) in asked.iter().zip(bounds) {
+        let offset = match start.resolve(bounds) {
+            Some(offset) => offset,
+            None => offset_of(&timed.next().expect("one answer for each question"), asked)?,
+        };
+        found.push((offset, bounds));
+    }
+    Ok(found)
+}
+
+fn offset_of(entry: &ListedEntry, asked: &Asked<'_>) -> Result<u64> {
+    match &entry.result {
+        Ok(listed) => Ok(listed.offset.get()),
+        Err(error) => {
+            let context = format!("offsets of {}-{}", asked.name, asked.partition);
+            Err(Error::refused(context, error.clone()))
         }
     }
 }
@@ -77,18 +120,11 @@ pub(super) async fn bounds(cluster: &Cluster, asked: &[Asked<'_>]) -> Result<Vec
     });
     let entries: Vec<ListOffsetsEntry> = entries.collect();
     let answers = offsets::list(cluster, &entries).await?;
-    let offset = |entry: &ListedEntry, asked: &Asked<'_>| match &entry.result {
-        Ok(listed) => Ok(listed.offset.get()),
-        Err(error) => {
-            let context = format!("offsets of {}-{}", asked.name, asked.partition);
-            Err(Error::refused(context, error.clone()))
-        }
-    };
     let pairs = asked.iter().zip(answers.chunks_exact(2));
     let bounds = pairs.map(|(asked, pair)| {
         Ok(Bounds {
-            earliest: offset(&pair[0], asked)?,
-            latest: offset(&pair[1], asked)?,
+            earliest: offset_of(&pair[0], asked)?,
+            latest: offset_of(&pair[1], asked)?,
         })
     });
     bounds.collect()
@@ -104,10 +140,15 @@ mod tests {
             earliest: 10,
             latest: 15,
         };
-        assert_eq!(Start::Earliest.resolve(bounds), 10);
-        assert_eq!(Start::Latest.resolve(bounds), 15);
-        assert_eq!(Start::Offset(12).resolve(bounds), 12);
-        assert_eq!(Start::Last(2).resolve(bounds), 13);
-        assert_eq!(Start::Last(99).resolve(bounds), 10);
+        for (start, offset) in [
+            (Start::Earliest, Some(10)),
+            (Start::Latest, Some(15)),
+            (Start::Offset(12), Some(12)),
+            (Start::Last(2), Some(13)),
+            (Start::Last(99), Some(10)),
+            (Start::Timestamp(5), None),
+        ] {
+            assert_eq!(start.resolve(bounds), offset, "{start:?}");
+        }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use corelane_client::{
-    ConfigSource, ErrorCode, NewTopic, OffsetSpec, PartitionState, Record, TopicAlteration,
+    ConfigSource, DeleteUpTo, ErrorCode, NewTopic, OffsetSpec, PartitionState, Record, Start,
+    TopicAlteration,
 };
 
 use crate::support::FakeBroker;
@@ -134,12 +135,45 @@ async fn offsets_come_in_the_order_asked() {
         .map(|listing| (listing.partition, listing.offset))
         .collect();
     assert_eq!(offsets, [(1, 3), (0, 0), (1, 0)]);
-    let error = client
-        .admin()
-        .list_offsets([("t", 0, OffsetSpec::Timestamp(5))])
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), Some(ErrorCode::InvalidRequest));
+}
+
+#[tokio::test]
+async fn records_are_found_by_time_and_the_oldest_ones_deleted() {
+    let broker = FakeBroker::start(2).await;
+    broker.create_topic("t", 1);
+    let client = broker.client().await;
+    let admin = client.admin();
+    let producer = client.producer().build().await.unwrap();
+    for number in 0..10 {
+        let record = Record::to("t").value(number.to_string());
+        let delivery = producer.send(record.timestamp_ms(100 * number)).await;
+        delivery.unwrap().await.unwrap();
+    }
+    let find = async |time| {
+        let asked = [("t", 0, OffsetSpec::Timestamp(time))];
+        let found = admin.list_offsets(asked).await.unwrap().remove(0);
+        (found.offset, found.timestamp_ms)
+    };
+    assert_eq!(find(0).await, (0, 0));
+    assert_eq!(find(301).await, (4, 400));
+    assert_eq!(find(901).await, (10, -1));
+    for (start, first) in [(Start::Timestamp(301), 4), (Start::Timestamp(899), 9)] {
+        let builder = client.consumer().assign([("t", 0)], start);
+        let mut consumer = builder.until_end(true).build().await.unwrap();
+        let records = consumer.next().await.unwrap().unwrap();
+        assert_eq!(records.iter().next().unwrap().offset(), first);
+        let sought = consumer.seek_to("t", 0, Start::Timestamp(200)).await;
+        assert_eq!(sought.unwrap(), 2);
+    }
+
+    let delete = async |before| admin.delete_records("t", 0, before).await;
+    assert_eq!(delete(DeleteUpTo::Offset(6)).await.unwrap(), 6);
+    assert_eq!(delete(DeleteUpTo::Offset(2)).await.unwrap(), 6);
+    assert_eq!(find(0).await, (6, 600));
+    let error = delete(DeleteUpTo::Offset(11)).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::OffsetOutOfRange));
+    assert!(error.to_string().contains("t-0"), "{error}");
+    assert_eq!(delete(DeleteUpTo::End).await.unwrap(), 10);
 }
 
 #[tokio::test]

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::request::{
-    FetchRequest, ListOffsetsRequest, OffsetPosition, ProduceRequest,
+    DeleteBefore, FetchRequest, ListOffsetsRequest, OffsetPosition, ProduceRequest,
 };
 use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
-    CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse,
-    DeletedTopic, DescribeTopicsResponse, DescribedPartition, DescribedTopic, ExtendedTopic,
-    FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse, ListedEntry, ListedOffset,
-    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
-    SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions,
+    CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic, DeleteRecordsResponse,
+    DeleteTopicsResponse, DeletedRecords, DeletedTopic, DescribeTopicsResponse, DescribedPartition,
+    DescribedTopic, ExtendedTopic, FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse,
+    ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata, PartitionState,
+    ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry, TopicDescription,
+    TopicMetadata, TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, ApiKey, BrokerId, CoreId, ErrorCode, LeaderEpoch, Offset,
@@ -80,6 +81,31 @@ pub(crate) async fn handle(
             });
             Response::DeleteTopics(DeleteTopicsResponse {
                 topics: topics.collect(),
+            })
+        }
+        Request::DeleteRecords(request) => {
+            let mut state = shared.state();
+            let entries = request.entries.iter().map(|entry| {
+                let found = state.partition(entry.partition.topic, entry.partition.partition);
+                let result = found.and_then(|(_, partition)| {
+                    let before = match entry.before {
+                        DeleteBefore::HighWatermark => partition.end(),
+                        DeleteBefore::Offset(before) => before.get(),
+                    };
+                    if before > partition.end() {
+                        return Err(ErrorCode::OffsetOutOfRange.into());
+                    }
+                    partition.start = partition.start.max(before);
+                    Ok(Offset::new(partition.start))
+                });
+                DeletedRecords {
+                    partition: entry.partition,
+                    result,
+                    owner: None,
+                }
+            });
+            Response::DeleteRecords(DeleteRecordsResponse {
+                entries: entries.collect(),
             })
         }
         Request::CreatePartitions(request) => {
@@ -420,13 +446,16 @@ fn list_offsets(shared: &Shared, request: &ListOffsetsRequest) -> ListOffsetsRes
     let entries = request.entries.iter().map(|entry| {
         let found = state.partition(entry.partition.topic, entry.partition.partition);
         let result = found.and_then(|(_, partition)| match entry.position {
-            OffsetPosition::Earliest => Ok(partition.start),
-            OffsetPosition::Latest => Ok(partition.end()),
-            OffsetPosition::Timestamp(_) => Err(ErrorCode::InvalidRequest.into()),
+            OffsetPosition::Earliest => Ok((partition.start, Timestamp::new(-1))),
+            OffsetPosition::Latest => Ok((partition.end(), Timestamp::new(-1))),
+            OffsetPosition::Timestamp(time) => {
+                let end = (partition.end(), Timestamp::new(-1));
+                Ok(partition.at_time(time).unwrap_or(end))
+            }
         });
-        let result = result.map(|offset| ListedOffset {
+        let result = result.map(|(offset, timestamp)| ListedOffset {
             offset: Offset::new(offset),
-            timestamp: Timestamp::new(-1),
+            timestamp,
             leader_epoch: LeaderEpoch::new(1),
         });
         ListedEntry {

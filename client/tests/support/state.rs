@@ -58,6 +58,22 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
+    /// The first record that is kept at or after a time, and its time.
+    pub(crate) fn at_time(&self, time: Timestamp) -> Option<(u64, Timestamp)> {
+        for (_, _, bytes) in &self.log {
+            let bytes = AlignedBytes::copy_of(bytes);
+            let batch = RecordBatch::parse(&bytes[..], &DecompressLimit::default()).unwrap();
+            let kept = |offset: u64| offset >= self.start;
+            let found = batch
+                .records()
+                .find(|record| kept(record.offset.get()) && record.timestamp >= time);
+            if let Some(record) = found {
+                return Some((record.offset.get(), record.timestamp));
+            }
+        }
+        None
+    }
+
     pub(crate) fn end(&self) -> u64 {
         self.log.last().map_or(self.start, |(_, end, _)| *end)
     }

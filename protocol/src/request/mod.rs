@@ -7,6 +7,7 @@ mod alter_topic_configs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_topics;
 mod fetch;
@@ -18,6 +19,7 @@ pub use alter_topic_configs::{AlterTopicConfigsRequest, TopicAlteration};
 pub use api_versions::ApiVersionsRequest;
 pub use create_partitions::{CreatePartitionsRequest, TopicExtension};
 pub use create_topics::{CreateTopicsRequest, NewTopic};
+pub use delete_records::{DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest};
 pub use delete_topics::DeleteTopicsRequest;
 pub use describe_topics::DescribeTopicsRequest;
 pub use fetch::{FetchEntry, FetchRequest};
@@ -53,6 +55,8 @@ pub enum Request<'a> {
     AlterTopicConfigs(AlterTopicConfigsRequest),
     /// See [`CreatePartitionsRequest`].
     CreatePartitions(CreatePartitionsRequest),
+    /// See [`DeleteRecordsRequest`].
+    DeleteRecords(DeleteRecordsRequest),
 }
 
 impl<'a> Request<'a> {
@@ -77,6 +81,7 @@ impl<'a> Request<'a> {
                 Self::AlterTopicConfigs(AlterTopicConfigsRequest::decode(r)?)
             }
             ApiKey::CreatePartitions => Self::CreatePartitions(CreatePartitionsRequest::decode(r)?),
+            ApiKey::DeleteRecords => Self::DeleteRecords(DeleteRecordsRequest::decode(r)?),
         };
         reader.finish()?;
         Ok(request)
@@ -117,6 +122,7 @@ impl<'a> Request<'a> {
                 Self::DescribeTopics(request) => request.encode(w),
                 Self::AlterTopicConfigs(request) => request.encode(w),
                 Self::CreatePartitions(request) => request.encode(w),
+                Self::DeleteRecords(request) => request.encode(w),
             },
         )
     }
@@ -134,6 +140,7 @@ impl<'a> Request<'a> {
             Self::DescribeTopics(_) => ApiKey::DescribeTopics,
             Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
             Self::CreatePartitions(_) => ApiKey::CreatePartitions,
+            Self::DeleteRecords(_) => ApiKey::DeleteRecords,
         }
     }
 }

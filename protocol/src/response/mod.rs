@@ -4,6 +4,7 @@ mod alter_topic_configs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_topics;
 mod fetch;
@@ -15,6 +16,7 @@ pub use alter_topic_configs::{AlterTopicConfigsResponse, AlteredTopic};
 pub use api_versions::{ApiVersionsResponse, SupportedApi};
 pub use create_partitions::{CreatePartitionsResponse, ExtendedTopic};
 pub use create_topics::{CreateTopicsResponse, CreatedTopic};
+pub use delete_records::{DeleteRecordsResponse, DeletedRecords};
 pub use delete_topics::{DeleteTopicsResponse, DeletedTopic};
 pub use describe_topics::{
     ConfigSource, DescribeTopicsResponse, DescribedPartition, DescribedTopic, PartitionState,
@@ -59,6 +61,8 @@ pub enum Response<'a> {
     AlterTopicConfigs(AlterTopicConfigsResponse),
     /// See [`CreatePartitionsResponse`].
     CreatePartitions(CreatePartitionsResponse),
+    /// See [`DeleteRecordsResponse`].
+    DeleteRecords(DeleteRecordsResponse),
 }
 
 impl<'a> Response<'a> {
@@ -93,6 +97,7 @@ impl<'a> Response<'a> {
             ApiKey::CreatePartitions => {
                 Self::CreatePartitions(CreatePartitionsResponse::decode(r)?)
             }
+            ApiKey::DeleteRecords => Self::DeleteRecords(DeleteRecordsResponse::decode(r)?),
         };
         reader.finish()?;
         Ok(Ok(response))
@@ -120,6 +125,7 @@ impl<'a> Response<'a> {
             Self::DescribeTopics(_) => ApiKey::DescribeTopics,
             Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
             Self::CreatePartitions(_) => ApiKey::CreatePartitions,
+            Self::DeleteRecords(_) => ApiKey::DeleteRecords,
         }
     }
 
@@ -147,6 +153,7 @@ impl<'a> Response<'a> {
             Self::DescribeTopics(response) => response.encode(w),
             Self::AlterTopicConfigs(response) => response.encode(w),
             Self::CreatePartitions(response) => response.encode(w),
+            Self::DeleteRecords(response) => response.encode(w),
         })
     }
 }

@@ -4,6 +4,7 @@ mod add_partitions;
 mod alter;
 mod create;
 mod delete;
+mod delete_records;
 mod describe;
 mod list;
 
@@ -30,6 +31,8 @@ enum Action {
     Alter(alter::Arguments),
     /// Give a topic more partitions
     AddPartitions(add_partitions::Arguments),
+    /// Delete the oldest records of a partition
+    DeleteRecords(delete_records::Arguments),
     /// Delete a topic and all its records
     Delete(delete::Arguments),
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Action::Describe(arguments) => describe::run(&arguments),
         Action::Alter(arguments) => alter::run(arguments),
         Action::AddPartitions(arguments) => add_partitions::run(&arguments),
+        Action::DeleteRecords(arguments) => delete_records::run(&arguments),
         Action::Delete(arguments) => delete::run(&arguments),
     }
 }
