@@ -8,8 +8,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::value::{
-    format_bytes, format_cores, format_millis, parse_address, parse_bool, parse_bytes, parse_cores,
-    parse_count, parse_millis, parse_timestamp_type,
+    Limit, format_bytes, format_cores, format_millis, parse_address, parse_bool, parse_bytes,
+    parse_cores, parse_count, parse_millis, parse_timestamp_type,
 };
 use corelane_protocol::batch::TimestampType;
 
@@ -37,6 +37,7 @@ enum Slot<'a> {
     Format(&'a mut LogFormat),
     Level(&'a mut LogLevel),
     TimestampType(&'a mut TimestampType),
+    Limit(&'a mut Limit, Unit),
     Number(Number<'a>, Unit, RangeInclusive<u64>),
 }
 
@@ -93,6 +94,7 @@ impl Key {
                 *level = parse_name(text, &known, LogLevel::as_str)?;
             }
             Slot::TimestampType(kind) => *kind = parse_timestamp_type(text)?,
+            Slot::Limit(limit, unit) => *limit = Limit::parse(text, |text| unit.parse(text))?,
             Slot::Number(number, unit, range) => {
                 let value = unit.parse(text)?;
                 if !range.contains(&value) {
@@ -121,6 +123,8 @@ impl Key {
             Slot::Format(format) => format.as_str().to_owned(),
             Slot::Level(level) => level.as_str().to_owned(),
             Slot::TimestampType(kind) => kind.as_str().to_owned(),
+            Slot::Limit(Limit(None), _) => "-1".to_owned(),
+            Slot::Limit(Limit(Some(value)), unit) => unit.show(*value),
             Slot::Number(number, unit, _) => unit.show(number.load()),
         }
     }
@@ -245,6 +249,16 @@ pub(super) static KEYS: &[Key] = &[
             Unit::Millis,
             0..=7 * DAY_MS,
         )
+    }),
+    key("log.segment_ms", |c| {
+        let most = i64::MAX.unsigned_abs();
+        Slot::Number(Number::U64(&mut c.log.segment_ms), Unit::Millis, 1..=most)
+    }),
+    key("log.retention_ms", |c| {
+        Slot::Limit(&mut c.log.retention_ms, Unit::Millis)
+    }),
+    key("log.retention_bytes", |c| {
+        Slot::Limit(&mut c.log.retention_bytes, Unit::Bytes)
     }),
     key("log.message_timestamp_type", |c| {
         Slot::TimestampType(&mut c.log.message_timestamp_type)

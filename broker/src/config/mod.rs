@@ -24,7 +24,7 @@ pub use limits::{
     METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
 };
 pub use load::{ConfigFile, ConfigSources};
-pub use value::{format_bytes, parse_bytes, parse_millis, parse_timestamp_type};
+pub use value::{Limit, format_bytes, parse_bytes, parse_millis, parse_timestamp_type};
 
 /// All settings of one broker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -91,6 +91,8 @@ pub enum CoreSelection {
     List(Vec<u16>),
 }
 
+const WEEK_MS: u64 = 7 * 86_400_000;
+
 /// Defaults that a topic may override (Kafka's names with dots), and how segments are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogDefaults {
@@ -104,6 +106,13 @@ pub struct LogDefaults {
     /// `flush.ms`: 0 answers a produce only once it is flushed, unless `flush_messages` is more than
     /// 1; more answer it from memory and flush at the latest after so many milliseconds.
     pub flush_ms: u64,
+    /// `segment.ms`: milliseconds after its first record at which a segment file is closed.
+    pub segment_ms: u64,
+    /// `retention.ms`: milliseconds after which records are deleted, by the time at which the broker took
+    /// them.
+    pub retention_ms: Limit,
+    /// `retention.bytes`: bytes of a partition beyond which its oldest records are deleted.
+    pub retention_bytes: Limit,
     /// `message.timestamp.type`: which time records have.
     pub message_timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: milliseconds that a producer's time may be behind the broker's
@@ -127,6 +136,9 @@ impl Default for LogDefaults {
             max_message_bytes: BATCH_BYTES_MAX_DEFAULT,
             flush_messages: 0,
             flush_ms: 0,
+            segment_ms: WEEK_MS,
+            retention_ms: Limit(Some(WEEK_MS)),
+            retention_bytes: Limit(None),
             message_timestamp_type: TimestampType::Create,
             message_timestamp_before_max_ms: i64::MAX.unsigned_abs(),
             message_timestamp_after_max_ms: 3_600_000,

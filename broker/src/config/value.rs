@@ -2,6 +2,7 @@
 //!
 //! One textual form serves the file, the environment and the flags alike.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use corelane_protocol::batch::TimestampType;
@@ -43,6 +44,33 @@ pub fn parse_millis(text: &str) -> Result<u64, String> {
     parse_with_units(text, &TIME_UNITS).ok_or_else(|| {
         format!("`{text}` is not a duration; write for example 500 (milliseconds) or \"2 s\"")
     })
+}
+
+/// A bound that need not be: Kafka writes -1 where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Option<u64>);
+
+impl Limit {
+    /// Reads `-1`, or what `parse` reads.
+    ///
+    /// # Errors
+    /// Those of `parse`, and that -1 means no limit.
+    pub fn parse(text: &str, parse: impl Fn(&str) -> Result<u64, String>) -> Result<Self, String> {
+        if text.trim() == "-1" {
+            return Ok(Self(None));
+        }
+        let value = parse(text).map_err(|problem| format!("{problem}; -1 is without limit"))?;
+        Ok(Self(Some(value)))
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("-1"),
+            Some(value) => value.fmt(f),
+        }
+    }
 }
 
 /// Reads a kind of time by Kafka's name.

@@ -9,7 +9,11 @@ use super::{Lane, Now};
 /// are looked through now and then instead of being kept in order.
 const PRODUCE_CHECK_US: u64 = 100_000;
 
-/// When stores are told the time: for a while after each append, so that an idle core sleeps.
+/// How often stores of an idle core are told the time, in µs, while there are topics: records grow old and
+/// segments are closed without anybody appending.
+const IDLE_PERIOD_US: u64 = 1_000_000;
+
+/// When stores are told the time: often for a while after each append, and seldom on an idle core.
 #[derive(Debug)]
 pub(super) struct StoreClock {
     period_us: u64,
@@ -17,6 +21,10 @@ pub(super) struct StoreClock {
     while_us: u64,
     /// The next time, if it is not for the first time after a pause.
     next_us: Option<u64>,
+    /// Whether anything grows old here.
+    keeps_time: bool,
+    /// When they were told last.
+    told_us: u64,
 }
 
 impl Default for StoreClock {
@@ -25,17 +33,23 @@ impl Default for StoreClock {
             period_us: 50_000,
             while_us: 2_000_000,
             next_us: None,
+            keeps_time: false,
+            told_us: 0,
         }
     }
 }
 
 impl StoreClock {
-    /// Takes over the `flush.ms` of all topics that have one.
-    pub(super) fn follow(&mut self, flush_ms: impl Iterator<Item = u64>) {
-        let next_us = self.next_us;
-        *self = Self::default();
-        self.next_us = next_us;
+    /// Takes over the `flush.ms` of all topics, as far as they have one.
+    pub(super) fn follow(&mut self, flush_ms: impl Iterator<Item = Option<u64>>) {
+        *self = Self {
+            next_us: self.next_us,
+            told_us: self.told_us,
+            ..Self::default()
+        };
         for ms in flush_ms {
+            self.keeps_time = true;
+            let Some(ms) = ms else { continue };
             let us = ms.saturating_mul(1000);
             self.period_us = self.period_us.min((us / 4).max(1000));
             self.while_us = self.while_us.max(us.saturating_mul(2));
@@ -43,12 +57,15 @@ impl StoreClock {
     }
 
     fn next(&self, last_append_us: Option<u64>) -> Option<u64> {
-        let last = last_append_us?;
-        Some(self.next_us.unwrap_or(last + self.period_us))
+        match last_append_us {
+            Some(last) => Some(self.next_us.unwrap_or(last + self.period_us)),
+            None => self.keeps_time.then(|| self.told_us + IDLE_PERIOD_US),
+        }
     }
 
     /// The stores are told that it is `time`; forgets the last append once it is long ago.
     fn told(&mut self, time: u64, last_append_us: &mut Option<u64>) {
+        self.told_us = time;
         self.next_us = Some(time + self.period_us);
         if last_append_us.is_some_and(|last| time > last.saturating_add(self.while_us)) {
             *last_append_us = None;

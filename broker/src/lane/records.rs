@@ -71,7 +71,9 @@ pub(super) fn log_config(settings: &EffectiveSettings) -> LogConfig {
         flush_messages: settings.flush_messages,
         flush_ms: settings.flush_ms,
         batch_bytes_max: settings.max_message_bytes,
-        ..LogConfig::default()
+        segment_ms: Some(settings.segment_ms),
+        retention_ms: settings.retention_ms,
+        retention_bytes: settings.retention_bytes,
     }
 }
 
@@ -352,13 +354,13 @@ impl<D: Disk> Lane<D> {
         };
     }
 
-    /// How long and how often stores are told the time follows from the topics' `flush.ms`.
+    /// Whether, how long and how often stores are told the time follows from the topics.
     fn plan_store_clock(&mut self) {
         let settings = self
             .image
             .topics()
             .map(|topic| topic.settings.effective(&self.config));
         self.store_clock
-            .follow(settings.filter_map(|settings| settings.flush_ms));
+            .follow(settings.map(|settings| settings.flush_ms));
     }
 }

@@ -7,7 +7,9 @@ use corelane_protocol::batch::TimestampType;
 use corelane_storage::store::SEGMENT_BYTES_MAX;
 
 use super::TopicSettings;
-use crate::config::{LogDefaults, format_bytes, parse_bytes, parse_millis, parse_timestamp_type};
+use crate::config::{
+    Limit, LogDefaults, format_bytes, parse_bytes, parse_millis, parse_timestamp_type,
+};
 
 pub(super) const SEGMENT_BYTES: &str = "segment.bytes";
 pub(super) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
@@ -78,6 +80,40 @@ pub(super) static SETTINGS: &[Setting] = &[
         clear: |topic| topic.flush_ms = None,
         own: |topic| shown(topic.flush_ms),
         broker: |log| log.flush_ms.to_string(),
+    },
+    Setting {
+        key: "segment.ms",
+        set: |topic, text| {
+            let value = parse_millis(text)?;
+            if value == 0 {
+                return Err("write at least 1".to_owned());
+            }
+            topic.segment_ms = Some(value);
+            Ok(())
+        },
+        clear: |topic| topic.segment_ms = None,
+        own: |topic| shown(topic.segment_ms),
+        broker: |log| log.segment_ms.to_string(),
+    },
+    Setting {
+        key: "retention.ms",
+        set: |topic, text| {
+            topic.retention_ms = Some(Limit::parse(text, parse_millis)?);
+            Ok(())
+        },
+        clear: |topic| topic.retention_ms = None,
+        own: |topic| shown(topic.retention_ms),
+        broker: |log| log.retention_ms.to_string(),
+    },
+    Setting {
+        key: "retention.bytes",
+        set: |topic, text| {
+            topic.retention_bytes = Some(Limit::parse(text, parse_bytes)?);
+            Ok(())
+        },
+        clear: |topic| topic.retention_bytes = None,
+        own: |topic| shown(topic.retention_bytes),
+        broker: |log| log.retention_bytes.to_string(),
     },
     Setting {
         key: "message.timestamp.type",

@@ -6,7 +6,7 @@ use corelane_protocol::batch::TimestampType;
 use corelane_protocol::{ApiError, ErrorCode};
 
 use super::setting_table::{MAX_MESSAGE_BYTES, SEGMENT_BYTES, SETTINGS, Setting};
-use crate::config::{BrokerConfig, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes};
+use crate::config::{BrokerConfig, Limit, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes};
 
 /// What a segment holds beside its batches: its header block and the padding of its last one.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
@@ -25,6 +25,12 @@ pub struct TopicSettings {
     pub flush_messages: Option<u64>,
     /// Milliseconds after which the log is flushed; 0: before it is acknowledged.
     pub flush_ms: Option<u64>,
+    /// Milliseconds after its first record at which a segment file is closed.
+    pub segment_ms: Option<u64>,
+    /// Milliseconds after which records are deleted.
+    pub retention_ms: Option<Limit>,
+    /// Bytes of a partition beyond which its oldest records are deleted.
+    pub retention_bytes: Option<Limit>,
     /// Which time records have.
     pub timestamp_type: Option<TimestampType>,
     /// Milliseconds that a producer's time may be behind the broker's clock.
@@ -44,6 +50,12 @@ pub struct EffectiveSettings {
     pub flush_messages: Option<u64>,
     /// See `flush_messages`.
     pub flush_ms: Option<u64>,
+    /// Milliseconds after its first record at which a segment file is closed.
+    pub segment_ms: u64,
+    /// Milliseconds after which records are deleted.
+    pub retention_ms: Option<u64>,
+    /// Bytes of a partition beyond which its oldest records are deleted.
+    pub retention_bytes: Option<u64>,
     /// Which time records have.
     pub timestamp_type: TimestampType,
     /// Milliseconds that a producer's time may be behind the broker's clock.
@@ -171,6 +183,9 @@ impl TopicSettings {
             max_message_bytes,
             flush_messages: (messages > 1).then_some(messages),
             flush_ms: (ms > 0 && messages != 1).then_some(ms),
+            segment_ms: self.segment_ms.unwrap_or(log.segment_ms),
+            retention_ms: self.retention_ms.unwrap_or(log.retention_ms).0,
+            retention_bytes: self.retention_bytes.unwrap_or(log.retention_bytes).0,
             timestamp_type: self.timestamp_type.unwrap_or(log.message_timestamp_type),
             timestamp_before_max_ms: self
                 .timestamp_before_max_ms
@@ -284,8 +299,8 @@ mod tests {
     fn what_cannot_be_is_refused_by_name() {
         for (pairs, message) in [
             (
-                &[("retention.ms", "1")][..],
-                "unknown setting \"retention.ms\"; known are segment.bytes,",
+                &[("colour", "1")][..],
+                "unknown setting \"colour\"; known are segment.bytes,",
             ),
             (
                 &[("segment.bytes", "1")],
@@ -294,6 +309,11 @@ mod tests {
             (
                 &[("segment.bytes", "big")],
                 "segment.bytes: `big` is not a size",
+            ),
+            (&[("segment.ms", "0")], "segment.ms: write at least 1"),
+            (
+                &[("retention.ms", "-2")],
+                "retention.ms: `-2` is not a duration",
             ),
             (&[("flush.ms", "-1")], "flush.ms: `-1` is not a duration"),
             (
@@ -318,6 +338,42 @@ mod tests {
         assert!(large.check(&config).is_err());
         let tight = parse(&[("max.message.bytes", "1 MiB"), ("segment.bytes", "1 MiB")]);
         assert!(tight.expect("valid by itself").check(&config).is_err());
+    }
+
+    #[test]
+    fn retention_follows_the_broker_unless_the_topic_has_its_own() {
+        let mut config = BrokerConfig::default();
+        let week = 7 * 86_400_000;
+        let effective = |pairs: &[(&str, &str)], config: &BrokerConfig| {
+            let settings = parse(pairs).expect("valid settings");
+            assert_eq!(
+                TopicSettings::parse(
+                    settings
+                        .to_pairs()
+                        .iter()
+                        .map(|(key, value)| (*key, value.as_str()))
+                ),
+                Ok(settings.clone())
+            );
+            let effective = settings.effective(config);
+            (
+                effective.retention_ms,
+                effective.retention_bytes,
+                effective.segment_ms,
+            )
+        };
+        assert_eq!(effective(&[], &config), (Some(week), None, week));
+        let own = [
+            ("retention.ms", "-1"),
+            ("retention.bytes", "1 GiB"),
+            ("segment.ms", "1 h"),
+        ];
+        assert_eq!(effective(&own, &config), (None, Some(1 << 30), 3_600_000));
+        config.log.retention_bytes = Limit(Some(5));
+        config.log.retention_ms = Limit(None);
+        assert_eq!(effective(&[], &config), (None, Some(5), week));
+        let unbounded = [("retention.bytes", "-1")];
+        assert_eq!(effective(&unbounded, &config), (None, None, week));
     }
 
     #[test]

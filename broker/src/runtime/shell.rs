@@ -143,6 +143,7 @@ impl<D: Disk> Shell<D> {
             Effect::Receive { connection, on } => self.connections.set_receiving(connection, on),
             Effect::Mail { to, mail } => self.mailbox.send(usize::from(to.get()), mail),
             Effect::Read { token, store, read } => self.read(token, store, read),
+            Effect::LogTask { token, store, task } => self.do_log_task(token, store, task),
             Effect::StoreTask { token, store, task } => {
                 self.store_work[store].push((token, task));
             }
@@ -163,6 +164,14 @@ impl<D: Disk> Shell<D> {
         self.tasks.spawn(async move {
             let result = this.stores[store].read_disk(read).await;
             this.event(|lane, now| lane.read_done(now, token, result));
+        });
+    }
+
+    fn do_log_task(self: &Rc<Self>, token: LogToken, store: usize, task: LogTask) {
+        let this = self.clone();
+        self.tasks.spawn(async move {
+            let answer = task.run(&this.stores[store]).await;
+            this.event(|lane, now| lane.log_task_done(now, token, answer));
         });
     }
 

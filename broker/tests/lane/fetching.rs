@@ -215,7 +215,10 @@ fn a_closed_connection_takes_its_long_polls_along() {
         .produce_one(writer, at(topic, 0), "a")
         .expect("a produce");
     world.pass_ms(70_000);
-    assert_eq!(world.cores[0].lane.next_deadline(), None);
+    // Nothing is left but to tell the store the time, once a second.
+    let next = world.cores[0].lane.next_deadline();
+    let next = next.expect("topics grow old");
+    assert!(next > world.now.monotonic_us && next <= world.now.monotonic_us + 1_000_000);
 }
 
 #[test]
@@ -237,10 +240,7 @@ fn offsets_are_listed() {
         Ok(2)
     );
     let time = OffsetPosition::Timestamp(world.now.wall);
-    assert_eq!(
-        world.list_offset(client, at(topic, 0), time),
-        Err(ErrorCode::InvalidRequest)
-    );
+    assert_eq!(world.list_offset(client, at(topic, 0), time), Ok(0));
     let unknown = world.list_offset(client, at(topic, 3), OffsetPosition::Latest);
     assert_eq!(unknown, Err(ErrorCode::UnknownPartition));
 }

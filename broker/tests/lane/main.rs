@@ -11,6 +11,7 @@ mod forwarding;
 mod framing;
 mod half_frames;
 mod limits;
+mod log_requests;
 mod pacing;
 mod producing;
 mod restart;

@@ -445,12 +445,12 @@ fn list_offsets(shared: &Shared, request: &ListOffsetsRequest) -> ListOffsetsRes
     let mut state = shared.state();
     let entries = request.entries.iter().map(|entry| {
         let found = state.partition(entry.partition.topic, entry.partition.partition);
-        let result = found.and_then(|(_, partition)| match entry.position {
-            OffsetPosition::Earliest => Ok((partition.start, Timestamp::new(-1))),
-            OffsetPosition::Latest => Ok((partition.end(), Timestamp::new(-1))),
+        let result = found.map(|(_, partition)| match entry.position {
+            OffsetPosition::Earliest => (partition.start, Timestamp::new(-1)),
+            OffsetPosition::Latest => (partition.end(), Timestamp::new(-1)),
             OffsetPosition::Timestamp(time) => {
                 let end = (partition.end(), Timestamp::new(-1));
-                Ok(partition.at_time(time).unwrap_or(end))
+                partition.at_time(time).unwrap_or(end)
             }
         });
         let result = result.map(|(offset, timestamp)| ListedOffset {

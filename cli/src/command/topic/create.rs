@@ -18,6 +18,9 @@ Settings, by Kafka's names:
   flush.messages      acknowledge from memory, and flush at least after this many records
   flush.ms            acknowledge from memory, and flush at least after this many milliseconds
   compression.type    producer: batches are kept as they were sent, whatever their compression
+  segment.ms          a segment file is closed so long after its first record
+  retention.ms        records are deleted so long after the broker took them; -1: never
+  retention.bytes     the oldest records of a partition beyond so many bytes are deleted; -1: none
   message.timestamp.type
                       CreateTime, the producer's, or LogAppendTime, when the broker took the record
   message.timestamp.before.max.ms, message.timestamp.after.max.ms
