@@ -278,6 +278,12 @@ pub(super) static KEYS: &[Key] = &[
     key("log.open_files_max", |c| {
         count32(&mut c.log.open_files_max, 8..=100_000)
     }),
+    key("log.disk_reserve_bytes", |c| {
+        bytes64(&mut c.log.disk_reserve_bytes, 0..=1024 * GIB)
+    }),
+    key("log.scrub_bytes_per_second", |c| {
+        bytes64(&mut c.log.scrub_bytes_per_second, 0..=GIB)
+    }),
     key("journal.file_bytes", |c| {
         bytes64(&mut c.journal.file_bytes, MIB..=4 * GIB)
     }),

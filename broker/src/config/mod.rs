@@ -127,6 +127,10 @@ pub struct LogDefaults {
     pub spill_bytes: u32,
     /// Segment files that one store keeps open.
     pub open_files_max: u32,
+    /// While less room than this is left on the disk, appends are refused; 0 for no such reserve.
+    pub disk_reserve_bytes: u64,
+    /// Bytes of closed segment files that each store reads again in a second to find damage; 0 for none.
+    pub scrub_bytes_per_second: u64,
 }
 
 impl Default for LogDefaults {
@@ -145,6 +149,8 @@ impl Default for LogDefaults {
             index_interval_bytes: 64 * 1024,
             spill_bytes: 4 * 1024 * 1024,
             open_files_max: 512,
+            disk_reserve_bytes: 0,
+            scrub_bytes_per_second: 0,
         }
     }
 }

@@ -19,6 +19,8 @@ impl BrokerConfig {
             spill_bytes: u64::from(log.spill_bytes),
             index_interval_bytes: log.index_interval_bytes,
             open_files_max: bytes(log.open_files_max),
+            disk_reserve_bytes: log.disk_reserve_bytes,
+            scrub_bytes_per_second: log.scrub_bytes_per_second,
             read_cache_bytes: usize::try_from(self.memory.read_cache_bytes)
                 .expect("a 64-bit machine"),
             batch_limits: BatchLimits {

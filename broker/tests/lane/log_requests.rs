@@ -8,8 +8,8 @@ use corelane_protocol::{
     ErrorCode, Offset, Request, RequestFlags, Response, Timestamp, TopicPartition,
 };
 
-use crate::client::{at, fetch_request, put};
-use crate::world::World;
+use crate::client::{Put, at, fetch_request, put};
+use crate::world::{World, small_config};
 use corelane_protocol::request::Acks;
 
 fn deletion(entries: &[(TopicPartition, DeleteBefore)]) -> Request<'static> {
@@ -207,4 +207,38 @@ fn old_records_expire_on_an_idle_broker() {
     world.pass_ms(60_000);
     let found = world.list_offset(client, at(topic, 0), OffsetPosition::Earliest);
     assert_eq!(found, Ok(1));
+}
+
+#[test]
+fn produces_are_refused_below_the_reserve_of_the_disk_and_taken_again_above_it() {
+    let mut config = small_config();
+    config.log.disk_reserve_bytes = 1 << 20;
+    let mut world = World::with_config(84, 1, config);
+    let topic = world.create("t", 1, &[]);
+    let partition = at(topic, 0);
+    let client = world.connect(0);
+    assert_eq!(world.produce_one(client, partition, "x"), Ok(0));
+    let taken = world.disk.allocated();
+    world.disk.set_capacity(Some(taken + (1 << 19)));
+    world.pass_ms(2_000);
+    assert_eq!(
+        world.produce_one(client, partition, "y"),
+        Err(ErrorCode::DiskFull)
+    );
+    // Reads, metadata and deletions go on.
+    assert_eq!(world.read_all(client, partition).len(), 1);
+    assert_eq!(
+        world.delete_records(client, &[(partition, before(1))]),
+        [Ok(1)]
+    );
+    world.disk.set_capacity(None);
+    world.pass_ms(2_000);
+    let again = Put {
+        resume: true,
+        ..put(partition, "z")
+    };
+    world.send_produce(client, Acks::All, &[again]);
+    world.settle();
+    let receipt = world.reply(client).receipts().remove(0);
+    assert_eq!(receipt.map(|receipt| receipt.base_offset.get()), Ok(1));
 }
