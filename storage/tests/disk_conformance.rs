@@ -53,6 +53,7 @@ on_every_disk! {
     a_removed_file_serves_who_has_it_open;
     a_dropped_write_is_written;
     directories_are_listed_in_order;
+    the_room_that_is_left_is_told;
 }
 
 const LEAST: Features = Features {
@@ -391,4 +392,10 @@ fn a_filesystem_in_memory_is_served_too() {
         })
         .expect("an executor");
     core.join().expect("the test does not panic");
+}
+
+async fn the_room_that_is_left_is_told<D: Disk>(disk: D) {
+    let free = disk.free_bytes().await.expect("it can be told");
+    // In memory there is no end of it; a machine that runs tests has more than this, and not all there is.
+    assert!(free > 1 << 20, "{free} bytes");
 }
