@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use corelane_protocol::Offset;
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::index::{IndexIdentity, SparseIndex};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
@@ -15,7 +15,8 @@ fn index(segment_bytes: u64) -> SparseIndex {
     let mut index = SparseIndex::new(Offset::new(1_000_000), INTERVAL_BYTES);
     for batch in 0..segment_bytes / u64::from(INTERVAL_BYTES) {
         let offset = Offset::new(1_000_000 + batch * BATCH_RECORDS);
-        index.note(offset, 4096 + batch * u64::from(INTERVAL_BYTES));
+        let position = 4096 + batch * u64::from(INTERVAL_BYTES);
+        index.note(offset, position, Timestamp::new(batch as i64));
     }
     index
 }
