@@ -152,6 +152,11 @@ impl Partitions {
             .map_or(&[], |slot| &self.topics[*slot as usize])
     }
 
+    /// The partitions that this core owns.
+    pub(super) fn locals(&self) -> impl Iterator<Item = (Key, &LocalPartition)> {
+        self.local.iter()
+    }
+
     pub(super) fn local(&self, key: Key) -> Option<&LocalPartition> {
         self.local.get(key)
     }

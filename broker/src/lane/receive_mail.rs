@@ -105,10 +105,11 @@ impl<D: Disk> Lane<D> {
     /// A client of another core is gone: nobody waits for its fetches, and nothing follows on what
     /// it was refused.
     fn source_closed(&mut self, from: CoreId, closed: ConnectionId) {
-        self.foreign_refused.remove(&(from, closed));
         self.drop_paced(|wait| {
             matches!(wait.origin, Origin::Core { core, source, .. } if (core, source) == (from, closed))
         });
+        // Only now: what was dropped was refused.
+        self.foreign_refused.remove(&(from, closed));
         for wait in self.produces.iter_mut() {
             if let Origin::Core { core, source, .. } = &mut wait.origin
                 && (*core, *source) == (from, closed)

@@ -111,13 +111,25 @@ pub async fn reconcile<D: Disk>(
                 done.strays += 1;
             }
         }
+        // What a full disk refuses is done later, when the lane finds that it is not done.
         for topic in gone {
-            store.delete_topic(topic).await.map_err(failed)?;
-            done.deleted += 1;
+            match store.delete_topic(topic).await {
+                Ok(()) => done.deleted += 1,
+                Err(error) if error.is_disk_full() => {
+                    tracing::warn!(store = %id, %topic, %error, "a deleted topic's partitions are still there");
+                }
+                Err(error) => return Err(failed(error)),
+            }
         }
         done.partitions += wanted.len();
-        done.created += expected.difference(&existing).count();
-        store.create_partitions(&wanted).await.map_err(failed)?;
+        let missing = expected.difference(&existing).count();
+        match store.create_partitions(&wanted).await {
+            Ok(()) => done.created += missing,
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(store = %id, missing, %error, "partitions are missing until there is room");
+            }
+            Err(error) => return Err(failed(error)),
+        }
         // They may have changed since the partition was made: by an alteration, or a default of the broker.
         for (partition, settings) in wanted {
             if existing.contains(&partition) {

@@ -89,6 +89,45 @@ impl<D: Disk> Lane<D> {
         }
         self.image = image;
         self.plan_store_clock();
+        self.note_unfollowed();
+    }
+
+    /// What stores had no room for when they were made to hold what the image says: it is tried again at once.
+    fn note_unfollowed(&mut self) {
+        let mut missing: BTreeMap<usize, Creations> = BTreeMap::new();
+        for (key, partition) in self.partitions.locals() {
+            let store = &self.stores[partition.store];
+            if store.unfit().is_none() && store.partition_handle(partition.id).is_none() {
+                let creations = missing.entry(partition.store).or_default();
+                let config = log_config(&partition.settings);
+                creations.wanted.push((partition.id, config));
+                creations.keys.push(key);
+            }
+        }
+        let creations = missing.into_iter().map(|(store, creations)| {
+            let task = StoreTask::CreatePartitions(creations.wanted);
+            (store, task, creations.keys)
+        });
+        let mut tasks: Vec<_> = creations.collect();
+        for (index, store) in self.stores.iter().enumerate() {
+            let held = store.partitions();
+            let mut gone: Vec<_> = held.iter().map(|partition| partition.topic).collect();
+            gone.dedup();
+            gone.retain(|topic| store.unfit().is_none() && self.image.topic(*topic).is_none());
+            let deletions = gone.into_iter().map(StoreTask::DeleteTopic);
+            tasks.extend(deletions.map(|task| (index, task, Vec::new())));
+        }
+        let pending = &mut self.pending_records;
+        pending.refused = tasks
+            .into_iter()
+            .map(|(store, task, makes)| RunningTask {
+                position: None,
+                store,
+                task,
+                makes,
+            })
+            .collect();
+        pending.retry_us = (!pending.refused.is_empty()).then_some(0);
     }
 
     /// Applies the next records of the log; reports once the stores have followed.

@@ -332,6 +332,28 @@ fn partitions_that_a_full_disk_refused_are_made_once_there_is_room() {
 }
 
 #[test]
+fn partitions_that_a_full_disk_refused_are_made_after_a_restart_on_the_full_disk() {
+    for is_killed in [false, true] {
+        let (mut world, _, name) = with_a_topic_half_made(72);
+        world.disk_bytes_max = Some(world.disk.allocated());
+        let mut world = match is_killed {
+            false => world.close_and_restart(2),
+            true => world.crash(2),
+        };
+        let client = world.connect(0);
+        let partitions = world.describe_partitions(client, &name);
+        let mut states = partitions.iter().map(|partition| &partition.state);
+        assert!(states.any(|state| matches!(state, PartitionState::Failed(_))));
+        world.pass_ms(3000);
+        world.disk.set_capacity(None);
+        world.pass_ms(3000);
+        for partition in world.describe_partitions(client, &name) {
+            assert_eq!(partition.state, PartitionState::Online);
+        }
+    }
+}
+
+#[test]
 fn partitions_that_a_full_disk_refused_are_not_made_for_a_topic_that_was_deleted() {
     let (mut world, client, name) = with_a_topic_half_made(71);
     assert!(world.delete(client, &name).is_ok(), "it makes room");

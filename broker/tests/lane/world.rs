@@ -60,6 +60,8 @@ pub(crate) struct World {
     /// Records of the metadata log, which is always durable here.
     pub(crate) metadata_log: Vec<Vec<u8>>,
     /// Refuses the next append to the metadata log.
+    /// The size of the disk after the next restart; none: as much as is wanted.
+    pub(crate) disk_bytes_max: Option<u64>,
     pub(crate) metadata_log_fails: Option<TaskFailure>,
     /// Mail on its way, by sender and receiver.
     pub(crate) mail: BTreeMap<(CoreId, CoreId), VecDeque<Mail>>,
@@ -148,6 +150,7 @@ impl World {
                 monotonic_us: 1_000_000,
             },
             metadata_log,
+            disk_bytes_max: None,
             metadata_log_fails: None,
             mail: BTreeMap::new(),
             reads_begun: 0,
@@ -276,6 +279,7 @@ impl World {
         let seed = self.seed + 1;
         let executor = Executor::new(seed);
         let disk = MemoryDisk::from_image(&executor, image);
+        disk.set_capacity(self.disk_bytes_max);
         let stores = u16::try_from(self.topology.stores.len()).expect("few stores");
         let config = (*self.config).clone();
         Self::start(

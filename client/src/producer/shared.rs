@@ -204,6 +204,12 @@ impl Shared {
     pub(crate) fn update_topic(&self, metadata: &Arc<TopicMetadata>) {
         let mut table = self.table_mut();
         let known = table.topics.get(&metadata.name).cloned();
+        // A topic only grows: an answer with fewer partitions is older than what is known.
+        if known.as_ref().is_some_and(|topic| {
+            topic.metadata.id == metadata.id && topic.slots.len() > metadata.routes.len()
+        }) {
+            return;
+        }
         let mut slots = known
             .as_ref()
             .map(|topic| topic.slots.clone())

@@ -41,10 +41,12 @@ impl State {
             .get_mut(handle)
             .expect("the caller has looked it up");
         let waiting = partition.unflushed_records;
-        let may_wait =
-            config.is_weak() && config.flush_messages.is_none_or(|limit| waiting < limit);
+        // Nobody may tell an idle store the time, so that what waits cannot be left to a `flush.ms` that is new.
+        let has_time = config.flush_ms.is_none() || config.flush_ms == partition.config.flush_ms;
+        let may_wait = config.is_weak()
+            && has_time
+            && config.flush_messages.is_none_or(|limit| waiting < limit);
         partition.config = config;
-        // A shorter `flush.ms` is looked at by the next tick.
         if !may_wait {
             self.make_due(handle);
         }

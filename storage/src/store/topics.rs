@@ -2,6 +2,7 @@
 //!
 //! Owns the order that makes a deletion final: the catalogue first, then the memory, then the files.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use corelane_protocol::{Offset, TopicId, TopicPartition};
@@ -11,6 +12,9 @@ use super::{LogConfig, Store, StoreError};
 use crate::catalogue::{CatalogueRecord, FlushState};
 use crate::disk::Disk;
 use crate::segment::{partition_dir, topic_dir};
+
+/// So many partitions' records are one append to the catalogue, all or none.
+const PARTITIONS_PER_RECORDING: usize = 4096;
 
 impl<D: Disk> Store<D> {
     /// Creates partitions, durably; those that exist stay as they are.
@@ -22,22 +26,31 @@ impl<D: Disk> Store<D> {
         wanted: &[(TopicPartition, LogConfig)],
     ) -> Result<(), StoreError> {
         self.expect_open()?;
-        let turn = self.topics_turn.lock().await;
-        let mut records = Vec::new();
-        let mut new = Vec::new();
+        let _turn = self.topics_turn.lock().await;
+        // Piece by piece, so that what is in the catalogue is in memory too when a later piece finds no room.
+        for piece in wanted.chunks(PARTITIONS_PER_RECORDING) {
+            self.create_piece(piece).await?;
+        }
+        Ok(())
+    }
+
+    async fn create_piece(&self, wanted: &[(TopicPartition, LogConfig)]) -> Result<(), StoreError> {
+        let mut new = BTreeMap::new();
         for (partition, config) in wanted {
             let exists = self.state.borrow().partitions.handle(*partition).is_some();
-            if !exists && !new.iter().any(|(known, _)| known == partition) {
-                records.push(CatalogueRecord::PartitionCreated {
-                    partition: *partition,
-                    config: config.clone(),
-                });
-                new.push((*partition, config.clone()));
+            if !exists {
+                new.entry(*partition).or_insert_with(|| config.clone());
             }
         }
-        if !records.is_empty() {
-            self.record(&records).await?;
+        if new.is_empty() {
+            return Ok(());
         }
+        let records = new.iter().map(|(partition, config)| {
+            let (partition, config) = (*partition, config.clone());
+            CatalogueRecord::PartitionCreated { partition, config }
+        });
+        let records: Vec<_> = records.collect();
+        self.record(&records).await?;
         let mut state = self.state.borrow_mut();
         for (partition, config) in new {
             let flush = FlushState::empty(Offset::ZERO);
@@ -45,7 +58,6 @@ impl<D: Disk> Store<D> {
                 .partitions
                 .insert(Partition::new(partition, config, flush, Vec::new()));
         }
-        drop(turn);
         Ok(())
     }
 
@@ -59,11 +71,15 @@ impl<D: Disk> Store<D> {
         self.expect_open()?;
         let _turn = self.topics_turn.lock().await;
         let handles = self.state.borrow().partitions.of_topic(topic);
-        if handles.is_empty() {
-            return Ok(());
+        for piece in handles.chunks(PARTITIONS_PER_RECORDING) {
+            self.delete_piece(piece).await?;
         }
-        self.mark_deleting(&handles, true);
-        self.wake.idle.until(|| self.are_still(&handles)).await;
+        Ok(())
+    }
+
+    async fn delete_piece(&self, handles: &[PartitionHandle]) -> Result<(), StoreError> {
+        self.mark_deleting(handles, true);
+        self.wake.idle.until(|| self.are_still(handles)).await;
         let deleted: Vec<TopicPartition> = {
             let state = self.state.borrow();
             handles
@@ -77,10 +93,10 @@ impl<D: Disk> Store<D> {
             .map(|&partition| CatalogueRecord::PartitionDeleted { partition })
             .collect();
         if let Err(error) = self.record_from_reserve(&records).await {
-            self.mark_deleting(&handles, false);
+            self.mark_deleting(handles, false);
             return Err(error);
         }
-        self.forget(&handles);
+        self.forget(handles);
         self.remove_deleted(&deleted).await
     }
 

@@ -192,12 +192,15 @@ fn other_limits_count_at_once_for_what_waits() {
         ..small_log()
     };
     store.configure(of, flush_ms).expect("it exists");
+    machine.settle();
+    assert_eq!(durable(), 6, "no clock may be running yet");
+    append(&store, of, &batch("c", 1, 20));
     store.tick(after(29));
     machine.settle();
-    assert_eq!(durable(), 5);
+    assert_eq!(durable(), 6);
     store.tick(after(30));
     machine.settle();
-    assert_eq!(durable(), 6);
+    assert_eq!(durable(), 7);
 }
 
 #[test]
@@ -261,4 +264,27 @@ fn what_an_unclean_restart_took_from_weak_partitions_is_reported() {
     let machine = Machine::from_image(8, &machine.disk.crash(2));
     let (_, report) = machine.open(STORE, small_config()).expect("it was closed");
     assert_eq!((report.was_clean, report.weak_losses), (true, Vec::new()));
+}
+
+#[test]
+fn a_flush_ms_that_is_new_does_not_wait_for_the_next_append() {
+    let machine = Machine::new(37);
+    let of = partition(1, 0);
+    let by_count = LogConfig {
+        flush_messages: Some(1000),
+        ..small_log()
+    };
+    let store = machine.store_with(small_config(), &[(of, by_count.clone())]);
+    append(&store, of, &batch("a", 3, 20));
+    machine.settle();
+    let durable_end = || store.offsets(of).expect("it exists").durable_end;
+    assert_eq!(durable_end(), Offset::new(0));
+    let by_time = LogConfig {
+        flush_ms: Some(100),
+        ..by_count
+    };
+    store.configure(of, by_time).expect("it exists");
+    // Nobody tells a store the time that has had no appends for a while.
+    machine.settle();
+    assert_eq!(durable_end(), Offset::new(3));
 }
