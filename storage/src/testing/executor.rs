@@ -38,6 +38,8 @@ pub struct Spawner {
 
 struct Shared {
     seed: u64,
+    /// Whether a panic prints the seed.
+    tells_seed: Cell<bool>,
     random: RefCell<Random>,
     tasks: RefCell<BTreeMap<TaskId, (Task, Waker)>>,
     next_id: Cell<TaskId>,
@@ -50,6 +52,7 @@ impl Executor {
     pub fn new(seed: u64) -> Self {
         let shared = Shared {
             seed,
+            tells_seed: Cell::new(true),
             random: RefCell::new(Random::new(seed)),
             tasks: RefCell::default(),
             next_id: Cell::new(MAIN + 1),
@@ -58,6 +61,13 @@ impl Executor {
         Self {
             shared: Rc::new(shared),
         }
+    }
+
+    /// The same, for whoever names the seed of a failure by itself: a panic prints nothing here.
+    #[must_use]
+    pub fn without_a_word(self) -> Self {
+        self.shared.tells_seed.set(false);
+        self
     }
 
     /// The seed it was made with.
@@ -125,6 +135,12 @@ impl Executor {
         debug_assert!(stalled.is_none(), "a pending future is never done");
     }
 
+    /// Whether some task could run now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.ready.with(|wakers| !wakers.is_empty())
+    }
+
     /// Drops every task where it stands, as a crash of the process would.
     pub fn crash(&self) {
         self.shared.drop_tasks();
@@ -139,7 +155,7 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && self.shared.tells_seed.get() {
             eprintln!("the executor's seed was {}", self.seed());
         }
         self.shared.drop_tasks();

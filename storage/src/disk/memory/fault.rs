@@ -1,6 +1,6 @@
 //! What can go wrong with an operation of the in-memory disk, and when.
 
-use super::operation::{Operation, OperationKind};
+use super::operation::{Operation, OperationKind, Strike};
 
 /// Something that goes wrong, on the operations that match all of its conditions.
 ///
@@ -21,6 +21,17 @@ pub(super) enum FaultEffect {
     Lose,
     Misdirect { path: String, position: u64 },
     CorruptRead { byte: usize, bit: u8 },
+}
+
+impl FaultEffect {
+    pub(super) fn name(&self) -> Strike {
+        match self {
+            Self::Error { .. } => Strike::Failed,
+            Self::Lose => Strike::Lost,
+            Self::Misdirect { .. } => Strike::Misdirected,
+            Self::CorruptRead { .. } => Strike::Corrupted,
+        }
+    }
 }
 
 impl Fault {

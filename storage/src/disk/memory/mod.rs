@@ -9,6 +9,7 @@ mod contents;
 mod fault;
 mod file;
 mod image;
+mod latency;
 mod names;
 mod operation;
 
@@ -19,7 +20,8 @@ use std::rc::Rc;
 
 pub use fault::Fault;
 pub use image::DiskImage;
-pub use operation::{Operation, OperationKind};
+pub use latency::Latency;
+pub use operation::{Operation, OperationKind, Strike};
 
 use self::contents::{Block, Contents};
 use self::fault::FaultEffect;
@@ -49,6 +51,7 @@ struct State {
     halt_at: Option<u64>,
     faults: Vec<Fault>,
     trace: Option<Vec<Operation>>,
+    latency: Option<Latency>,
 }
 
 impl MemoryDisk {
@@ -78,6 +81,7 @@ impl MemoryDisk {
             halt_at: None,
             faults: Vec::new(),
             trace: None,
+            latency: None,
         };
         Self {
             state: Rc::new(RefCell::new(state)),
@@ -136,6 +140,18 @@ impl MemoryDisk {
     #[must_use]
     pub fn take_trace(&self) -> Vec<Operation> {
         self.state.borrow_mut().trace.take().unwrap_or_default()
+    }
+
+    /// The operations that have completed since the trace was started or last drained; it goes on.
+    #[must_use]
+    pub fn drain_trace(&self) -> Vec<Operation> {
+        let mut state = self.state.borrow_mut();
+        state.trace.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// From now on operations take virtual time, or `None`: only turns of the executor.
+    pub fn set_latency(&self, latency: Option<Latency>) {
+        self.state.borrow_mut().latency = latency;
     }
 
     /// Every file's path and length in bytes, in the order of the paths.
@@ -206,7 +222,11 @@ impl MemoryDisk {
     ) -> JoinHandle<T> {
         let state = Rc::clone(&self.state);
         let delay = self.spawner.below(DELAY_MAX + 1);
+        let time = state.borrow_mut().time_of(&operation);
         self.spawner.spawn(async move {
+            if let Some(time) = time {
+                time.await;
+            }
             for _ in 0..delay {
                 yield_now().await;
             }
@@ -271,12 +291,22 @@ impl State {
         true
     }
 
+    /// How long an operation takes that begins now.
+    fn time_of(&mut self, operation: &Operation) -> Option<impl Future<Output = ()> + use<>> {
+        let latency = self.latency.as_ref()?;
+        Some(latency.time_of(operation, &mut self.random))
+    }
+
     fn fault_for(&mut self, operation: &Operation) -> Option<FaultEffect> {
         let effect = self
             .faults
             .iter_mut()
             .find_map(|fault| fault.strike(operation));
         self.faults.retain(|fault| !fault.is_spent());
+        if let (Some(effect), Some(trace)) = (&effect, &mut self.trace) {
+            let struck = trace.last_mut().expect("counted just before");
+            struck.struck = Some(effect.name());
+        }
         effect
     }
 

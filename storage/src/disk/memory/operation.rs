@@ -46,6 +46,21 @@ pub struct Operation {
     pub position: u64,
     /// How many bytes; 0 where that means nothing.
     pub len: u64,
+    /// The fault that struck it.
+    pub struck: Option<Strike>,
+}
+
+/// What a fault has made of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strike {
+    /// It failed.
+    Failed,
+    /// It said that it succeeded and did nothing.
+    Lost,
+    /// It wrote to another place.
+    Misdirected,
+    /// It returned other bytes than are stored.
+    Corrupted,
 }
 
 impl Operation {
@@ -56,6 +71,7 @@ impl Operation {
             path: path.to_owned(),
             position: 0,
             len: 0,
+            struck: None,
         }
     }
 
