@@ -176,10 +176,12 @@ impl<D: Disk> Store<D> {
         if !work.has_directory {
             self.create_directories(work).await?;
         }
-        let file = self.disk.open(path, OpenOptions::CREATE).await?;
-        if file.len().await? > 0 {
-            file.truncate(0).await?;
+        // What an earlier life left may have a name that a sync failed to keep, and no later sync keeps it then.
+        match self.disk.remove_file(path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
         }
+        let file = self.disk.open(path, OpenOptions::CREATE_NEW).await?;
         let mut block = AlignedBuf::zeroed(BLOCK as usize);
         let header = SegmentHeader {
             store: self.uuid,
