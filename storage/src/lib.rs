@@ -14,6 +14,8 @@ pub mod index;
 pub mod journal;
 mod layout;
 pub mod memory;
+#[doc(hidden)]
+pub mod planted;
 pub mod position;
 mod recovery;
 pub mod ring;

@@ -148,12 +148,16 @@ impl<D: Disk> Lane<D> {
                 records,
                 frees_room,
             });
+            if corelane_storage::planted!(MetadataBeforeDurable) {
+                self.records_logged(token);
+            }
         }
     }
 
     /// The metadata log has been written, or not.
     pub fn metadata_appended(&mut self, now: Now, token: u64, result: Result<(), TaskFailure>) {
         match result {
+            Ok(()) if corelane_storage::planted!(MetadataBeforeDurable) => {}
             Ok(()) => self.records_logged(token),
             Err(TaskFailure::DiskFull(problem)) => self.metadata_log_full(&problem),
             Err(TaskFailure::Failed(problem)) => self.metadata_log_failed(&problem),

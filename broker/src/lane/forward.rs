@@ -101,6 +101,9 @@ impl<D: Disk> Lane<D> {
     }
 
     pub(super) fn release_mailbox(&mut self, to: CoreId, bytes: u64) {
+        if corelane_storage::planted!(MailboxNotReleased) {
+            return;
+        }
         let outbound = &mut self.outbound[usize::from(to.get())];
         outbound.requests -= 1;
         outbound.bytes -= bytes;

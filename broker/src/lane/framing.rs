@@ -78,7 +78,7 @@ impl<D: Disk> Lane<D> {
             return;
         }
         let on = connection.wants_input(&self.config.limits) && self.shutdown.is_none();
-        if on != connection.receiving {
+        if on != connection.receiving && !(on && corelane_storage::planted!(ReceiveNotResumed)) {
             connection.receiving = on;
             if on {
                 connection.frame_debt.resumed();

@@ -9,6 +9,8 @@ use corelane_protocol::response::{Durability, ProduceResponse, ProducedEntry, Re
 use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset, TopicPartition};
 use corelane_storage::disk::Disk;
 
+use corelane_storage::planted;
+
 use super::connection::REFUSED_PARTITIONS_MAX;
 use super::dispatch::shutting_down;
 use super::mail::{ForwardedBatch, ForwardedReply, ForwardedRequest};
@@ -114,12 +116,17 @@ impl<D: Disk> Lane<D> {
                     .partitions
                     .local_mut(local)
                     .expect("found by the caller");
-                if acks == Acks::None || partition.settings.is_weak() {
+                let is_early = acks != Acks::None && planted!(AckBeforeFlush);
+                if acks == Acks::None || partition.settings.is_weak() || is_early {
                     let receipt = Receipt {
                         base_offset,
                         append_time: now.wall,
                         log_start_offset: partition.log_start,
-                        durability: Durability::Memory,
+                        durability: if is_early {
+                            Durability::Durable
+                        } else {
+                            Durability::Memory
+                        },
                         replicas_flushed: 0,
                     };
                     if partition.settings.is_weak() {
@@ -264,6 +271,10 @@ impl<D: Disk> Lane<D> {
         results: Vec<Result<Receipt, ApiError>>,
     ) {
         debug_assert_eq!(entries.len(), results.len(), "one result for each batch");
+        let results: Vec<_> = match planted!(ForwardedReceiptsSwapped) {
+            true => results.into_iter().rev().collect(),
+            false => results,
+        };
         for (index, result) in entries.iter().zip(results) {
             self.settle_produce(produce, *index, result);
         }
@@ -330,6 +341,9 @@ impl<D: Disk> Lane<D> {
 
     /// Whether a produce to a partition is in order after what was refused before it.
     fn admit_produce(&mut self, origin: Origin, partition: TopicPartition, resume: bool) -> bool {
+        if planted!(OrderNotKept) {
+            return true;
+        }
         match origin {
             Origin::Client(client) => {
                 let connection = self.connections.get_mut(client.connection);

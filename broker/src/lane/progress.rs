@@ -56,10 +56,9 @@ impl<D: Disk> Lane<D> {
                 .local_mut(key)
                 .expect("found under this key");
             let log_start_offset = local.log_start;
-            let flushed = local
-                .produces
-                .front()
-                .is_some_and(|wait| wait.end_offset <= durable_end);
+            let flushed = local.produces.front().is_some_and(|wait| {
+                wait.end_offset <= durable_end || corelane_storage::planted!(AckWithAnother)
+            });
             if !flushed {
                 break;
             }

@@ -323,6 +323,10 @@ impl<D: Disk> BlockLog<D> {
         room.map_err(io_error)?;
         writer.is_poisoned = true;
         let position = writer.reached.end;
+        if crate::planted!(SuperblockFirst) {
+            let early = write_superblock(&writer.file, &writer.header, &reached, Durable::Data);
+            early.await.map_err(io_error)?;
+        }
         writer
             .file
             .write(position, group.into(), Durable::Data)
@@ -433,6 +437,9 @@ async fn write_new<D: Disk>(
 /// Gives the new file the log's name, durably.
 async fn put_in_place<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
     disk.rename(&leftover(path), path).await?;
+    if crate::planted!(RenameNotSynced) {
+        return Ok(());
+    }
     sync_parent(disk, path).await
 }
 

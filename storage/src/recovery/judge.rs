@@ -36,8 +36,9 @@ impl Expected {
             header.recovery_epoch < self.recovery_epoch && header.recovery_epoch >= self.last_epoch
         };
         let follows = header.sequence == self.point.sequence
-            && header.previous_checksum == self.point.previous_checksum
-            && epoch_fits;
+            && (header.previous_checksum == self.point.previous_checksum
+                || crate::planted!(StaleGroupAccepted))
+            && (epoch_fits || crate::planted!(OldEpochAccepted));
         follows.then_some((header, checksum))
     }
 }

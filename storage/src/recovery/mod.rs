@@ -131,7 +131,8 @@ impl<F: DiskFile> JournalWalk<F> {
                 Place::Group(group) if is_whole => self.take(group).await?,
                 place => self.take_bad(place).await?,
             };
-            if !goes_on {
+            if !goes_on || (crate::planted!(RecoveryStopsEarly) && self.report.groups_replayed == 3)
+            {
                 break;
             }
         }

@@ -76,6 +76,10 @@ impl<D: Disk> Store<D> {
         let mut writes = FuturesOrdered::new();
         loop {
             while let Some(write) = self.start_group() {
+                if crate::planted!(AckOutOfOrder) {
+                    writes.push_front(write);
+                    continue;
+                }
                 writes.push_back(write);
             }
             if writes.is_empty() {
@@ -123,9 +127,14 @@ impl<D: Disk> Store<D> {
         let position = group.placement.at.position;
         let buffer = buffer.freeze();
         let ticket = group.ticket;
+        let durable = if crate::planted!(FlushSkipped) {
+            Durable::No
+        } else {
+            Durable::Data
+        };
         Some(async move {
             let result = file
-                .write(position, WriteData::from(buffer.clone()), Durable::Data)
+                .write(position, WriteData::from(buffer.clone()), durable)
                 .await;
             Written {
                 ticket,
@@ -146,6 +155,7 @@ impl<D: Disk> Store<D> {
         match written.result {
             Ok(()) if state.fenced.is_none() => state.group_durable(written.ticket),
             Ok(()) => {}
+            Err(_) if crate::planted!(WriteErrorIgnored) => state.group_durable(written.ticket),
             Err(error) => state.group_failed(
                 &journal_path(&self.dir, written.number),
                 &written.ticket,

@@ -105,7 +105,10 @@ impl State {
             recovery_epoch: self.chain.recovery_epoch,
             incarnation: placement.file.incarnation,
             position: placement.at.position,
-            durable_upto: self.chain.durable_sequence,
+            durable_upto: match crate::planted!(DurableUptoTooHigh) {
+                true => placement.at.sequence,
+                false => self.chain.durable_sequence,
+            },
             previous_checksum: placement.at.previous_checksum,
         };
         PlannedGroup {

@@ -136,7 +136,7 @@ impl<D: Disk> Store<D> {
         let mut recovered = recover(source, pool, config.index_interval_bytes).await?;
         recovered.report.is_new = checkpoint.recovery_epoch == 0;
         recovered.report.was_clean = contents.is_clean || recovered.report.is_new;
-        if recovered.report.fenced.is_none() {
+        if recovered.report.fenced.is_none() && !crate::planted!(RecoveryNotFlushed) {
             // What was read may have been in a cache of the device only.
             let flushes = recovered
                 .files
@@ -144,7 +144,7 @@ impl<D: Disk> Store<D> {
                 .map(|(number, file)| flush_journal(&dir, *number, file));
             try_join_all(flushes).await?;
         }
-        if recovered.report.discarded_from.is_some() {
+        if recovered.report.discarded_from.is_some() && !crate::planted!(DiscardedNotBuried) {
             bury_discarded(&dir, &recovered).await?;
         }
         let free = free_files(&disk, &dir, &checkpoint).await?;
@@ -402,7 +402,7 @@ fn build_state<F>(
         end,
     );
     let chain = Chain {
-        recovery_epoch: checkpoint.recovery_epoch + 1,
+        recovery_epoch: checkpoint.recovery_epoch + u64::from(!crate::planted!(EpochNotRaised)),
         epoch_first_sequence: end.sequence,
         durable_sequence: end.sequence - 1,
         durable_checksum: end.previous_checksum,

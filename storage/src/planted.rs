@@ -1,0 +1,95 @@
+//! Planted bugs: deliberate faults at chosen places, by which tests are measured.
+//!
+//! With the feature `planted-bugs` each place asks whether its bug is planted on this thread; without it, as in
+//! everything that is shipped, `planted!` is the constant `false`.
+
+#[cfg(feature = "planted-bugs")]
+use std::cell::Cell;
+
+/// Whether a bug is planted on this thread. A constant without the feature `planted-bugs`.
+#[cfg(feature = "planted-bugs")]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::planted::is_planted($crate::planted::Bug::$bug)
+    };
+}
+
+/// Whether a bug is planted on this thread. A constant without the feature `planted-bugs`.
+#[cfg(not(feature = "planted-bugs"))]
+#[macro_export]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+#[cfg(feature = "planted-bugs")]
+macro_rules! bugs {
+    ($($name:ident, $what:literal;)+) => {
+        /// A bug that can be planted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each is described by `what`")]
+        pub enum Bug {
+            $($name,)+
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// What is wrong, in a few words.
+            pub const fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what,)+
+                }
+            }
+        }
+    };
+}
+
+#[cfg(feature = "planted-bugs")]
+bugs! {
+    FlushSkipped, "groups of the journal are written without a flush";
+    AckBeforeFlush, "a produce is acknowledged as durable when it is appended";
+    AckWithAnother, "a flush acknowledges every batch that waits for its partition";
+    AckOutOfOrder, "a later group is reported durable before an earlier one";
+    DurableUptoTooHigh, "a group says of itself that it is durable";
+    HighWatermarkEarly, "records are readable before they are flushed";
+    ReadsNotVerified, "batches read from a segment are not checked";
+    SegmentFlushSkipped, "the journal is released before the segment is flushed";
+    JournalReleasedEarly, "journal files are used again while partitions need them";
+    StaleGroupAccepted, "recovery takes a group that does not follow the one before";
+    OldEpochAccepted, "recovery takes a group of an epoch that was discarded";
+    EpochNotRaised, "recovery discards groups and keeps its epoch";
+    DiscardedNotBuried, "what recovery discarded stays on disk";
+    RecoveryNotFlushed, "recovery relies on what only caches hold";
+    RecoveryStopsEarly, "recovery ignores all but the first groups";
+    SuperblockFirst, "a superblock is written before the group that it counts";
+    RenameNotSynced, "a log that was written anew is not made durable under its name";
+    DirectorySyncSkipped, "names in the store's directory are not made durable";
+    WriteErrorIgnored, "a group whose write failed is taken for durable";
+    ForwardedReceiptsSwapped, "receipts of another core are given to the wrong batches";
+    OrderNotKept, "batches behind a refused one are taken";
+    MetadataBeforeDurable, "topics are shown before the metadata log is written";
+    ReceiveNotResumed, "a paused connection is not read from again";
+    MailboxNotReleased, "an answered request still counts in its mailbox";
+}
+
+#[cfg(feature = "planted-bugs")]
+thread_local! {
+    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+}
+
+/// Plants a bug on this thread, or takes the last one back.
+#[cfg(feature = "planted-bugs")]
+pub fn plant(bug: Option<Bug>) {
+    PLANTED.set(bug);
+}
+
+/// Whether this bug is planted on this thread.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn is_planted(bug: Bug) -> bool {
+    PLANTED.get() == Some(bug)
+}
