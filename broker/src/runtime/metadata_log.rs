@@ -24,7 +24,7 @@ const REWRITE_RECORDS_MIN: u64 = 1024;
 const REWRITE_FACTOR: u64 = 4;
 
 /// The open log.
-pub(super) struct MetadataLog<D: Disk> {
+pub struct MetadataLog<D: Disk> {
     log: BlockLog<D>,
     /// Records in the file.
     records: Cell<u64>,
@@ -33,7 +33,7 @@ pub(super) struct MetadataLog<D: Disk> {
 }
 
 /// What a rewritten log consists of.
-pub(super) struct Rewriting {
+pub struct Rewriting {
     records: Vec<Vec<u8>>,
     checkpoint: [u8; 8],
 }
@@ -48,7 +48,10 @@ impl<D: Disk> MetadataLog<D> {
     }
 
     /// Makes an empty log in a new data directory.
-    pub(super) async fn create(disk: &D, identity: &DirectoryIdentity) -> Result<Self, StartError> {
+    ///
+    /// # Errors
+    /// Those of the disk and the block log.
+    pub async fn create(disk: &D, identity: &DirectoryIdentity) -> Result<Self, StartError> {
         let failed = |source: io::Error| StartError::Directory(source.into());
         disk.create_dir(DIRECTORY).await.map_err(failed)?;
         let no_records: [&[u8]; 0] = [];
@@ -67,7 +70,10 @@ impl<D: Disk> MetadataLog<D> {
     }
 
     /// Opens the log, adds up its records, and rewrites it if it is long.
-    pub(super) async fn open(disk: &D) -> Result<(Self, MetadataImage), StartError> {
+    ///
+    /// # Errors
+    /// Those of the block log, and a record that does not follow the ones before.
+    pub async fn open(disk: &D) -> Result<(Self, MetadataImage), StartError> {
         let (log, contents) = BlockLog::open(disk.clone(), PATH, BlockLogKind::Metadata).await?;
         let image = add_up(&contents)?;
         tracing::info!(
@@ -87,7 +93,7 @@ impl<D: Disk> MetadataLog<D> {
 
     /// Appends records, all or none of them. Durable on return. Records that free room may use what is kept
     /// for them on a full disk.
-    pub(super) async fn append(
+    pub async fn append(
         &self,
         records: &[Vec<u8>],
         frees_room: bool,
@@ -109,12 +115,16 @@ impl<D: Disk> MetadataLog<D> {
         }
     }
 
-    pub(super) async fn mark_clean(&self) -> Result<(), BlockLogError> {
+    /// Marks the log as cleanly ended. Durable on return.
+    ///
+    /// # Errors
+    /// Those of the block log.
+    pub async fn mark_clean(&self) -> Result<(), BlockLogError> {
         self.log.mark_clean(None).await
     }
 
     /// What to rewrite the log with, if it is long. `image` is what it adds up to.
-    pub(super) fn rewriting(&self, image: &MetadataImage) -> Option<Rewriting> {
+    pub fn rewriting(&self, image: &MetadataImage) -> Option<Rewriting> {
         let needed = image.snapshot_records();
         let records = self.records.get();
         if records <= self.rewrite_at.get().max(REWRITE_FACTOR * needed) {
@@ -129,7 +139,7 @@ impl<D: Disk> MetadataLog<D> {
     }
 
     /// Replaces the log. One that could not be is used as it is, or takes no more records and says so.
-    pub(super) async fn rewrite(&self, rewriting: Rewriting) {
+    pub async fn rewrite(&self, rewriting: Rewriting) {
         let Rewriting {
             records,
             checkpoint,

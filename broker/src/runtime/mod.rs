@@ -35,5 +35,7 @@ mod timer;
 mod work;
 
 pub use error::{StartError, StopError};
+/// The log of the controller, for whoever brings a shell of its own.
+pub use metadata_log::{MetadataLog, Rewriting};
 pub use running::{Running, ShutdownHandle};
 pub use start::{serve, serve_probed};
