@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use corelane_protocol::ids::{Offset, TopicPartition};
+use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
 use crate::digest::Digest;
-use crate::event::{Event, ProducerNumber, ReaderNumber, RecordNumber};
+use crate::event::{Event, OwnerNumber, ProducerNumber, ReaderNumber, RecordNumber};
 use crate::order::{Copies, KeyHomes, OrderWalk};
 use crate::partition::{Moment, PartitionHistory, Receipt, Sight};
 use crate::reader::Read;
@@ -53,6 +53,8 @@ struct RecordHistory {
     content: Digest,
     receipt: Option<(TopicPartition, Offset)>,
     failed: bool,
+    /// An attempt to send it had no answer, so that a receipt may name a second copy.
+    is_uncertain: bool,
 }
 
 /// Who sent certain bytes. When several records have the same bytes, a copy in the log cannot be
@@ -118,6 +120,25 @@ impl Checker {
                 self.polled(reader, partition, offset, content);
             }
             Event::ReadEnded { reader, partition } => self.read_ended(reader, partition),
+            Event::Fetched {
+                reader,
+                partition,
+                high_watermark,
+            } => match self.reads.get_mut(&(reader, partition)) {
+                Some(read) => read.answered(high_watermark),
+                None => {
+                    self.bad_history(format!("reader {} polls {partition} unstarted", reader.0))
+                }
+            },
+            Event::Owned {
+                partition,
+                epoch,
+                owner,
+            } => self.owned(partition, epoch, owner),
+            Event::Released { partition } => {
+                self.partitions.entry(partition).or_default().is_released = true;
+            }
+            Event::CutBack { partition, to } => self.cut_back(partition, to),
         }
     }
 
@@ -144,6 +165,7 @@ impl Checker {
             content,
             receipt: None,
             failed: false,
+            is_uncertain: false,
         };
         if self.records.insert(record, history).is_some() {
             self.bad_history(format!("record {} is sent twice", record.0));
@@ -230,9 +252,11 @@ impl Checker {
     }
 
     fn unknown(&mut self, record: RecordNumber) {
-        self.verdict.counts.unknown += 1;
-        if !self.records.contains_key(&record) {
-            self.bad_history(format!("record {} is unknown but never sent", record.0));
+        let Some(history) = self.records.get_mut(&record) else {
+            return self.bad_history(format!("record {} is unknown but never sent", record.0));
+        };
+        if !std::mem::replace(&mut history.is_uncertain, true) {
+            self.verdict.counts.unknown += 1;
         }
     }
 
@@ -299,6 +323,26 @@ impl Checker {
         );
     }
 
+    fn owned(&mut self, partition: TopicPartition, epoch: LeaderEpoch, owner: OwnerNumber) {
+        let history = self.partitions.entry(partition).or_default();
+        let first = *history.owners.entry(epoch).or_insert(owner);
+        if first != owner {
+            self.verdict.add(Violation::TwoOwners {
+                partition,
+                epoch,
+                first,
+                second: owner,
+            });
+        }
+    }
+
+    /// What lies from `to` on was never promised, and its offsets are issued anew.
+    fn cut_back(&mut self, partition: TopicPartition, to: Offset) {
+        let history = self.partitions.entry(partition).or_default();
+        let lost = history.sights.split_off(&to);
+        self.verdict.counts.cut_back += lost.len() as u64;
+    }
+
     /// First copies in order, second copies, keys at home, nothing that was refused.
     fn judge_reads_by_offset(&mut self) {
         let mut copies = Copies::default();
@@ -357,7 +401,11 @@ impl Checker {
             for (&offset, receipt) in &partition_history.receipts {
                 let record = receipt.record;
                 let history = &self.records[&record];
-                if let Some(overtaken_by) = walk.meet(history.producer, history.sequence, record) {
+                let is_certain = !history.is_uncertain;
+                if is_certain
+                    && let Some(overtaken_by) =
+                        walk.meet(history.producer, history.sequence, record)
+                {
                     self.verdict.add(Violation::AcknowledgedOutOfOrder {
                         partition,
                         offset,
@@ -365,7 +413,7 @@ impl Checker {
                         overtaken_by,
                     });
                 }
-                if !receipt.verified {
+                if !receipt.verified && !partition_history.is_released {
                     self.verdict.add(Violation::NeverReadBack {
                         record,
                         partition,

@@ -1,6 +1,6 @@
 //! What an observer can write down about a run.
 
-use corelane_protocol::ids::{Offset, TopicPartition};
+use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
 use crate::digest::Digest;
 
@@ -16,6 +16,10 @@ pub struct ProducerNumber(pub u32);
 /// One pass of one consumer. A consumer that seeks back is a new reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReaderNumber(pub u32);
+
+/// One broker, as an owner of partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerNumber(pub u32);
 
 /// One thing that the observer saw. Events are given in the order in which the observer saw them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +52,9 @@ pub enum Event {
         /// The record.
         record: RecordNumber,
     },
-    /// The sender gave up without an answer: the record may or may not be in the log. A timeout is
-    /// this, not a failure.
+    /// An attempt had no answer: the record may or may not be in the log. A timeout is this, not a
+    /// failure. If the sender tries again, a receipt may follow; it may name a second copy, so that
+    /// its order among other receipts says nothing.
     Unknown {
         /// The record.
         record: RecordNumber,
@@ -62,6 +67,15 @@ pub enum Event {
         partition: TopicPartition,
         /// The first offset it will accept.
         from: Offset,
+    },
+    /// A reader was answered: what it is handed next lies below this high watermark.
+    Fetched {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition it reads.
+        partition: TopicPartition,
+        /// The first offset that was not served yet.
+        high_watermark: Offset,
     },
     /// A reader was handed a record.
     Polled {
@@ -81,5 +95,28 @@ pub enum Event {
         reader: ReaderNumber,
         /// The partition it reads.
         partition: TopicPartition,
+    },
+    /// Somebody was seen to own a partition in a term of its leadership. Histories of one broker need none.
+    Owned {
+        /// The partition.
+        partition: TopicPartition,
+        /// The term.
+        epoch: LeaderEpoch,
+        /// Who owns it.
+        owner: OwnerNumber,
+    },
+    /// Nothing more is promised of a partition: its deletion was asked for, or the broker has reported that it
+    /// cannot serve it. What is read of it is still judged.
+    Released {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// A partition that its owner declared weaker than flushed has lost its end in a crash, and goes on from
+    /// an earlier offset. Durable receipts are judged as ever.
+    CutBack {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that is issued anew.
+        to: Offset,
     },
 }

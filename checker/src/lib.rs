@@ -34,6 +34,6 @@ mod violation;
 
 pub use checker::{Checker, Rules};
 pub use digest::Digest;
-pub use event::{Event, ProducerNumber, ReaderNumber, RecordNumber};
+pub use event::{Event, OwnerNumber, ProducerNumber, ReaderNumber, RecordNumber};
 pub use verdict::{Counts, Verdict};
 pub use violation::Violation;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use corelane_protocol::ids::Offset;
+use corelane_protocol::ids::{LeaderEpoch, Offset};
 
 use crate::digest::Digest;
-use crate::event::{ReaderNumber, RecordNumber};
+use crate::event::{OwnerNumber, ReaderNumber, RecordNumber};
 
 /// The position of an event in the history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,6 +31,10 @@ pub(crate) struct Sight {
 
 #[derive(Debug, Default)]
 pub(crate) struct PartitionHistory {
+    /// Nothing is promised of it any more.
+    pub(crate) is_released: bool,
+    /// Who owned it in each term.
+    pub(crate) owners: BTreeMap<LeaderEpoch, OwnerNumber>,
     pub(crate) receipts: BTreeMap<Offset, Receipt>,
     pub(crate) sights: BTreeMap<Offset, Sight>,
 }

@@ -17,6 +17,8 @@ pub(crate) struct Read {
     started: Moment,
     from: Offset,
     expected: Offset,
+    /// What the answer whose records are being handed over said.
+    high_watermark: Option<Offset>,
     /// Offsets in order of size, since a poll that goes backwards is reported and not kept.
     polled: Vec<Offset>,
 }
@@ -34,13 +36,26 @@ impl Read {
             started,
             from,
             expected: from,
+            high_watermark: None,
             polled: Vec::new(),
         }
+    }
+
+    pub(crate) fn answered(&mut self, high_watermark: Offset) {
+        self.high_watermark = Some(high_watermark);
     }
 
     /// Takes the next offset and reports it when it is not the one expected.
     pub(crate) fn poll(&mut self, offset: Offset, verdict: &mut Verdict) {
         let (reader, partition, expected) = (self.reader, self.partition, self.expected);
+        if let Some(high_watermark) = self.high_watermark.filter(|end| offset >= *end) {
+            verdict.add(Violation::AboveHighWatermark {
+                reader,
+                partition,
+                high_watermark,
+                offset,
+            });
+        }
         if offset < expected {
             verdict.add(Violation::NonMonotonicPoll {
                 reader,
@@ -64,6 +79,9 @@ impl Read {
 
     /// Ends the read: receipts and sights older than its beginning are looked up in what it saw.
     pub(crate) fn end(&self, history: &mut PartitionHistory, verdict: &mut Verdict) {
+        if history.is_released {
+            return;
+        }
         let missing_receipts = self.missing(&mut history.receipts, |receipt| {
             let due = receipt.at < self.started;
             receipt.verified |= due;

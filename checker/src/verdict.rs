@@ -19,7 +19,7 @@ pub struct Counts {
     pub acknowledged_memory: u64,
     /// Records refused.
     pub failed: u64,
-    /// Records whose fate the producer never learned.
+    /// Records of which an attempt had no answer.
     pub unknown: u64,
     /// Records handed to readers, counted once per reader.
     pub polled: u64,
@@ -30,6 +30,8 @@ pub struct Counts {
     pub duplicates: u64,
     /// Complete reads of one partition.
     pub reads: u64,
+    /// Offsets that had been read of weak partitions and were lost in a crash.
+    pub cut_back: u64,
 }
 
 /// The outcome of a check.

@@ -1,8 +1,8 @@
 //! Everything that may not happen, each with what is needed to find it in the history.
 
-use corelane_protocol::ids::{Offset, TopicPartition};
+use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
-use crate::event::{ReaderNumber, RecordNumber};
+use crate::event::{OwnerNumber, ReaderNumber, RecordNumber};
 
 /// One broken promise, or a history that contradicts itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,30 @@ pub enum Violation {
         expected: Offset,
         /// The offset it was handed.
         offset: Offset,
+    },
+    /// A reader was handed an offset that was not served yet, as the same answer says.
+    #[error("above the high watermark: reader {} was handed {} offset {}, and the high watermark was {}", reader.0, partition, offset.get(), high_watermark.get())]
+    AboveHighWatermark {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition.
+        partition: TopicPartition,
+        /// The high watermark of the answer.
+        high_watermark: Offset,
+        /// The offset it was handed.
+        offset: Offset,
+    },
+    /// Two brokers owned a partition in one term.
+    #[error("two owners: {} was owned by broker {} and by broker {} in term {}", partition, first.0, second.0, epoch.get())]
+    TwoOwners {
+        /// The partition.
+        partition: TopicPartition,
+        /// The term.
+        epoch: LeaderEpoch,
+        /// Who was seen first.
+        first: OwnerNumber,
+        /// Who was seen later.
+        second: OwnerNumber,
     },
     /// A record that one reader had seen was not there for a later one.
     #[error("vanished: {} offset {} was read by reader {} and was gone for reader {}", partition, offset.get(), first.0, second.0)]
@@ -190,6 +214,8 @@ impl Violation {
             Self::AcknowledgedTwice { .. } => "two receipts",
             Self::NonMonotonicPoll { .. } => "backwards",
             Self::Skipped { .. } => "skip",
+            Self::AboveHighWatermark { .. } => "above the high watermark",
+            Self::TwoOwners { .. } => "two owners",
             Self::Vanished { .. } => "vanished",
             Self::NobodySent { .. } => "nobody sent it",
             Self::FailedButRead { .. } => "refused and read",

@@ -2,9 +2,10 @@
 //! histories pass, however strange.
 
 use corelane_checker::{
-    Checker, Digest, Event, ProducerNumber, ReaderNumber, RecordNumber, Rules, Verdict, Violation,
+    Checker, Digest, Event, OwnerNumber, ProducerNumber, ReaderNumber, RecordNumber, Rules,
+    Verdict, Violation,
 };
-use corelane_protocol::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
+use corelane_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicId, TopicPartition};
 
 fn partition(index: u32) -> TopicPartition {
     TopicPartition {
@@ -567,4 +568,107 @@ fn a_large_history_is_judged() {
         .read(0, &all)
         .read(0, &all)
         .assert_holds();
+}
+
+/// A history in which a reader is answered with a high watermark before it is handed records.
+fn fetched(history: &mut History, reader: ReaderNumber, high_watermark: u64) {
+    history.events.push(Event::Fetched {
+        reader,
+        partition: partition(0),
+        high_watermark: Offset::new(high_watermark),
+    });
+}
+
+#[test]
+fn a_record_above_the_high_watermark_is_found() {
+    let mut history = History::new();
+    history.send(0).send(1);
+    let reader = history.start_read(0);
+    fetched(&mut history, reader, 1);
+    history.poll(reader, 0, 0, content(0));
+    fetched(&mut history, reader, 1);
+    history.poll(reader, 0, 1, content(1));
+    history.assert_violates(&["above the high watermark"]);
+}
+
+#[test]
+fn records_below_the_high_watermark_are_well() {
+    let mut history = History::new();
+    history.send(0).send(1);
+    let reader = history.start_read(0);
+    fetched(&mut history, reader, 1);
+    history.poll(reader, 0, 0, content(0));
+    fetched(&mut history, reader, 2);
+    history.poll(reader, 0, 1, content(1));
+    history.assert_holds();
+}
+
+fn owned(history: &mut History, epoch: u32, owner: u32) {
+    history.events.push(Event::Owned {
+        partition: partition(0),
+        epoch: LeaderEpoch::new(epoch),
+        owner: OwnerNumber(owner),
+    });
+}
+
+#[test]
+fn two_owners_in_one_term_are_found_and_a_new_term_is_well() {
+    let mut history = History::new();
+    owned(&mut history, 1, 7);
+    owned(&mut history, 1, 7);
+    owned(&mut history, 2, 8);
+    history.assert_holds();
+    owned(&mut history, 1, 8);
+    history.assert_violates(&["two owners"]);
+}
+
+#[test]
+fn a_released_partition_owes_nothing_but_serves_nothing_wrong() {
+    let mut history = History::new();
+    history.send(0).acknowledge(0, 0);
+    history.events.push(Event::Released {
+        partition: partition(0),
+    });
+    history.assert_holds();
+    history.read(0, &[]);
+    history.assert_holds();
+    let reader = history.start_read(0);
+    history.poll(reader, 0, 0, content(5));
+    history.assert_violates(&["changed", "nobody sent it"]);
+}
+
+#[test]
+fn a_weak_partition_that_was_cut_back_issues_its_offsets_anew() {
+    let mut history = History::new();
+    history.send(0).send(1).send(2).send(3);
+    history.read(0, &[0, 1, 2]);
+    history.events.push(Event::CutBack {
+        partition: partition(0),
+        to: Offset::new(1),
+    });
+    history.read(0, &[0, 3]);
+    history.assert_holds();
+    let verdict = history.judge();
+    assert_eq!(verdict.counts.cut_back, 2);
+}
+
+#[test]
+fn what_was_durable_is_missed_behind_a_cut() {
+    let mut history = History::new();
+    history.send(0).send(1).acknowledge(0, 0).acknowledge(1, 1);
+    history.events.push(Event::CutBack {
+        partition: partition(0),
+        to: Offset::new(1),
+    });
+    history.read(0, &[0]);
+    history.assert_violates(&["lost"]);
+}
+
+#[test]
+fn a_receipt_after_a_doubtful_attempt_may_be_out_of_order() {
+    let mut history = History::new();
+    history.send(0).send(1).unknown(0);
+    history.acknowledge(1, 1).acknowledge(0, 2);
+    history.read_offsets(0, &[(0, 0), (1, 1), (2, 0)]);
+    history.assert_holds();
 }
