@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each crate may import at run time, without the `corelane-` prefix.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("protocol", &[]),
     ("storage", &["protocol"]),
     ("broker", &["protocol", "storage"]),
@@ -14,6 +14,7 @@ const EDGES: [(&str, &[&str]); 8] = [
     ("cli", &["broker", "client", "perf", "protocol", "storage"]),
     ("bench", &["broker", "protocol", "storage"]),
     ("checker", &["protocol"]),
+    ("sim", &["broker", "checker", "protocol", "storage"]),
 ];
 
 /// What a crate's tests and examples may import besides.
@@ -117,5 +118,35 @@ fn protocol_and_checker_forbid_unsafe_code_and_io_runtimes() {
         for banned in banned {
             assert!(!names.contains(banned), "{name} may not depend on {banned}");
         }
+    }
+}
+
+#[test]
+fn the_shipped_binary_has_no_planted_bugs_and_no_test_disk() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--package",
+            "corelane-cli",
+            "--edges",
+            "normal,features",
+        ])
+        .args([
+            "--prefix",
+            "none",
+            "--locked",
+            "--offline",
+            "--manifest-path",
+        ])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()
+        .expect("cargo runs");
+    let tree = String::from_utf8_lossy(&output.stdout);
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{problem}");
+    assert!(tree.contains("corelane-storage feature"), "{tree}");
+    for feature in ["planted-bugs", "testing"] {
+        let line = format!("corelane-storage feature \"{feature}\"");
+        assert!(!tree.contains(&line), "the binary is built with {feature}");
     }
 }

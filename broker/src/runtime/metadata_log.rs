@@ -93,11 +93,10 @@ impl<D: Disk> MetadataLog<D> {
 
     /// Appends records, all or none of them. Durable on return. Records that free room may use what is kept
     /// for them on a full disk.
-    pub async fn append(
-        &self,
-        records: &[Vec<u8>],
-        frees_room: bool,
-    ) -> Result<(), TaskFailure> {
+    ///
+    /// # Errors
+    /// `TaskFailure`, which says whether the disk is full and nothing has changed.
+    pub async fn append(&self, records: &[Vec<u8>], frees_room: bool) -> Result<(), TaskFailure> {
         let appended = if frees_room {
             self.log.append_from_reserve(records, None).await
         } else {

@@ -1,0 +1,325 @@
+//! A consumer that follows some partitions of a topic with long polls, one request in flight for each.
+
+use std::collections::BTreeMap;
+
+use corelane_checker::ReaderNumber;
+use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest};
+use corelane_protocol::response::{FetchResponse, Response};
+use corelane_protocol::{
+    ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
+};
+
+use super::link::Link;
+use super::{Client, ClientEvent, Context, Reply};
+use crate::counters::Sometimes;
+use crate::network::ConnNumber;
+
+pub(crate) struct Consumer {
+    number: usize,
+    topic: String,
+    is_weak: bool,
+    link: Link,
+    metadata_asked: Option<u32>,
+    metadata_us: u64,
+    following: BTreeMap<TopicPartition, Following>,
+    requests: BTreeMap<u32, (TopicPartition, u64)>,
+    /// It has stopped reading until this time.
+    stalled: Option<(ConnNumber, u64)>,
+}
+
+struct Following {
+    reader: ReaderNumber,
+    position: u64,
+    is_asked: bool,
+    pause_until_us: u64,
+}
+
+impl Consumer {
+    pub(crate) fn new(number: usize, topic: String, is_weak: bool) -> Self {
+        Self {
+            number,
+            topic,
+            is_weak,
+            link: Link::new(),
+            metadata_asked: None,
+            metadata_us: 0,
+            following: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            stalled: None,
+        }
+    }
+
+    fn lose_connection(&mut self) {
+        self.requests.clear();
+        self.metadata_asked = None;
+        self.stalled = None;
+        for following in self.following.values_mut() {
+            following.is_asked = false;
+        }
+    }
+
+    fn work(&mut self, context: &mut Context<'_>) {
+        if self.link.tend(context) {
+            self.lose_connection();
+        }
+        let mut next = self.link.next_us(context.now_us);
+        if let Some(conn) = self.link.open() {
+            if let Some((stalled, until)) = self.stalled {
+                if until <= context.now_us || context.is_draining {
+                    self.stalled = None;
+                    context.actions.push(super::Action::Read {
+                        conn: stalled,
+                        on: true,
+                    });
+                } else {
+                    next = next.min(until);
+                }
+            } else if !context.is_draining && context.random.chance(1, 300) {
+                let until = context.now_us + context.about(1_000_000);
+                context.history.reached(Sometimes::ReaderStalled);
+                context
+                    .actions
+                    .push(super::Action::Read { conn, on: false });
+                self.stalled = Some((conn, until));
+                next = next.min(until);
+            }
+            if self.following.is_empty() && self.metadata_asked.is_none() {
+                if self.metadata_us <= context.now_us {
+                    let topics = Some(vec![self.topic.clone()]);
+                    let request = Request::Metadata(MetadataRequest { topics });
+                    let asked = self.link.ask(context, RequestFlags::NONE, &request);
+                    self.metadata_asked = Some(asked);
+                } else {
+                    next = next.min(self.metadata_us);
+                }
+            }
+            next = next.min(self.poll(context));
+        }
+        context.wake_at(next);
+    }
+
+    /// Asks for what is not asked for; when to look again.
+    fn poll(&mut self, context: &mut Context<'_>) -> u64 {
+        let mut next = u64::MAX;
+        let idle: Vec<_> = self
+            .following
+            .iter()
+            .filter(|(_, following)| !following.is_asked)
+            .map(|(partition, following)| {
+                (*partition, following.pause_until_us, following.position)
+            })
+            .collect();
+        for (partition, until, position) in idle {
+            if until > context.now_us {
+                next = next.min(until);
+                continue;
+            }
+            let request = FetchRequest {
+                max_wait_ms: context.random.below(1_500) as u32,
+                min_bytes: 1 + context.random.below(4_000) as u32,
+                max_bytes: 1 + context.random.below(60_000) as u32,
+                entries: vec![FetchEntry {
+                    partition,
+                    offset: Offset::new(position),
+                    max_bytes: 1 + context.random.below(60_000) as u32,
+                }],
+            };
+            let request = Request::Fetch(request);
+            let correlation = self.link.ask(context, RequestFlags::NONE, &request);
+            self.requests
+                .insert(correlation, (partition, context.now_us));
+            let following = self.following.get_mut(&partition).expect("just listed");
+            following.is_asked = true;
+        }
+        next
+    }
+
+    fn reply(&mut self, context: &mut Context<'_>, reply: &Reply) {
+        let correlation = reply.correlation();
+        let response = match reply.response() {
+            Ok(response) => response,
+            Err(problem) => {
+                return context
+                    .history
+                    .problem(format!("{}: {problem}", self.name()));
+            }
+        };
+        if self.metadata_asked == Some(correlation) {
+            self.metadata_asked = None;
+            self.take_metadata(context, response);
+        } else if let Some((partition, asked_us)) = self.requests.remove(&correlation) {
+            let pause_us = context.about(20_000);
+            // What was asked about a deleted topic is answered too.
+            if let Some(following) = self.following.get_mut(&partition) {
+                following.is_asked = false;
+                following.pause_until_us = context.now_us + pause_us;
+            }
+            match response {
+                _ if !self.following.contains_key(&partition) => {}
+                Ok(Response::Fetch(response)) => {
+                    self.fetched(context, partition, asked_us, &response);
+                }
+                Ok(_) => context
+                    .history
+                    .problem(format!("{}: a wrong answer", self.name())),
+                Err(error) => self.refused(context, partition, &error),
+            }
+        } else if correlation != 0 {
+            context
+                .history
+                .problem(format!("{}: answered {correlation} again", self.name()));
+        }
+        let awaits_more = !self.requests.is_empty() || self.metadata_asked.is_some();
+        self.link.answered(context, awaits_more);
+    }
+
+    fn take_metadata(
+        &mut self,
+        context: &mut Context<'_>,
+        response: Result<Response<'_>, ApiError>,
+    ) {
+        self.metadata_us = context.now_us + 20_000 + context.about(200_000);
+        let Ok(Response::Metadata(mut response)) = response else {
+            return;
+        };
+        let Some(Ok(topic)) = response.topics.pop().map(|topic| topic.result) else {
+            return;
+        };
+        let count = topic.partitions.len();
+        for _ in 0..=context.random.index(3) {
+            let index = context.random.index(count) as u32;
+            let partition = TopicPartition::new(topic.id, PartitionIndex::new(index));
+            self.following
+                .entry(partition)
+                .or_insert_with(|| Following {
+                    reader: context.history.read_started(partition, 0),
+                    position: 0,
+                    is_asked: false,
+                    pause_until_us: 0,
+                });
+        }
+    }
+
+    fn fetched(
+        &mut self,
+        context: &mut Context<'_>,
+        partition: TopicPartition,
+        asked_us: u64,
+        response: &FetchResponse<'_>,
+    ) {
+        let name = self.name();
+        let [entry] = response.entries.as_slice() else {
+            return context.history.problem(format!("{name}: not one entry"));
+        };
+        if entry.partition != partition {
+            let problem = format!("{name}: asked for {partition}, got {}", entry.partition);
+            return context.history.problem(problem);
+        }
+        let fetched = match &entry.result {
+            Ok(fetched) => fetched,
+            Err(error) => return self.refused(context, partition, error),
+        };
+        if !fetched.batches.is_empty() && context.now_us - asked_us > 100_000 {
+            context.history.reached(Sometimes::LongPollWoken);
+        }
+        let following = self
+            .following
+            .get_mut(&partition)
+            .expect("it was asked for");
+        let (reader, mut position) = (following.reader, following.position);
+        context
+            .history
+            .fetched(reader, partition, fetched.high_watermark);
+        let history = &mut *context.history;
+        let sound = super::frames::records(fetched.batches, |offset, value| {
+            if offset.get() >= position {
+                history.polled(reader, partition, offset, value);
+                position = offset.get() + 1;
+            }
+        });
+        context.note(format_args!("{name}: {partition} up to {position}"));
+        following.position = position;
+        if let Err(problem) = sound {
+            let problem = format!("{name}: served {partition} after {position}: {problem}");
+            context.history.problem(problem);
+        }
+    }
+
+    fn refused(&mut self, context: &mut Context<'_>, partition: TopicPartition, error: &ApiError) {
+        let pause_us = context.about(300_000);
+        let name = self.name();
+        context.note(format_args!("{name}: {partition} is refused: {error}"));
+        let following = self
+            .following
+            .get_mut(&partition)
+            .expect("it was asked for");
+        following.pause_until_us = context.now_us + pause_us;
+        match error.code {
+            ErrorCode::Overloaded | ErrorCode::ShuttingDown | ErrorCode::TimedOut => {}
+            ErrorCode::StorageFailed => {
+                context.history.reached(Sometimes::RefusedStorageFailed);
+                context.history.storage_failed = true;
+            }
+            ErrorCode::CorruptData => {
+                context.history.reached(Sometimes::CorruptionReported);
+                if !context.may_be_damaged() {
+                    context
+                        .history
+                        .problem(format!("{name}: nothing was damaged, but: {error}"));
+                }
+            }
+            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => {
+                context.history.reached(Sometimes::TopicUnknown);
+                let topic = partition.topic;
+                self.following
+                    .retain(|partition, _| partition.topic != topic);
+                self.metadata_us = context.now_us + pause_us;
+            }
+            ErrorCode::OffsetOutOfRange if self.is_weak || context.may_be_damaged() => {
+                // The log was cut back behind its reader: it begins again.
+                following.position = 0;
+                following.reader = context.history.read_started(partition, 0);
+            }
+            code => {
+                let position = following.position;
+                let problem = format!("{name}: {partition} at {position}: {code:?}: {error}");
+                context.history.problem(problem);
+            }
+        }
+    }
+}
+
+impl Client for Consumer {
+    fn name(&self) -> String {
+        format!("consumer {} of {}", self.number, self.topic)
+    }
+
+    fn handle(&mut self, context: &mut Context<'_>, event: ClientEvent) {
+        match event {
+            ClientEvent::Wake => {}
+            ClientEvent::Connected(conn) => self.link.connected(conn),
+            ClientEvent::Closed(conn) if self.link.is(conn) => {
+                self.link.closed(context);
+                self.lose_connection();
+            }
+            ClientEvent::Reply(conn, reply) if self.link.is(conn) => self.reply(context, &reply),
+            ClientEvent::Closed(_) | ClientEvent::Reply(..) => return,
+        }
+        self.work(context);
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn waits_for(&self) -> String {
+        String::new()
+    }
+
+    fn positions(&self) -> Vec<(TopicPartition, u64)> {
+        let following = self.following.iter();
+        following
+            .map(|(partition, following)| (*partition, following.position))
+            .collect()
+    }
+}

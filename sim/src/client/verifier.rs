@@ -1,0 +1,239 @@
+//! Reads every topic from its beginning to its end once everything is healed.
+//!
+//! These are the complete reads by which the checker finds what is missing.
+
+use std::collections::VecDeque;
+
+use corelane_checker::ReaderNumber;
+use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest};
+use corelane_protocol::response::{FetchResponse, Response};
+use corelane_protocol::{
+    ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
+};
+
+use super::link::Link;
+use super::{Client, ClientEvent, Context, Reply};
+use crate::counters::Sometimes;
+
+pub(crate) struct Verifier {
+    link: Link,
+    /// Topics to look up.
+    topics: VecDeque<String>,
+    /// Partitions to read.
+    partitions: VecDeque<TopicPartition>,
+    reading: Option<Reading>,
+    asked: Option<u32>,
+    pause_until_us: u64,
+    /// Where each partition ended.
+    ends: Vec<(TopicPartition, u64)>,
+}
+
+struct Reading {
+    partition: TopicPartition,
+    reader: ReaderNumber,
+    position: u64,
+}
+
+impl Verifier {
+    pub(crate) fn new(topics: impl IntoIterator<Item = String>) -> Self {
+        Self {
+            link: Link::new(),
+            topics: topics.into_iter().collect(),
+            partitions: VecDeque::new(),
+            reading: None,
+            asked: None,
+            pause_until_us: 0,
+            ends: Vec::new(),
+        }
+    }
+
+    fn work(&mut self, context: &mut Context<'_>) {
+        if self.link.tend(context) {
+            self.asked = None;
+        }
+        let mut next = self.link.next_us(context.now_us);
+        if self.link.open().is_some() && self.asked.is_none() && !self.is_done() {
+            if self.pause_until_us > context.now_us {
+                next = next.min(self.pause_until_us);
+            } else {
+                self.ask(context);
+            }
+        }
+        context.wake_at(next);
+    }
+
+    fn ask(&mut self, context: &mut Context<'_>) {
+        if self.reading.is_none()
+            && let Some(partition) = self.partitions.front()
+        {
+            self.reading = Some(Reading {
+                partition: *partition,
+                reader: context.history.read_started(*partition, 0),
+                position: 0,
+            });
+        }
+        let request = match &self.reading {
+            Some(reading) => Request::Fetch(FetchRequest {
+                max_wait_ms: 0,
+                min_bytes: 0,
+                max_bytes: 60_000,
+                entries: vec![FetchEntry {
+                    partition: reading.partition,
+                    offset: Offset::new(reading.position),
+                    max_bytes: 60_000,
+                }],
+            }),
+            None => {
+                let topic = self
+                    .topics
+                    .front()
+                    .expect("something is to be done")
+                    .clone();
+                let topics = Some(vec![topic]);
+                Request::Metadata(MetadataRequest { topics })
+            }
+        };
+        self.asked = Some(self.link.ask(context, RequestFlags::NONE, &request));
+    }
+
+    fn reply(&mut self, context: &mut Context<'_>, reply: &Reply) {
+        if self.asked != Some(reply.correlation()) {
+            return;
+        }
+        self.asked = None;
+        self.link.answered(context, false);
+        match reply.response() {
+            Err(problem) => context
+                .history
+                .problem(format!("{}: {problem}", self.name())),
+            Ok(Ok(Response::Fetch(response))) => self.fetched(context, &response),
+            Ok(Ok(Response::Metadata(mut response))) => {
+                match response.topics.pop().map(|topic| topic.result) {
+                    Some(Ok(topic)) => {
+                        for index in 0..topic.partitions.len() {
+                            let index = PartitionIndex::new(index as u32);
+                            self.partitions
+                                .push_back(TopicPartition::new(topic.id, index));
+                        }
+                    }
+                    // A store that is out of service may have kept it from being made.
+                    _ if context.may_be_damaged() => {}
+                    other => {
+                        let problem =
+                            format!("{}: {:?}: {other:?}", self.name(), self.topics.front());
+                        context.history.problem(problem);
+                    }
+                }
+                self.topics.pop_front();
+            }
+            Ok(Ok(_)) => context
+                .history
+                .problem(format!("{}: a wrong answer", self.name())),
+            Ok(Err(error)) => self.refused(context, &error),
+        }
+    }
+
+    fn fetched(&mut self, context: &mut Context<'_>, response: &FetchResponse<'_>) {
+        let name = self.name();
+        let reading = self.reading.as_mut().expect("a fetch is for a partition");
+        let partition = reading.partition;
+        let fetched = match &response.entries[0].result {
+            Ok(fetched) => *fetched,
+            Err(error) => {
+                let error = error.clone();
+                return self.refused(context, &error);
+            }
+        };
+        let (reader, mut position) = (reading.reader, reading.position);
+        context
+            .history
+            .fetched(reader, partition, fetched.high_watermark);
+        let history = &mut *context.history;
+        let sound = super::frames::records(fetched.batches, |offset, value| {
+            if offset.get() >= position {
+                history.polled(reader, partition, offset, value);
+                position = offset.get() + 1;
+            }
+        });
+        context.note(format_args!("{name}: {partition} up to {position}"));
+        reading.position = position;
+        if let Err(problem) = sound {
+            let problem = format!("{name}: served {partition} after {position}: {problem}");
+            context.history.problem(problem);
+        }
+        if position >= fetched.high_watermark.get() {
+            context.history.read_ended(reader, partition);
+            self.ends.push((partition, position));
+            self.next_partition();
+        }
+    }
+
+    fn refused(&mut self, context: &mut Context<'_>, error: &ApiError) {
+        self.pause_until_us = context.now_us + 20_000;
+        if error.code.retriable() {
+            return;
+        }
+        if error.code == ErrorCode::StorageFailed && !context.may_be_damaged() {
+            // What has failed before the end is restarted.
+            context.history.storage_failed = true;
+            return;
+        }
+        let is_reported = matches!(
+            error.code,
+            ErrorCode::CorruptData | ErrorCode::StorageFailed
+        );
+        if let Some(reading) = &self.reading
+            && is_reported
+            && context.may_be_damaged()
+        {
+            // The broker says that it cannot keep its promise, which is what it owes.
+            context.history.reached(Sometimes::CorruptionReported);
+            context.history.released(reading.partition);
+            return self.next_partition();
+        }
+        let what = self
+            .reading
+            .as_ref()
+            .map(|reading| (reading.partition, reading.position));
+        let problem = format!("{}: {what:?}: {error}", self.name());
+        context.history.problem(problem);
+        self.next_partition();
+    }
+
+    fn next_partition(&mut self) {
+        self.reading = None;
+        self.partitions.pop_front();
+    }
+}
+
+impl Client for Verifier {
+    fn name(&self) -> String {
+        "verifier".to_owned()
+    }
+
+    fn handle(&mut self, context: &mut Context<'_>, event: ClientEvent) {
+        match event {
+            ClientEvent::Wake => {}
+            ClientEvent::Connected(conn) => self.link.connected(conn),
+            ClientEvent::Closed(conn) if self.link.is(conn) => {
+                self.link.closed(context);
+                self.asked = None;
+            }
+            ClientEvent::Reply(conn, reply) if self.link.is(conn) => self.reply(context, &reply),
+            ClientEvent::Closed(_) | ClientEvent::Reply(..) => return,
+        }
+        self.work(context);
+    }
+
+    fn is_done(&self) -> bool {
+        self.topics.is_empty() && self.partitions.is_empty()
+    }
+
+    fn waits_for(&self) -> String {
+        format!("{:?} {:?}", self.topics, self.partitions)
+    }
+
+    fn positions(&self) -> Vec<(TopicPartition, u64)> {
+        self.ends.clone()
+    }
+}

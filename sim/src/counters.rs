@@ -1,0 +1,149 @@
+//! "Sometimes" counters: how often each fault and each rare path was really reached.
+//!
+//! A simulator that never reaches a path shows nothing about it, so those that must be reached are named here
+//! and a long enough run fails if one of them is zero.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+macro_rules! sometimes {
+    ($($name:ident, $must:literal, $what:literal;)+) => {
+        /// Something that should happen now and then.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[expect(missing_docs, reason = "each is described by `what`")]
+        pub enum Sometimes {
+            $($name,)+
+        }
+
+        impl Sometimes {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// What happens, in a few words.
+            pub const fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what,)+
+                }
+            }
+
+            /// Whether a run of many seeds must reach it.
+            pub const fn must_be_reached(self) -> bool {
+                match self {
+                    $(Self::$name => $must,)+
+                }
+            }
+        }
+    };
+}
+
+sometimes! {
+    Killed, true, "fault: the process was killed";
+    PowerLost, true, "fault: the power was lost";
+    KilledAtStart, true, "fault: killed or without power before it served";
+    StoppedInOrder, true, "fault: the broker was stopped in order";
+    CoresChanged, true, "fault: restarted with another number of cores";
+    WriteFailed, true, "fault: a write failed";
+    FlushFailed, true, "fault: a flush or a directory's sync failed";
+    ReadFailed, true, "fault: a read failed";
+    OtherFailed, true, "fault: another operation of the disk failed";
+    DiskFilled, true, "fault: the disk had no room";
+    DiskSlow, true, "fault: the disk was slow";
+    BitFlipped, true, "fault: a stored bit was turned over";
+    ReadCorrupted, true, "fault: a read returned a wrong bit";
+    WriteMisdirected, true, "fault: a write went to another place";
+    WriteLost, true, "fault: the device forgot a write that it had confirmed";
+    ConnectionDropped, true, "fault: a connection broke";
+    ConnectionStalled, true, "fault: a connection stood still";
+    FrameHalfSent, true, "fault: a client left in the middle of a frame";
+    ReaderStalled, true, "fault: a client stopped reading";
+    ClockJumped, true, "fault: the wall clock jumped";
+    CoreSlow, true, "fault: a core stood still";
+    StartFailed, true, "the broker could not start, and said why";
+    RecoveredUnclean, true, "recovery after an unclean end";
+    RecoveredClean, true, "recovery after a clean end";
+    GroupsReplayed, true, "recovery replayed groups of the journal";
+    TornGroupDiscarded, true, "recovery discarded torn groups";
+    PartitionFailedInRecovery, false, "recovery put a partition out of service";
+    StoreUnfit, true, "a store was out of service";
+    DirectoryMadeAgain, true, "an unfinished data directory was made again";
+    JournalRecycled, true, "a journal file was used again";
+    JournalGrew, true, "a journal file was made";
+    SegmentMade, true, "a segment file was made";
+    SegmentRolled, true, "a partition began another segment";
+    SegmentRead, true, "a segment was read for a consumer";
+    CatalogueRewritten, true, "a catalogue or metadata log was written anew";
+    ProduceForwarded, true, "a produce was forwarded to its core";
+    FetchForwarded, true, "a fetch was forwarded to its core";
+    SourceClosed, true, "a connection closed while it had requests at another core";
+    ReceivePaused, true, "a connection was not read from for a while";
+    PartlySent, true, "a reply waited for the client to read";
+    RefusedOverloaded, true, "a produce was refused as overloaded";
+    RefusedForOrder, true, "a produce was refused for its order";
+    RefusedDiskFull, true, "a produce was refused for a full disk";
+    RestartedForStorage, true, "failed storage made somebody restart the broker";
+    RefusedShuttingDown, true, "a request was refused by a stopping broker";
+    RefusedStorageFailed, true, "a request met failed storage";
+    CorruptionReported, true, "a fetch was refused because data is damaged";
+    Resumed, true, "a produce resumed after a refusal";
+    Resent, true, "a producer sent again what it had no answer for";
+    Duplicated, true, "a retry left a second copy in the log";
+    RequestTimedOut, true, "the broker answered that the time was over";
+    ClientTimedOut, true, "a client gave up waiting";
+    GivenUp, true, "a producer gave up a refused record";
+    LongPollWoken, true, "a long poll was answered by new records";
+    TopicCreated, true, "a topic was created";
+    TopicDeleted, true, "a topic was deleted";
+    TopicMadeAgain, true, "a deleted topic was made again";
+    TopicUnknown, true, "a request met a deleted topic";
+    WeakRecordsLost, true, "a weak topic lost acknowledged records";
+    NonsenseRefused, true, "an invalid request was refused";
+    GarbageClosed, true, "a connection that sent no frames was closed";
+}
+
+/// How often each has happened.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(BTreeMap<Sometimes, u64>);
+
+impl Counters {
+    pub(crate) fn add(&mut self, what: Sometimes, times: u64) {
+        if times > 0 {
+            *self.0.entry(what).or_default() += times;
+        }
+    }
+
+    pub(crate) fn reached(&mut self, what: Sometimes) {
+        self.add(what, 1);
+    }
+
+    /// How often it has happened.
+    pub fn get(&self, what: Sometimes) -> u64 {
+        self.0.get(&what).copied().unwrap_or(0)
+    }
+
+    /// Adds those of another run.
+    pub fn merge(&mut self, other: &Self) {
+        for (what, times) in &other.0 {
+            self.add(*what, *times);
+        }
+    }
+
+    /// What must be reached and was not.
+    pub fn missing(&self) -> Vec<Sometimes> {
+        let all = Sometimes::ALL.iter().copied();
+        all.filter(|what| what.must_be_reached() && self.get(*what) == 0)
+            .collect()
+    }
+}
+
+impl fmt::Display for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for what in Sometimes::ALL {
+            let mark = match self.get(*what) {
+                0 if what.must_be_reached() => "NEVER",
+                _ => "",
+            };
+            writeln!(f, "{:>12}  {} {mark}", self.get(*what), what.what())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! What the clients of a run saw, given to the history checker as it happens.
+//!
+//! Owns the numbers of records and readers, and the problems that no history shows: a reply that cannot be
+//! read, a topic that is gone, a run that does not end.
+
+use corelane_checker::{
+    Checker, Digest, Event, ProducerNumber, ReaderNumber, RecordNumber, Rules, Verdict,
+};
+use corelane_protocol::{Offset, TopicPartition};
+
+use crate::counters::{Counters, Sometimes};
+use crate::profile::Damage;
+
+/// Problems that are kept. A run ends after the first few.
+const PROBLEMS_MAX: usize = 20;
+
+pub(crate) struct History {
+    checker: Checker,
+    records: u64,
+    readers: u32,
+    pub(crate) problems: Vec<String>,
+    pub(crate) counters: Counters,
+    pub(crate) damage: Damage,
+    /// A client was told that storage has failed: somebody should restart the broker.
+    pub(crate) storage_failed: bool,
+}
+
+impl History {
+    pub(crate) fn new(damage: Damage) -> Self {
+        let rules = Rules {
+            keys_stay_in_one_partition: false,
+            ..Rules::default()
+        };
+        Self {
+            checker: Checker::new(rules),
+            records: 0,
+            readers: 0,
+            problems: Vec::new(),
+            counters: Counters::default(),
+            damage,
+            storage_failed: false,
+        }
+    }
+
+    /// Something that may not happen, whatever the faults.
+    pub(crate) fn problem(&mut self, what: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(what);
+        }
+    }
+
+    pub(crate) fn reached(&mut self, what: Sometimes) {
+        self.counters.reached(what);
+    }
+
+    /// Records about to be sent for the first time, in this order; the number of the first.
+    pub(crate) fn sent(&mut self, producer: u32, values: &[Vec<u8>]) -> u64 {
+        let first = self.records;
+        for (record, value) in (first..).zip(values) {
+            self.checker.observe(Event::Sent {
+                record: RecordNumber(record),
+                producer: ProducerNumber(producer),
+                key: None,
+                content: Digest::of_record(None, Some(value)),
+            });
+        }
+        self.records += values.len() as u64;
+        first
+    }
+
+    pub(crate) fn acknowledged(
+        &mut self,
+        first: u64,
+        count: u64,
+        partition: TopicPartition,
+        base: Offset,
+        durable: bool,
+    ) {
+        for index in 0..count {
+            self.checker.observe(Event::Acknowledged {
+                record: RecordNumber(first + index),
+                partition,
+                offset: base.advance(index),
+                durable,
+            });
+        }
+    }
+
+    /// Nobody will learn more about these records: refused for certain, or unknown.
+    pub(crate) fn given_up(&mut self, first: u64, count: u64, is_certain: bool) {
+        for record in first..first + count {
+            let record = RecordNumber(record);
+            self.checker.observe(if is_certain {
+                Event::Failed { record }
+            } else {
+                Event::Unknown { record }
+            });
+        }
+    }
+
+    /// An attempt to send these records had no definite answer.
+    pub(crate) fn unknown(&mut self, first: u64, count: u64) {
+        self.given_up(first, count, false);
+    }
+
+    pub(crate) fn read_started(&mut self, partition: TopicPartition, from: u64) -> ReaderNumber {
+        let reader = ReaderNumber(self.readers);
+        self.readers += 1;
+        let from = Offset::new(from);
+        self.checker.observe(Event::ReadStarted {
+            reader,
+            partition,
+            from,
+        });
+        reader
+    }
+
+    pub(crate) fn fetched(
+        &mut self,
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        high_watermark: Offset,
+    ) {
+        self.checker.observe(Event::Fetched {
+            reader,
+            partition,
+            high_watermark,
+        });
+    }
+
+    pub(crate) fn polled(
+        &mut self,
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        offset: Offset,
+        value: Option<&[u8]>,
+    ) {
+        self.checker.observe(Event::Polled {
+            reader,
+            partition,
+            offset,
+            content: Digest::of_record(None, value),
+        });
+    }
+
+    pub(crate) fn read_ended(&mut self, reader: ReaderNumber, partition: TopicPartition) {
+        self.checker.observe(Event::ReadEnded { reader, partition });
+    }
+
+    /// Nothing more is promised of a partition.
+    pub(crate) fn released(&mut self, partition: TopicPartition) {
+        self.checker.observe(Event::Released { partition });
+    }
+
+    /// An unclean restart has cut a weak partition back.
+    pub(crate) fn cut_back(&mut self, partition: TopicPartition, to: u64) {
+        let to = Offset::new(to);
+        self.checker.observe(Event::CutBack { partition, to });
+    }
+
+    /// Judges everything.
+    pub(crate) fn finish(self) -> (Vec<String>, Counters, Verdict) {
+        let mut counters = self.counters;
+        let verdict = self.checker.finish();
+        counters.add(Sometimes::Duplicated, verdict.counts.duplicates);
+        (self.problems, counters, verdict)
+    }
+}

@@ -1,0 +1,155 @@
+//! What one seed's world is like: its size, its limits, and which faults strike it how often.
+//!
+//! Everything is drawn from the seed. Each seed has only some of the faults, so that now and then a world has
+//! much of one and nothing that would hide its effect.
+
+use corelane_broker::config::BrokerConfig;
+use corelane_storage::testing::Random;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum FaultKind {
+    Kill,
+    PowerLoss,
+    OrderlyRestart,
+    DiskError,
+    DiskFull,
+    SlowDisk,
+    DropConnection,
+    StallConnection,
+    ClockJump,
+    SlowCore,
+    FlipBit,
+    CorruptRead,
+    Misdirect,
+    LoseWrite,
+}
+
+/// What may be expected of a world's storage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Damage {
+    /// Its devices do what they say: every promise holds.
+    None,
+    /// Segments are damaged at rest or on reads: what is damaged is reported, everything else holds.
+    Segments,
+    /// Devices lie about writes: an acknowledged tail may be gone, but nothing wrong is ever served.
+    Lies,
+}
+
+/// The world of one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) brokers: usize,
+    pub(crate) cores: u16,
+    pub(crate) config: BrokerConfig,
+    pub(crate) faults: Vec<FaultKind>,
+    /// The mean time between faults.
+    pub(crate) fault_us: u64,
+    pub(crate) damage: Damage,
+    pub(crate) producers: usize,
+    pub(crate) consumers: usize,
+    /// Topics that are never deleted, and their partitions.
+    pub(crate) topics: usize,
+    pub(crate) partitions: u32,
+    /// Topics that are made and deleted again and again.
+    pub(crate) passing_topics: usize,
+    /// Whether there is a topic that is acknowledged from memory.
+    pub(crate) weak_topic: bool,
+    /// Whether a client without structure takes part.
+    pub(crate) nonsense: bool,
+    /// The mean pause of a producer between two requests.
+    pub(crate) pause_us: u64,
+    pub(crate) value_bytes_max: u64,
+    pub(crate) latency_us: u64,
+    pub(crate) disk_base_us: u64,
+    pub(crate) disk_flush_us: u64,
+}
+
+impl Profile {
+    pub(crate) fn draw(random: &mut Random) -> Self {
+        let damage = match random.below(10) {
+            0 | 1 => Damage::Segments,
+            2 => Damage::Lies,
+            _ => Damage::None,
+        };
+        let cores = 1 + random.below(4) as u16;
+        Self {
+            brokers: 1,
+            cores,
+            config: config(cores, random),
+            faults: faults(damage, random),
+            fault_us: 200_000 << random.below(5),
+            damage,
+            producers: 1 + random.index(4),
+            consumers: 1 + random.index(4),
+            topics: 1 + random.index(2),
+            partitions: 1 + random.below(5) as u32,
+            passing_topics: random.index(3),
+            weak_topic: random.chance(1, 3),
+            nonsense: random.chance(1, 3),
+            pause_us: 5_000 << random.below(4),
+            value_bytes_max: [50, 500, 3_000][random.index(3)],
+            latency_us: 20 << random.below(7),
+            disk_base_us: 10 << random.below(4),
+            disk_flush_us: 20 << random.below(8),
+        }
+    }
+}
+
+fn faults(damage: Damage, random: &mut Random) -> Vec<FaultKind> {
+    let honest = [
+        FaultKind::Kill,
+        FaultKind::PowerLoss,
+        FaultKind::PowerLoss,
+        FaultKind::OrderlyRestart,
+        FaultKind::DiskError,
+        FaultKind::DiskFull,
+        FaultKind::SlowDisk,
+        FaultKind::DropConnection,
+        FaultKind::StallConnection,
+        FaultKind::ClockJump,
+        FaultKind::SlowCore,
+    ];
+    let mut kinds: Vec<_> = honest.into_iter().filter(|_| random.coin()).collect();
+    match damage {
+        Damage::None => {}
+        Damage::Segments => kinds.extend([FaultKind::FlipBit, FaultKind::CorruptRead]),
+        Damage::Lies => kinds.extend([
+            FaultKind::Misdirect,
+            FaultKind::LoseWrite,
+            FaultKind::PowerLoss,
+        ]),
+    }
+    kinds
+}
+
+/// A small configuration: its limits are reached.
+fn config(cores: u16, random: &mut Random) -> BrokerConfig {
+    const KIB: u64 = 1024;
+    let mut config = BrokerConfig::default();
+    let frame_kib = [96, 128, 256][random.index(3)];
+    let frame = u32::try_from(frame_kib * KIB).expect("a small number");
+    config.server.stores = cores + random.below(3) as u16;
+    config.server.shutdown_drain_ms = 2_000;
+    config.limits.frame_bytes_max = frame;
+    config.limits.connection_in_flight_bytes_max = u64::from(frame) * (1 + random.below(3));
+    config.limits.connection_reply_bytes_max = (64 * KIB) << random.below(4);
+    config.limits.connection_requests_max = 4 << random.below(6);
+    config.limits.core_in_flight_bytes_max = (512 * KIB) << random.below(4);
+    config.limits.connections_max = 16 << random.below(3);
+    config.limits.mailbox_requests_max = 2 << random.below(6);
+    config.limits.mailbox_bytes_max = (128 * KIB) << random.below(4);
+    config.log.max_message_bytes = frame - 64 * KIB as u32;
+    config.journal.group_bytes_max = 32 * KIB as u32;
+    config.journal.group_bytes_min = 4 * KIB as u32;
+    config.journal.groups_in_flight = 1 << random.below(4);
+    config.journal.file_bytes = (512 * KIB) << random.below(2);
+    config.journal.files_max = 2 + random.below(3) as u32;
+    config.log.segment_bytes = (64 * KIB) << random.below(4);
+    config.log.spill_bytes = (8 * KIB as u32) << random.below(4);
+    config.log.index_interval_bytes = 4096;
+    config.log.open_files_max = 2 << random.below(5);
+    config.memory.per_core_bytes = 16 * 1024 * KIB;
+    config.memory.read_cache_bytes = 256 * KIB;
+    config
+}

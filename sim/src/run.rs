@@ -1,0 +1,164 @@
+//! One seed from beginning to end: its world is drawn, lived through, healed and judged.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use corelane_checker::Verdict;
+use corelane_protocol::request::Acks;
+use corelane_storage::testing::Random;
+
+use crate::client::{Admin, Consumer, Nonsense, Producer, ProducerParts};
+use crate::counters::{Counters, Sometimes};
+use crate::panics;
+use crate::profile::{Damage, Profile};
+use crate::trace::{Reader, Trace};
+use crate::world::World;
+
+/// The topic that is acknowledged from memory.
+pub(crate) const WEAK_TOPIC: &str = "weak";
+
+/// Virtual seconds with faults, unless said otherwise.
+pub const SECONDS_DEFAULT: u64 = 60;
+
+/// What a world may violate where devices lie about writes: an acknowledged tail may be gone, and its offsets be
+/// given to others.
+const VIOLATED_BY_LIES: [&str; 7] = [
+    "lost",
+    "changed",
+    "two contents",
+    "issued twice",
+    "vanished",
+    "not verified",
+    "receipts out of order",
+];
+
+/// What one seed came to.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Over every event.
+    pub hash: u64,
+    /// How many events there were.
+    pub events: u64,
+    /// What must not happen and did; empty if all is well.
+    pub failures: Vec<String>,
+    /// What was reached.
+    pub counters: Counters,
+    /// What the history contained.
+    pub verdict: Verdict,
+}
+
+/// Lives through a seed.
+pub fn run_seed(seed: u64, seconds: u64, reader: Option<Reader>) -> Outcome {
+    let ended = catch_unwind(AssertUnwindSafe(|| live(seed, seconds, reader)));
+    match ended {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome {
+            seed,
+            hash: 0,
+            events: 0,
+            failures: vec![format!("panic: {}", panics::take())],
+            counters: Counters::default(),
+            verdict: Verdict::default(),
+        },
+    }
+}
+
+fn live(seed: u64, seconds: u64, reader: Option<Reader>) -> Outcome {
+    let mut random = Random::new(seed);
+    let profile = Profile::draw(&mut random);
+    let damage = profile.damage;
+    let mut trace = Trace::new(reader);
+    trace.event(0, format_args!("seed {seed}: {profile:?}"));
+    let (world, topics) = populate(profile, random, trace);
+    let ended = world.run(seconds * 1_000_000, topics);
+    let (hash, events) = (ended.trace.hash(), ended.trace.events());
+    let (problems, mut counters, verdict) = ended.history.finish();
+    counters.add(Sometimes::WeakRecordsLost, verdict.counts.cut_back);
+    let mut failures: Vec<_> = problems
+        .into_iter()
+        .map(|problem| format!("client: {problem}"))
+        .collect();
+    if failures.is_empty() {
+        failures.extend(violations(&verdict, damage));
+    }
+    Outcome {
+        seed,
+        hash,
+        events,
+        failures,
+        counters,
+        verdict,
+    }
+}
+
+/// What the checker found that this world's faults do not excuse.
+fn violations(verdict: &Verdict, damage: Damage) -> Vec<String> {
+    let is_excused = |kind: &str| damage == Damage::Lies && VIOLATED_BY_LIES.contains(&kind);
+    let mut by_kind: BTreeMap<&str, String> = BTreeMap::new();
+    for violation in &verdict.violations {
+        if !is_excused(violation.kind()) {
+            by_kind
+                .entry(violation.kind())
+                .or_insert_with(|| format!("checker: {}: {violation}", violation.kind()));
+        }
+    }
+    for kind in verdict.violations_by_kind.keys() {
+        if !is_excused(kind) {
+            by_kind
+                .entry(kind)
+                .or_insert_with(|| format!("checker: {kind}"));
+        }
+    }
+    by_kind.into_values().collect()
+}
+
+/// The world with its clients, and the topics that are there in the end.
+fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<String>) {
+    let mut world = World::new(profile.clone(), random.fork(), trace);
+    let mut admin = Admin::new(0, 400_000, profile.damage != Damage::None);
+    let mut lasting: Vec<(String, bool)> = Vec::new();
+    for number in 0..profile.topics {
+        let name = format!("t{number}");
+        admin.add(&name, profile.partitions, Vec::new(), false);
+        lasting.push((name, false));
+    }
+    if profile.weak_topic {
+        let setting = [("flush.messages", "50"), ("flush.ms", "200")][random.index(2)];
+        let configs = vec![(setting.0.to_owned(), setting.1.to_owned())];
+        admin.add(WEAK_TOPIC, profile.partitions, configs, false);
+        lasting.push((WEAK_TOPIC.to_owned(), true));
+    }
+    let mut all = lasting.clone();
+    for number in 0..profile.passing_topics {
+        let name = format!("p{number}");
+        admin.add(&name, profile.partitions, Vec::new(), true);
+        all.push((name, false));
+    }
+    world.add(Box::new(admin));
+    let frame = u64::from(profile.config.limits.frame_bytes_max);
+    for number in 0..profile.producers {
+        let (topic, is_weak) = all[number % all.len()].clone();
+        world.add(Box::new(Producer::new(ProducerParts {
+            number: number as u32,
+            topic,
+            is_weak,
+            acks: [Acks::All, Acks::All, Acks::Leader, Acks::None][random.index(4)],
+            window: 1 << random.below(5),
+            pause_us: profile.pause_us,
+            value_bytes_max: profile.value_bytes_max,
+            batch_bytes_max: (frame - 64 * 1024) / 2,
+            no_forward: random.chance(1, 4),
+        })));
+    }
+    for number in 0..profile.consumers {
+        let (topic, is_weak) = all[(number + 1) % all.len()].clone();
+        world.add(Box::new(Consumer::new(number, topic, is_weak)));
+    }
+    if profile.nonsense {
+        world.add(Box::new(Nonsense::new()));
+    }
+    let topics = all.into_iter().map(|(name, _)| name);
+    (world, topics.collect())
+}

@@ -1,0 +1,383 @@
+//! The world of one seed: machines, a network, clients, virtual time, and the queue of events between them.
+//!
+//! Owns the one order in which everything happens. Every choice comes from the seed, every event goes into the
+//! trace, so that a seed gives one run.
+
+mod connections;
+mod faults;
+mod turns;
+
+use std::collections::BTreeMap;
+use std::fmt::Arguments;
+
+use corelane_protocol::TopicPartition;
+use corelane_storage::testing::{Clock, Random};
+
+use crate::client::{Action, Client, ClientEvent, Context, Verifier};
+use crate::counters::Sometimes;
+use crate::history::History;
+use crate::machine::Machine;
+use crate::network::{ConnNumber, Network};
+use crate::profile::{Damage, Profile};
+use crate::trace::Trace;
+
+/// Events of a run at most: one that has more goes round in circles.
+const EVENTS_MAX: u64 = 40_000_000;
+
+/// How long everything may take to come to rest once all faults are healed.
+const CONVERGENCE_US: u64 = 90_000_000;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A core runs.
+    Turn {
+        broker: usize,
+        life: u32,
+        core: usize,
+    },
+    /// A core's next deadline has come.
+    Deadline {
+        broker: usize,
+        life: u32,
+        core: usize,
+    },
+    Mail {
+        broker: usize,
+        life: u32,
+        from: usize,
+        to: usize,
+    },
+    /// A process starts.
+    Start {
+        broker: usize,
+    },
+    /// Whoever operates the broker restarts it, since something had failed.
+    Restart {
+        broker: usize,
+        life: u32,
+    },
+    /// A client's attempt reaches the broker.
+    Connect {
+        conn: ConnNumber,
+        core: Option<u16>,
+    },
+    /// The client learns that it is connected.
+    Connected {
+        conn: ConnNumber,
+    },
+    /// A piece reaches the broker.
+    Upstream {
+        conn: ConnNumber,
+    },
+    /// A piece reaches the client.
+    Downstream {
+        conn: ConnNumber,
+    },
+    /// The broker sees that the client is gone.
+    BrokerSees {
+        conn: ConnNumber,
+    },
+    /// The client sees that the broker is gone.
+    ClientSees {
+        conn: ConnNumber,
+    },
+    Wake {
+        client: usize,
+    },
+    /// The next fault strikes.
+    Fault,
+    /// A fault of a machine that lasts is over.
+    DiskHasRoom {
+        broker: usize,
+    },
+    DiskIsFast {
+        broker: usize,
+    },
+}
+
+/// A client and what the world knows of it.
+struct Slot {
+    client: Box<dyn Client>,
+    wake_us: Option<u64>,
+}
+
+pub(crate) struct World {
+    now_us: u64,
+    clock: Clock,
+    queue: BTreeMap<(u64, u64), Event>,
+    events_made: u64,
+    random: Random,
+    profile: Profile,
+    trace: Trace,
+    pub(crate) history: History,
+    machines: Vec<Machine>,
+    network: Network,
+    clients: Vec<Slot>,
+    conns: ConnNumber,
+    is_healed: bool,
+    seen_files: BTreeMap<String, u64>,
+}
+
+/// What a run came to.
+pub(crate) struct Ended {
+    pub(crate) trace: Trace,
+    pub(crate) history: History,
+}
+
+impl World {
+    pub(crate) fn new(profile: Profile, mut random: Random, trace: Trace) -> Self {
+        let clock = Clock::default();
+        let times = (profile.disk_base_us, profile.disk_flush_us);
+        let machines = (0..profile.brokers)
+            .map(|_| {
+                let (config, cores) = (profile.config.clone(), profile.cores);
+                Machine::new(clock.clone(), config, cores, times, random.fork())
+            })
+            .collect();
+        let history = History::new(profile.damage);
+        Self {
+            now_us: 0,
+            clock,
+            queue: BTreeMap::new(),
+            events_made: 0,
+            random,
+            profile,
+            trace,
+            history,
+            machines,
+            network: Network::default(),
+            clients: Vec::new(),
+            conns: 0,
+            is_healed: false,
+            seen_files: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn add(&mut self, client: Box<dyn Client>) {
+        let us = self.now_us + self.random.below(50_000);
+        self.clients.push(Slot {
+            client,
+            wake_us: None,
+        });
+        self.wake(self.clients.len() - 1, us);
+    }
+
+    /// Runs for so much virtual time with faults, heals everything, and waits until all is at rest.
+    pub(crate) fn run(mut self, for_us: u64, verified: Vec<String>) -> Ended {
+        for broker in 0..self.machines.len() {
+            self.plan_start(broker, 0);
+        }
+        if !self.profile.faults.is_empty() {
+            self.plan(self.profile.fault_us, Event::Fault);
+        }
+        self.run_until(for_us, |_| false);
+        self.heal();
+        self.converge("clients", |world| {
+            world.is_everybody_up() && world.clients.iter().all(|slot| slot.client.is_done())
+        });
+        if self.history.problems.is_empty() {
+            self.add(Box::new(Verifier::new(verified)));
+            self.converge("verifier", |world| {
+                world
+                    .clients
+                    .last()
+                    .is_some_and(|slot| slot.client.is_done())
+            });
+            self.converge("consumers", World::is_everybody_at_the_end);
+        }
+        Ended {
+            trace: self.trace,
+            history: self.history,
+        }
+    }
+
+    fn converge(&mut self, what: &str, is_done: impl Fn(&Self) -> bool) {
+        let end = self.now_us + CONVERGENCE_US;
+        self.run_until(end, |world| {
+            is_done(world) || !world.history.problems.is_empty()
+        });
+        if self.history.problems.is_empty() && !is_done(self) {
+            let waiting: Vec<_> = self
+                .clients
+                .iter()
+                .filter(|slot| !slot.client.is_done())
+                .map(|slot| format!("{}: {}", slot.client.name(), slot.client.waits_for()))
+                .collect();
+            let seconds = CONVERGENCE_US / 1_000_000;
+            let waiting = waiting.join("; ");
+            self.history.problem(format!(
+                "after {seconds} s without faults the {what} are not done: {waiting}"
+            ));
+        }
+    }
+
+    fn is_everybody_up(&self) -> bool {
+        let mut machines = self.machines.iter();
+        machines.all(|machine| {
+            let process = machine.process.as_ref();
+            process.is_some_and(crate::process::Process::is_serving)
+        })
+    }
+
+    /// Whether every consumer has read what the verifier has.
+    fn is_everybody_at_the_end(&self) -> bool {
+        if self.profile.damage != Damage::None {
+            return true;
+        }
+        let ends = self.clients.last().map(|slot| slot.client.positions());
+        let ends: BTreeMap<TopicPartition, u64> = ends.unwrap_or_default().into_iter().collect();
+        let positions = self.clients.iter().flat_map(|slot| slot.client.positions());
+        let mut behind = positions
+            .filter(|(partition, position)| ends.get(partition).is_some_and(|end| position < end));
+        behind.next().is_none()
+    }
+
+    fn run_until(&mut self, end_us: u64, is_done: impl Fn(&Self) -> bool) {
+        let mut steps = 0_u64;
+        while self.history.problems.is_empty() {
+            steps += 1;
+            if steps.is_multiple_of(16) && is_done(self) {
+                return;
+            }
+            let timer = self.clock.next_due_us();
+            let event = self.queue.first_key_value().map(|((us, _), _)| *us);
+            let Some(next) = timer.into_iter().chain(event).min() else {
+                return;
+            };
+            if next > end_us {
+                self.now_us = end_us;
+                self.clock.advance_to(end_us);
+                return;
+            }
+            self.now_us = next;
+            let woke_any = self.clock.advance_to(next);
+            if woke_any {
+                self.run_devices();
+            } else if let Some((_, event)) = self.queue.pop_first() {
+                self.handle(event);
+            }
+            if self.trace.events() > EVENTS_MAX {
+                self.history.problem(format!("{EVENTS_MAX} events"));
+            }
+        }
+    }
+
+    pub(crate) fn note(&mut self, what: Arguments<'_>) {
+        self.trace.event(self.now_us, what);
+    }
+
+    /// Plans an event for later.
+    fn plan(&mut self, in_us: u64, event: Event) {
+        self.plan_at(self.now_us + in_us, event);
+    }
+
+    fn plan_at(&mut self, us: u64, event: Event) {
+        self.events_made += 1;
+        self.queue
+            .insert((us.max(self.now_us), self.events_made), event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Turn { broker, life, core } => self.turn(broker, life, core),
+            Event::Deadline { broker, life, core } => self.deadline(broker, life, core),
+            Event::Mail {
+                broker,
+                life,
+                from,
+                to,
+            } => self.mail_arrives(broker, life, from, to),
+            Event::Start { broker } => self.start(broker),
+            Event::Restart { broker, life } => self.restart_failed(broker, life),
+            Event::Connect { conn, core } => self.connect_arrives(conn, core),
+            Event::Connected { conn } => self.connected(conn),
+            Event::Upstream { conn } => self.upstream(conn),
+            Event::Downstream { conn } => self.downstream(conn),
+            Event::BrokerSees { conn } => self.broker_sees(conn),
+            Event::ClientSees { conn } => self.client_sees(conn),
+            Event::Wake { client } => {
+                if self.clients[client]
+                    .wake_us
+                    .is_some_and(|us| us <= self.now_us)
+                {
+                    self.clients[client].wake_us = None;
+                    self.tell(client, ClientEvent::Wake);
+                }
+            }
+            Event::Fault => self.strike(),
+            Event::DiskHasRoom { broker } => {
+                self.note(format_args!("broker {broker}: the disk has room again"));
+                self.machines[broker].disk.set_capacity(None);
+            }
+            Event::DiskIsFast { broker } => {
+                self.note(format_args!("broker {broker}: the disk is fast again"));
+                self.machines[broker].set_slow(false);
+            }
+        }
+    }
+
+    fn wake(&mut self, client: usize, us: u64) {
+        let slot = &mut self.clients[client];
+        if slot.wake_us.is_none_or(|planned| us < planned) {
+            slot.wake_us = Some(us);
+            self.plan_at(us, Event::Wake { client });
+        }
+    }
+
+    /// Tells a client something, and does what it wants.
+    fn tell(&mut self, client: usize, event: ClientEvent) {
+        let mut actions = Vec::new();
+        let mut context = Context {
+            now_us: self.now_us,
+            random: &mut self.random,
+            history: &mut self.history,
+            trace: &mut self.trace,
+            actions: &mut actions,
+            conns: &mut self.conns,
+            is_draining: self.is_healed,
+            cores: self.machines[0].cores,
+        };
+        self.clients[client].client.handle(&mut context, event);
+        if std::mem::take(&mut self.history.storage_failed)
+            && !(self.is_healed && self.may_be_damaged())
+        {
+            self.plan_restart(0);
+        }
+        for action in actions {
+            match action {
+                Action::Connect { conn, core } => self.connect(client, conn, core),
+                Action::Send { conn, bytes } => self.client_sends(conn, bytes),
+                Action::Close { conn } => self.client_closes(conn),
+                Action::Read { conn, on } => self.client_reads(conn, on),
+                Action::WakeAt(us) => self.wake(client, us),
+            }
+        }
+    }
+
+    /// Everything that was broken is mended; what only a restart mends is restarted.
+    fn heal(&mut self) {
+        self.note(format_args!("everything heals"));
+        self.is_healed = true;
+        for broker in 0..self.machines.len() {
+            let machine = &mut self.machines[broker];
+            machine.disk.clear_faults();
+            machine.disk.set_capacity(None);
+            machine.set_slow(false);
+            let is_ending = machine
+                .process
+                .as_ref()
+                .is_some_and(crate::process::Process::is_ending);
+            if machine.wants_restart && !is_ending {
+                self.history.reached(Sometimes::Killed);
+                self.kill(broker, false);
+            }
+            if self.machines[broker].process.is_none() {
+                self.plan_start(broker, 100_000);
+            }
+        }
+        for client in 0..self.clients.len() {
+            self.wake(client, self.now_us);
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Faults: what goes wrong in this world, when, and how it is mended.
+
+use corelane_storage::disk::memory::{Fault, OperationKind};
+
+use super::{Event, World};
+use crate::counters::Sometimes;
+use crate::profile::{Damage, FaultKind};
+
+impl World {
+    /// Draws the next fault and lets it strike.
+    pub(super) fn strike(&mut self) {
+        if self.is_healed {
+            return;
+        }
+        let pause = self.random.below(2 * self.profile.fault_us + 1);
+        self.plan(pause, Event::Fault);
+        let kind = self.profile.faults[self.random.index(self.profile.faults.len())];
+        let broker = self.random.index(self.machines.len());
+        self.note(format_args!("fault: {kind:?}"));
+        match kind {
+            FaultKind::Kill | FaultKind::PowerLoss => {
+                if let Some(process) = &self.machines[broker].process {
+                    if !process.is_serving() && !process.is_ending() {
+                        self.history.reached(Sometimes::KilledAtStart);
+                    }
+                    let is_power = kind == FaultKind::PowerLoss;
+                    self.history.reached(if is_power {
+                        Sometimes::PowerLost
+                    } else {
+                        Sometimes::Killed
+                    });
+                    self.kill(broker, is_power);
+                }
+            }
+            FaultKind::OrderlyRestart => self.stop_in_order(broker),
+            FaultKind::DiskError => self.inject_error(broker),
+            FaultKind::DiskFull => {
+                let disk = &self.machines[broker].disk;
+                disk.set_capacity(Some(disk.allocated() + self.random.below(200_000)));
+                self.history.reached(Sometimes::DiskFilled);
+                let us = 500_000 + self.random.below(8_000_000);
+                self.plan(us, Event::DiskHasRoom { broker });
+            }
+            FaultKind::SlowDisk => {
+                self.machines[broker].set_slow(true);
+                self.history.reached(Sometimes::DiskSlow);
+                let us = 100_000 + self.random.below(3_000_000);
+                self.plan(us, Event::DiskIsFast { broker });
+            }
+            FaultKind::DropConnection => self.drop_connection(),
+            FaultKind::StallConnection => {
+                let numbers = self.network.numbers();
+                if !numbers.is_empty() {
+                    let number = numbers[self.random.index(numbers.len())];
+                    let until = self.now_us + self.random.below(8_000_000);
+                    let conn = self.network.get(number).expect("just listed");
+                    conn.stalled_until_us = until;
+                    self.history.reached(Sometimes::ConnectionStalled);
+                }
+            }
+            FaultKind::ClockJump => {
+                let jump = self.random.below(20_000) as i64 - 10_000;
+                let jump = if self.random.chance(1, 5) {
+                    jump * 1_000
+                } else {
+                    jump
+                };
+                self.machines[broker].wall_offset_ms += jump;
+                self.history.reached(Sometimes::ClockJumped);
+            }
+            FaultKind::SlowCore => {
+                let most = if self.random.coin() { 5_000 } else { 700_000 };
+                let us = self.now_us + self.random.below(most);
+                if let Some(process) = &mut self.machines[broker].process {
+                    let core = self.random.index(process.cores.len());
+                    process.cores[core].busy_until_us = us;
+                    self.history.reached(Sometimes::CoreSlow);
+                }
+            }
+            FaultKind::FlipBit => self.flip_bit(broker),
+            FaultKind::CorruptRead => {
+                let (byte, bit) = (self.random.index(4096), self.random.below(8) as u8);
+                let fault = Fault::corrupt_read(byte, bit).in_path(is_segment);
+                self.machines[broker].disk.inject(fault);
+            }
+            FaultKind::Misdirect => {
+                let files: Vec<_> = self.machines[broker]
+                    .disk
+                    .files()
+                    .into_iter()
+                    .filter(|(path, len)| is_log(path) && *len >= 4096)
+                    .collect();
+                if !files.is_empty() {
+                    let (path, len) = &files[self.random.index(files.len())];
+                    let position = self.random.below(len / 4096) * 4096;
+                    let fault = Fault::misdirected(path, position).in_path(is_log);
+                    self.machines[broker].disk.inject(fault);
+                }
+            }
+            FaultKind::LoseWrite => {
+                self.machines[broker]
+                    .disk
+                    .inject(Fault::lost().in_path(is_log));
+            }
+        }
+    }
+
+    /// The process of a machine dies, with the machine's memory if the power is lost.
+    pub(super) fn kill(&mut self, broker: usize, is_power: bool) {
+        self.connections_end(broker);
+        if is_power {
+            self.machines[broker].lose_power();
+        } else {
+            self.machines[broker].kill();
+        }
+        self.note(format_args!("broker {broker}: dead"));
+        self.choose_cores(broker);
+        let pause = 20_000 + self.random.below(1_000_000);
+        self.plan_start(broker, pause);
+    }
+
+    /// Now and then a restart has another number of cores.
+    pub(super) fn choose_cores(&mut self, broker: usize) {
+        if self.random.chance(1, 4) {
+            let cores = 1 + self.random.below(4) as u16;
+            if cores != self.machines[broker].cores {
+                self.history.reached(Sometimes::CoresChanged);
+            }
+            self.machines[broker].cores = cores;
+        }
+    }
+
+    fn stop_in_order(&mut self, broker: usize) {
+        let now = self.machines[broker].now(self.now_us);
+        if let Some(process) = &mut self.machines[broker].process
+            && process.is_serving()
+        {
+            for core in &process.cores {
+                core.clock.set(now);
+            }
+            process.begin_shutdown();
+            self.history.reached(Sometimes::StoppedInOrder);
+            self.note(format_args!("broker {broker}: is stopped"));
+            for core in 0..self.machines[broker]
+                .process
+                .as_ref()
+                .map_or(0, |p| p.cores.len())
+            {
+                let life = self.machines[broker].lives;
+                self.input(broker, life, core, crate::process::Input::Tick);
+            }
+        }
+    }
+
+    fn inject_error(&mut self, broker: usize) {
+        let kinds = [
+            Some(OperationKind::Write),
+            Some(OperationKind::Write),
+            Some(OperationKind::Flush),
+            Some(OperationKind::SyncDir),
+            Some(OperationKind::Read),
+            Some(OperationKind::Allocate),
+            Some(OperationKind::Open),
+            None,
+        ];
+        let mut fault = Fault::io_error();
+        if let Some(kind) = kinds[self.random.index(kinds.len())] {
+            fault = fault.on(kind);
+        }
+        let fault = match self.random.below(4) {
+            0 => fault.in_path(|path| path.contains("/journal-")),
+            1 => fault.in_path(is_segment),
+            2 => fault.in_path(|path| path.ends_with("catalogue")),
+            _ => fault,
+        };
+        self.machines[broker].disk.inject(fault);
+    }
+
+    /// Something has failed that stays failed until a restart: somebody restarts the broker soon.
+    pub(super) fn plan_restart(&mut self, broker: usize) {
+        let machine = &mut self.machines[broker];
+        if machine.process.is_some() && !machine.wants_restart {
+            machine.wants_restart = true;
+            let life = machine.lives;
+            let us = 100_000 + self.random.below(4_000_000);
+            self.plan(us, Event::Restart { broker, life });
+        }
+    }
+
+    pub(super) fn restart_failed(&mut self, broker: usize, life: u32) {
+        let machine = &self.machines[broker];
+        let is_same = machine
+            .process
+            .as_ref()
+            .is_some_and(|process| process.life == life);
+        if !is_same || !machine.wants_restart {
+            return;
+        }
+        self.history.reached(Sometimes::RestartedForStorage);
+        if self.random.coin()
+            && machine
+                .process
+                .as_ref()
+                .is_some_and(|process| process.is_serving())
+        {
+            self.stop_in_order(broker);
+        } else {
+            self.history.reached(Sometimes::Killed);
+            self.kill(broker, false);
+        }
+    }
+
+    /// A start that failed is tried again.
+    pub(super) fn start_failed(&mut self, broker: usize, problem: &str) {
+        self.connections_end(broker);
+        self.machines[broker].end_process();
+        self.machines[broker].disk.kill(self.random.next_u64());
+        if self.is_healed && self.profile.damage == Damage::None {
+            let problem = format!("nothing is broken any more, but: {problem}");
+            self.history.problem(problem);
+        }
+        let pause = 100_000 + self.random.below(500_000);
+        self.plan_start(broker, pause);
+    }
+
+    /// A connection breaks: what is on its way is lost from some piece on.
+    fn drop_connection(&mut self) {
+        let numbers = self.network.numbers();
+        if numbers.is_empty() {
+            return;
+        }
+        let number = numbers[self.random.index(numbers.len())];
+        let (at_broker, at_client) = (self.random.below(300_000), self.random.below(300_000));
+        let conn = self.network.get(number).expect("just listed");
+        conn.is_broken = true;
+        let (up, down) = (conn.upstream.len(), conn.downstream.len());
+        conn.upstream.truncate(self.random.index(up + 1));
+        conn.downstream.truncate(self.random.index(down + 1));
+        self.history.reached(Sometimes::ConnectionDropped);
+        if up > 0 {
+            self.history.reached(Sometimes::FrameHalfSent);
+        }
+        self.note(format_args!("connection {number} breaks"));
+        self.plan(at_broker, Event::BrokerSees { conn: number });
+        self.plan(at_client, Event::ClientSees { conn: number });
+    }
+
+    fn flip_bit(&mut self, broker: usize) {
+        let disk = &self.machines[broker].disk;
+        let files: Vec<_> = disk
+            .files()
+            .into_iter()
+            .filter(|(path, len)| is_segment(path) && *len > 0)
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        let (path, len) = &files[self.random.index(files.len())];
+        let (byte, bit) = (self.random.below(*len), self.random.below(8) as u8);
+        disk.flip_bit(path, byte, bit);
+        self.history.reached(Sometimes::BitFlipped);
+        self.note(format_args!(
+            "broker {broker}: bit {bit} of byte {byte} of {path} turns over"
+        ));
+    }
+}
+
+/// Whether a path is a partition's: a segment or its index.
+fn is_segment(path: &str) -> bool {
+    path.starts_with("store-") && path.matches('/').count() >= 2
+}
+
+/// Whether a path is a segment or a journal file.
+fn is_log(path: &str) -> bool {
+    is_segment(path) || path.contains("/journal-")
+}
