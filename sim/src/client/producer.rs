@@ -19,6 +19,10 @@ use crate::counters::Sometimes;
 /// Batches of a partition that may wait for their acknowledgement.
 const BACKLOG_MAX: usize = 24;
 
+/// The time of every record: two days before the world begins, so that no jump of a broker's clock puts it into
+/// that broker's future, which a topic refuses.
+const TIME_MS: i64 = 1_699_827_200_000;
+
 pub(crate) struct ProducerParts {
     pub(crate) number: u32,
     pub(crate) topic: String,
@@ -289,7 +293,7 @@ impl Producer {
             value.resize(value.len() + filling as usize, letter);
             values.push(value);
         }
-        let bytes = super::frames::batch(&values, 1_700_000_000_000);
+        let bytes = super::frames::batch(&values, TIME_MS);
         let first_record = context.history.sent(self.parts.number, &values);
         self.batches += 1;
         let stream = self.streams.entry(partition).or_default();
