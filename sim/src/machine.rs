@@ -42,6 +42,9 @@ pub(crate) struct Machine {
     pub(crate) wants_restart: bool,
     /// A fault has struck an operation of this life.
     pub(crate) was_struck: bool,
+    /// A write or flush has failed since the machine was started: what its caches say of the device is not to be
+    /// trusted, so that the next restart of the broker is one of the machine.
+    pub(crate) flush_failed: bool,
     /// It has served at least once.
     pub(crate) has_served: bool,
     latency: Latency,
@@ -78,6 +81,7 @@ impl Machine {
             is_start_planned: false,
             wants_restart: false,
             was_struck: false,
+            flush_failed: false,
             has_served: false,
             latency,
             is_slow: false,
@@ -130,6 +134,9 @@ impl Machine {
 
     /// The process is gone; what it had written stays.
     pub(crate) fn kill(&mut self) {
+        if self.flush_failed {
+            return self.lose_power();
+        }
         self.end_process();
         self.disk.kill(self.random.next_u64());
         self.prepare_disk();
@@ -137,6 +144,7 @@ impl Machine {
 
     /// The power is gone; what was not flushed may be lost.
     pub(crate) fn lose_power(&mut self) {
+        self.flush_failed = false;
         let image = self.disk.crash(self.random.next_u64());
         self.end_process();
         self.device = Executor::new(self.random.next_u64()).without_a_word();

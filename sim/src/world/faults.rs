@@ -213,8 +213,7 @@ impl World {
     /// A start that failed is tried again.
     pub(super) fn start_failed(&mut self, broker: usize, problem: &str) {
         self.connections_end(broker);
-        self.machines[broker].end_process();
-        self.machines[broker].disk.kill(self.random.next_u64());
+        self.machines[broker].kill();
         if self.is_healed && self.profile.damage == Damage::None {
             let problem = format!("nothing is broken any more, but: {problem}");
             self.history.problem(problem);

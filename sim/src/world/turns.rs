@@ -92,6 +92,7 @@ impl World {
             self.count_operation(&operation);
             if struck.is_some() {
                 self.machines[broker].was_struck = true;
+                self.machines[broker].flush_failed |= operation.kind.is_change();
                 if !self.is_healed {
                     self.plan_restart(broker);
                 }
@@ -337,7 +338,7 @@ impl World {
                     "broker {broker}: ended in order: {problems:?}"
                 ));
                 self.connections_end(broker);
-                self.machines[broker].end_process();
+                self.machines[broker].kill();
                 self.choose_cores(broker);
                 let pause = 1_000 + self.random.below(300_000);
                 self.plan_start(broker, pause);
