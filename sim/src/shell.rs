@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use corelane_broker::lane::{
-    ConnectionId, Effect, Lane, Mail, Now, ReadToken, ReplyPart, StoreTask, TaskFailure,
+    ConnectionId, Effect, Lane, LogTask, LogToken, Mail, Now, ReadToken, ReplyPart, StoreTask,
+    TaskFailure,
 };
 use corelane_broker::runtime::MetadataLog;
 use corelane_protocol::CoreId;
@@ -123,6 +124,7 @@ impl Shell {
             Effect::Receive { connection, on } => Outgoing::Receive { connection, on },
             Effect::Mail { to, mail } => Outgoing::Mail { to, mail },
             Effect::Read { token, store, read } => return self.read(token, store, read),
+            Effect::LogTask { token, store, task } => return self.do_log_task(token, store, task),
             Effect::StoreTask { token, store, task } => {
                 return self.store_work[store].push((token, task));
             }
@@ -147,6 +149,14 @@ impl Shell {
         self.spawner.spawn(async move {
             let result = this.stores[store].read_disk(read).await;
             this.event(|lane, now| lane.read_done(now, token, result));
+        });
+    }
+
+    fn do_log_task(self: &Rc<Self>, token: LogToken, store: usize, task: LogTask) {
+        let this = Rc::clone(self);
+        self.spawner.spawn(async move {
+            let answer = task.run(&this.stores[store]).await;
+            this.event(|lane, now| lane.log_task_done(now, token, answer));
         });
     }
 
