@@ -76,7 +76,10 @@ impl PendingPart {
         chunk: &TailChunk,
         bytes_max: usize,
     ) -> Option<PlannedPart> {
-        let start = self.start?;
+        // A refused batch may have begun the chunk, and left it empty behind the one that holds them.
+        let start = self
+            .start
+            .filter(|start| start.position >= chunk.first().position)?;
         let end = chunk.end();
         let length = end.position.at - start.position.at;
         (length <= bytes_max as u64)

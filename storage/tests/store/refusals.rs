@@ -11,8 +11,8 @@ use corelane_storage::store::{
 };
 
 use crate::support::{
-    Machine, NOW, STORE, Store, append, batch, ledger, partition, payloads, progress, small_config,
-    small_log, topic,
+    Machine, NOW, STORE, Store, append, batch, durable_end, ledger, partition, payloads, progress,
+    small_config, small_log, topic,
 };
 
 fn try_append(
@@ -417,4 +417,22 @@ fn a_configuration_that_cannot_work_is_refused() {
     StoreConfig::default()
         .check()
         .expect("the defaults can work");
+}
+
+/// Found by the simulator: a refused batch may have begun a chunk, which stays empty, while those that wait for their
+/// group lie in the one before.
+#[test]
+fn a_refused_batch_that_began_a_chunk_leaves_those_before_it_to_be_committed() {
+    let machine = Machine::new(77);
+    let of = partition(1, 0);
+    let store = machine.store_with(small_config(), &[(of, small_log())]);
+    for number in 0..60 {
+        append(&store, of, &batch(&number.to_string(), 1, 1000));
+        let mut spoilt = batch("spoilt", 1, 15_000);
+        *spoilt.last_mut().expect("it has bytes") ^= 1;
+        let refused = store.append(of, &spoilt, LeaderEpoch::new(1), NOW);
+        assert!(matches!(refused, Err(AppendError::Batch(_))), "{refused:?}");
+        machine.settle();
+        assert_eq!(durable_end(&store, of), Offset::new(number + 1));
+    }
 }
