@@ -42,6 +42,9 @@ fn bash_completes_commands_and_options() {
         String::from_utf8(output.stdout).expect("completions are text")
     };
     assert_eq!(complete(&["pro"]), "produce\n");
-    assert_eq!(complete(&["topic", "de"]), "describe\ndelete\n");
+    assert_eq!(
+        complete(&["topic", "de"]),
+        "describe\ndelete-records\ndelete\n"
+    );
     assert_eq!(complete(&["consume", "--unt"]), "--until-end\n");
 }

@@ -144,6 +144,8 @@ pub(crate) struct Flags {
     pub(crate) is_waiting: bool,
     /// Its directory exists durably.
     pub(crate) has_directory: bool,
+    /// The file of the segment that is flushed was written to since the store was opened.
+    pub(crate) has_own_file: bool,
 }
 
 impl Partition {

@@ -136,10 +136,13 @@ impl<D: Disk> Store<D> {
             self.handles.borrow_mut().insert(key, file.clone());
             file
         } else {
-            self.segment_file(work.partition, key, work.incarnation)
-                .await
-                .map_err(into_io)?
+            let file = self.segment_file(work.partition, key, work.incarnation);
+            file.await.map_err(into_io)?
         };
+        if work.is_left_file {
+            // Bytes behind what is flushed may be there without a flush ever having kept their length.
+            file.truncate(work.from.at).await?;
+        }
         let end = work.from.at
             + work
                 .slices

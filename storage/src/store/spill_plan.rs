@@ -30,6 +30,8 @@ pub(crate) struct SpillWork {
     /// The incarnation of the file, given now if `is_new_file`.
     pub(crate) incarnation: u64,
     pub(crate) is_new_file: bool,
+    /// The file is as an earlier life has left it.
+    pub(crate) is_left_file: bool,
     pub(crate) has_directory: bool,
     /// Bytes that the file may come to have.
     pub(crate) segment_bytes: u64,
@@ -267,6 +269,7 @@ impl State {
             slices: spillable.slices,
             incarnation,
             is_new_file,
+            is_left_file: !is_new_file && !partition.flags.has_own_file,
             has_directory: partition.flags.has_directory,
             segment_bytes: partition.config.segment_bytes,
             state,
@@ -296,6 +299,7 @@ impl State {
         };
         partition.flags.is_spilling = false;
         partition.flags.has_directory = true;
+        partition.flags.has_own_file = true;
         partition.flush = work.state;
         let mut wants_trim = false;
         if let Some(sealed) = work.sealed {
