@@ -69,6 +69,10 @@ fn hunt_one(bug: Bug, first: u64, seeds_max: u64, seconds: u64) -> Hunt {
         let outcome = run_seed(seed, seconds, None);
         plant(None);
         let failure = outcome.failures.into_iter().next()?;
+        // A seed that fails without the bug as well has caught something else.
+        if !run_seed(seed, seconds, None).failures.is_empty() {
+            return None;
+        }
         Some(Caught {
             seed,
             seeds: seeds.load(Ordering::Relaxed),

@@ -14,6 +14,9 @@ use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
 use crate::network::ConnNumber;
 
+/// Bytes of one fetch at most.
+const FETCH_BYTES_MAX: u64 = 60_000;
+
 pub(crate) struct Consumer {
     number: usize,
     topic: String,
@@ -114,14 +117,21 @@ impl Consumer {
                 next = next.min(until);
                 continue;
             }
+            // In the end it hurries, as a small fetch at a time may take longer than there is; and it waits less, as
+            // polls that were forwarded take the room of others in the mailbox.
+            let (most, wait_ms) = if context.is_draining {
+                (FETCH_BYTES_MAX / 4, 50)
+            } else {
+                (1 + context.random.below(FETCH_BYTES_MAX), 1_500)
+            };
             let request = FetchRequest {
-                max_wait_ms: context.random.below(1_500) as u32,
+                max_wait_ms: context.random.below(wait_ms) as u32,
                 min_bytes: 1 + context.random.below(4_000) as u32,
-                max_bytes: 1 + context.random.below(60_000) as u32,
+                max_bytes: most as u32,
                 entries: vec![FetchEntry {
                     partition,
                     offset: Offset::new(position),
-                    max_bytes: 1 + context.random.below(60_000) as u32,
+                    max_bytes: most as u32,
                 }],
             };
             let request = Request::Fetch(request);
@@ -148,7 +158,7 @@ impl Consumer {
             self.metadata_asked = None;
             self.take_metadata(context, response);
         } else if let Some((partition, asked_us)) = self.requests.remove(&correlation) {
-            let pause_us = context.about(20_000);
+            let pause_us = context.about(if context.is_draining { 100 } else { 20_000 });
             // What was asked about a deleted topic is answered too.
             if let Some(following) = self.following.get_mut(&partition) {
                 following.is_asked = false;
