@@ -26,7 +26,7 @@ struct Arguments {
     #[arg(long, default_value_t = 3.0)]
     idle_seconds: f64,
     /// What the segments of all partitions of a topic may reserve on the disk together, bytes: decides their
-    /// segment.bytes. 0: the broker's default, which may take 64 MiB for each partition that is written to.
+    /// segment.bytes. 0: the broker's default.
     #[arg(long, default_value_t = 6 << 30)]
     segments_bytes: u64,
     /// Seconds, at most, that the machine is left to calm down before each run.

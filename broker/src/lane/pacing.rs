@@ -8,7 +8,8 @@
 //! up by a store that it does not write to. Batches that wait count in the ledger, and those of other cores
 //! against what a core may have outstanding here, which is what slows that core's clients down.
 //!
-//! Room that does not come back (a full disk) is waited for a while only, then the stores say why.
+//! Room that does not come back is waited for a while only, then the stores say why; on a disk that is known to be
+//! full they say so at once.
 
 use std::collections::{BTreeMap, VecDeque};
 
