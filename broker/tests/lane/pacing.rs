@@ -262,3 +262,40 @@ fn what_another_core_has_taken_up_is_finished_before_the_end() {
     assert!(world.reply(client).receipts()[0].is_ok());
     assert!(world.cores.iter().all(|core| core.lane.is_drained()));
 }
+
+/// Every partition needs memory of its own, which is more than its batch has bytes.
+#[test]
+fn many_partitions_that_are_written_a_little_are_paced_and_not_refused() {
+    let mut config = small_config();
+    config.memory.per_core_bytes = 6000 << 10;
+    config.limits.core_in_flight_bytes_max = 4 << 20;
+    config.limits.connection_in_flight_bytes_max = 2 << 20;
+    config.journal.files_max = 8;
+    let mut world = World::with_config(309, 1, config);
+    const PARTITIONS: u32 = 300;
+    let topic = world.create("t", PARTITIONS, &[]);
+    let client = world.connect(0);
+    let filling = "x".repeat(17_000);
+    let (mut sent, mut answered) = (0, 0);
+    let mut rounds = 0;
+    while answered < 2 * PARTITIONS {
+        while sent < 2 * PARTITIONS && world.clients[client].receiving {
+            let put = put(at(topic, sent % PARTITIONS), &filling);
+            world.send_produce(client, Acks::All, &[put]);
+            world.carry();
+            sent += 1;
+        }
+        world.run_disks();
+        world.pass_ms(5);
+        while let Some(reply) = world.clients[client].take_reply() {
+            let entry = reply.produce().entries.remove(0);
+            assert!(entry.result.is_ok(), "{:?}", entry.result);
+            answered += 1;
+        }
+        rounds += 1;
+        assert!(rounds < 20_000, "only {answered} of {sent} were answered");
+    }
+    for partition in 0..PARTITIONS {
+        assert_eq!(world.log_end(0, at(topic, partition)), 2);
+    }
+}

@@ -136,7 +136,12 @@ impl State {
             return Ok(());
         }
         let capacity = partition.tail.next_capacity(len, is_scarce);
-        let memory = match self.take_chunk(capacity) {
+        let least = partition.tail.next_capacity(len, true);
+        let taken = match self.take_chunk(capacity) {
+            Err(_) if least < capacity => self.take_chunk(least),
+            taken => taken,
+        };
+        let memory = match taken {
             Ok(memory) => memory,
             Err(full) => {
                 self.wants_memory = true;

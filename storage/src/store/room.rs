@@ -8,12 +8,19 @@ use super::Store;
 use super::state::State;
 use crate::disk::Disk;
 use crate::journal::CommitPlanner;
+use crate::tail::memory_bytes_max;
 
 /// What appends would take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RoomWanted {
     batches: u32,
     bytes: usize,
+}
+
+impl RoomWanted {
+    fn memory_bytes(self) -> usize {
+        memory_bytes_max(self.batches, self.bytes)
+    }
 }
 
 /// What appends would meet.
@@ -32,9 +39,16 @@ impl<D: Disk> Store<D> {
     pub fn has_room(&self, batches: u32, bytes: usize) -> bool {
         let wanted = RoomWanted { batches, bytes };
         let mut state = self.state.borrow_mut();
-        let found = state.find_room(wanted);
+        let mut found = state.find_room(wanted);
         if found == RoomFound::Enough {
             return true;
+        }
+        if found == RoomFound::NoMemory {
+            state.evict_for(wanted.memory_bytes());
+            found = state.find_room(wanted);
+            if found == RoomFound::Enough {
+                return true;
+            }
         }
         state.wants_memory |= found == RoomFound::NoMemory;
         state.wants_room |= found == RoomFound::JournalFull;
@@ -76,10 +90,14 @@ impl State {
         self.has_progress() || self.has_wanted_room()
     }
 
-    /// Whether there is room for what was asked for in vain.
+    /// Whether there may be room for what was asked for in vain, so that it is worth to ask again.
     pub(crate) fn has_wanted_room(&self) -> bool {
         self.room_wanted
-            .is_some_and(|wanted| self.find_room(wanted) == RoomFound::Enough)
+            .is_some_and(|wanted| match self.find_room(wanted) {
+                RoomFound::Enough => true,
+                RoomFound::NoMemory => !self.cache.is_empty(),
+                RoomFound::JournalFull => false,
+            })
     }
 
     fn ask_for(&mut self, wanted: RoomWanted) {
@@ -96,7 +114,8 @@ impl State {
         if self.fenced.is_some() || self.is_closing || is_full {
             return RoomFound::Enough;
         }
-        if self.ledger.available() < wanted.bytes && self.cache.is_empty() {
+        let bytes = wanted.memory_bytes().min(self.ledger.cap() / 2);
+        if self.ledger.available() < bytes {
             return RoomFound::NoMemory;
         }
         let cost =

@@ -233,6 +233,15 @@ impl State {
         }
     }
 
+    /// Gives up what is only kept because there is room, until so many bytes are free or nothing is left.
+    pub(crate) fn evict_for(&mut self, bytes: usize) {
+        while self.ledger.available() < bytes && self.evict_one() {}
+        if self.ledger.available() < bytes {
+            self.pool.collect();
+            self.pool.trim();
+        }
+    }
+
     /// Gives up the oldest cached chunk.
     fn evict_one(&mut self) -> bool {
         while let Some(handle) = self.cache.pop_front() {

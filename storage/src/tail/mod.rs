@@ -27,6 +27,11 @@ const CHUNK_BYTES_SCARCE: usize = 16 << 10;
 /// From this size on a batch gets a chunk of its own size, so that little of one stays unused.
 const OWN_CHUNK_BYTES: usize = CHUNK_BYTES_MAX / 2;
 
+/// The most memory that batches take while it is scarce, in bytes: each may need a chunk of its own.
+pub(crate) fn memory_bytes_max(batches: u32, bytes: usize) -> usize {
+    2 * bytes + batches as usize * CHUNK_BYTES_SCARCE
+}
+
 /// The chunks of a partition, oldest first. They follow each other without gaps but for padding and rolls.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
