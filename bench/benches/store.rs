@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, RecordRef};
 use corelane_protocol::{
-    AlignedBytes, LeaderEpoch, Offset, PartitionIndex, StoreId, Timestamp, TopicId, TopicPartition,
+    AlignedBytes, Offset, PartitionIndex, StoreId, Timestamp, TopicId, TopicPartition,
 };
 use corelane_storage::Store;
 use corelane_storage::disk::{
@@ -211,9 +211,7 @@ impl Bench {
         for index in from..from + count {
             let handle = self.handles[index % self.handles.len()];
             let now = Timestamp::new(1_700_000_000_000);
-            let appended = self
-                .store
-                .append_by_handle(handle, batch, LeaderEpoch::new(0), now);
+            let appended = self.store.append_by_handle(handle, batch, now);
             appended.expect("segments are written as fast as anything");
         }
         // Nothing ever waits for the disk, so a few turns end everything.

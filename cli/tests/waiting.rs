@@ -109,3 +109,39 @@ fn an_interrupted_produce_says_how_far_it_came() {
         assert_eq!(producer.0.wait().expect("it ends").code(), Some(code));
     }
 }
+
+#[test]
+fn a_consumer_says_which_of_the_lines_that_it_printed_are_gone() {
+    let mut broker = TestBroker::start();
+    let weak = ["--config", "flush.messages=1000"];
+    broker.succeed(&[&["topic", "create", "weak"][..], &weak].concat());
+    broker.feed(&["produce", "weak"], "0\n").assert_code(0);
+    // This one is flushed by the orderly end.
+    broker.stop();
+    broker.restart();
+    broker
+        .feed(&["produce", "weak"], "1\n2\n3\n")
+        .assert_code(0);
+    let mut consumer = spawn(&broker, &["consume", "weak", "--print", "%o %v\\n"]);
+    let printed = lines(consumer.0.stdout.take().expect("it is piped"));
+    let said = lines(consumer.0.stderr.take().expect("it is piped"));
+    await_line(&printed, "3 3");
+    broker.kill();
+    broker.restart();
+    broker.feed(&["produce", "weak"], "new\n").assert_code(0);
+    let warning = await_line(&said, "warning: ");
+    let expected = "warning: records 1 to 3 of weak-0 were read and are gone";
+    assert!(warning.starts_with(expected), "{warning}");
+    await_line(&printed, "1 new");
+    consumer.kill();
+    let log = broker.log();
+    assert!(
+        log.contains("weak-0 was not closed in order: records that were acknowledged from memory may be lost, from offset 1 on"),
+        "{log}"
+    );
+    let described = broker.succeed(&["topic", "describe", "weak"]);
+    assert!(
+        described.contains("partition 0: epoch 1 began at offset 1"),
+        "{described}"
+    );
+}

@@ -128,6 +128,22 @@ pub enum Error {
         /// Which check failed.
         reason: String,
     },
+
+    /// Records that were handed out are gone: the broker was not stopped in order and lost them, which the
+    /// topic's `flush.messages` or `flush.ms` permits. Other records may have their offsets now.
+    #[error(
+        "records {from} to {} of {topic}-{partition} were read and are gone: the broker was not stopped in order, and the topic lets records be acknowledged before they are flushed; undo what came of them, reading goes on at {from}", .to - 1
+    )]
+    LogTruncated {
+        /// The topic's name.
+        topic: String,
+        /// The partition's index.
+        partition: u32,
+        /// The offset of the first record that is gone.
+        from: u64,
+        /// The offset after the last one that was handed out.
+        to: u64,
+    },
 }
 
 /// A coarse, stable classification of [`Error`].
@@ -150,6 +166,8 @@ pub enum ErrorKind {
     Closed,
     /// Bytes received were malformed or damaged.
     Corrupt,
+    /// Records that were read are gone.
+    Truncated,
 }
 
 impl Error {
@@ -175,6 +193,7 @@ impl Error {
             Self::BufferFull | Self::TopicNotReady { .. } => ErrorKind::NotReady,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Protocol { .. } | Self::CorruptBatch { .. } => ErrorKind::Corrupt,
+            Self::LogTruncated { .. } => ErrorKind::Truncated,
         }
     }
 

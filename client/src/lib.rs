@@ -54,7 +54,8 @@ pub use self::admin::{
 pub use self::client::{Client, ClientBuilder};
 pub use self::connection::ConnectionEvent;
 pub use self::consumer::{
-    ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, Records, RecordsIter, Start,
+    ConsumedRecord, Consumer, ConsumerBuilder, OffsetReset, OnTruncation, Records, RecordsIter,
+    Start,
 };
 pub use self::error::{Error, ErrorKind, Result};
 pub use self::producer::{

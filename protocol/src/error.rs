@@ -143,6 +143,12 @@ error_codes! {
     /// A record's time is too far from the broker's.
     InvalidTimestamp = 28, false, "invalid timestamp",
         "Correct the producer's clock or the times that it gives to records, or change message.timestamp.before.max.ms or message.timestamp.after.max.ms of the topic.";
+    /// The reader knows an older leader epoch of the partition than there is.
+    FencedLeaderEpoch = 29, true, "the leader epoch is out of date",
+        "Refresh the metadata, and send it again with the partition's leader epoch of now.";
+    /// The reader knows a newer leader epoch of the partition than there is here.
+    UnknownLeaderEpoch = 30, true, "the leader epoch is not known here",
+        "Refresh the metadata and send it again; if it persists, the broker's data directory is an older copy.";
 }
 
 impl ErrorCode {
@@ -226,7 +232,7 @@ mod tests {
             assert!(code.advice().ends_with('.'), "{code:?}");
         }
         assert_eq!(ErrorCode::from_u16(0), None);
-        assert_eq!(ErrorCode::from_u16(29), None);
+        assert_eq!(ErrorCode::from_u16(31), None);
     }
 
     #[test]
@@ -236,6 +242,6 @@ mod tests {
             .filter(|c| c.retriable())
             .map(|c| c.as_u16())
             .collect();
-        assert_eq!(retriable, [15, 17, 18, 21, 22, 24, 25, 27]);
+        assert_eq!(retriable, [15, 17, 18, 21, 22, 24, 25, 27, 29, 30]);
     }
 }

@@ -8,7 +8,7 @@
 use uuid::Uuid;
 
 use crate::error::{ApiError, ErrorCode};
-use crate::ids::{Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 
 /// The most names (or settings) in one array of a request.
 pub const NAMES_MAX: usize = 65_536;
@@ -254,6 +254,12 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A leader epoch; 2^32 - 1 for none.
+    pub fn epoch_option(&mut self) -> Result<Option<LeaderEpoch>, DecodeError> {
+        let epoch = self.u32()?;
+        Ok((epoch != u32::MAX).then_some(LeaderEpoch::new(epoch)))
+    }
+
     /// A time.
     pub fn timestamp(&mut self) -> Result<Timestamp, DecodeError> {
         self.i64().map(Timestamp::new)
@@ -477,6 +483,11 @@ impl<'a> Writer<'a> {
     /// An offset.
     pub fn offset(&mut self, value: Offset) {
         self.u64(value.get());
+    }
+
+    /// See [`Reader::epoch_option`].
+    pub fn epoch_option(&mut self, value: Option<LeaderEpoch>) {
+        self.u32(value.map_or(u32::MAX, LeaderEpoch::get));
     }
 
     /// A time.

@@ -10,8 +10,8 @@ use corelane_protocol::request::{
     Acks, AlterTopicConfigsRequest, ProduceEntry, ProduceRequest, TopicAlteration,
 };
 use corelane_protocol::response::{
-    BrokerMetadata, CoreAddress, FetchResponse, Fetched, FetchedEntry, MetadataResponse,
-    PartitionMetadata, TopicMetadata, TopicPartitions,
+    BrokerMetadata, CoreAddress, DivergingEpoch, FetchResponse, Fetched, FetchedEntry,
+    MetadataResponse, PartitionMetadata, TopicMetadata, TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
@@ -263,11 +263,12 @@ fn the_golden_metadata_response_is_written() {
 }
 
 const GOLDEN_FETCH: &str = "\
-4c000000030001000d0c0b0a05000000
+5c000000030001000d0c0b0a05000000
 00001000000000000100000001234567
 89ab4def8123456789abcdef07000000
 00002221000000000000110000000000
-00000800000000003132333435363738";
+00000800000051000000610000000000
+00000000000000003132333435363738";
 
 #[test]
 fn the_golden_fetch_response_is_written() {
@@ -277,6 +278,10 @@ fn the_golden_fetch_response_is_written() {
             result: Ok(Fetched {
                 high_watermark: Offset::new(0x2122),
                 log_start_offset: Offset::new(0x11),
+                diverging: Some(DivergingEpoch {
+                    epoch: LeaderEpoch::new(0x51),
+                    end_offset: Offset::new(0x61),
+                }),
                 batches: b"12345678",
             }),
             owner: None,

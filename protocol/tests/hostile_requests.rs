@@ -13,8 +13,8 @@ use corelane_protocol::request::{
     TopicAlteration, TopicExtension,
 };
 use corelane_protocol::{
-    ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, Offset, PartitionIndex,
-    Request, RequestFlags, RequestHeader, Timestamp, TopicId, TopicPartition,
+    ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, LeaderEpoch, Offset,
+    PartitionIndex, Request, RequestFlags, RequestHeader, Timestamp, TopicId, TopicPartition,
 };
 use proptest::prelude::*;
 
@@ -72,12 +72,10 @@ fn requests() -> Vec<Request<'static>> {
                     partition: partition(0),
                     offset: Offset::new(70),
                     max_bytes: 4096,
+                    current_epoch: Some(LeaderEpoch::new(3)),
+                    last_epoch: Some(LeaderEpoch::new(2)),
                 },
-                FetchEntry {
-                    partition: partition(2),
-                    offset: Offset::MAX,
-                    max_bytes: 1,
-                },
+                FetchEntry::new(partition(2), Offset::MAX, 1),
             ],
         }),
         Request::ListOffsets(ListOffsetsRequest {
@@ -386,6 +384,8 @@ proptest! {
     ) {
         let entry = |&(offset, number, max_bytes): &(u64, u32, u32)| FetchEntry {
             partition: partition(number), offset: Offset::new(offset), max_bytes,
+            current_epoch: (number % 3 > 0).then_some(LeaderEpoch::new(number / 2)),
+            last_epoch: (number % 2 > 0).then_some(LeaderEpoch::new(max_bytes / 2)),
         };
         let entries = offsets.iter().map(entry).collect();
         let fetch = Request::Fetch(FetchRequest { max_wait_ms: 1, min_bytes: 2, max_bytes: 3, entries });

@@ -10,11 +10,11 @@ use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
     CoreAddress, CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic,
     DeleteRecordsResponse, DeleteTopicsResponse, DeletedRecords, DeletedTopic,
-    DescribeTopicsResponse, DescribedPartition, DescribedTopic, Durability, ExtendedTopic,
-    FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead, FetchedHead,
-    ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata,
-    PartitionState, ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry,
-    TopicDescription, TopicMetadata, TopicPartitions, encode_error,
+    DescribeTopicsResponse, DescribedPartition, DescribedTopic, DivergingEpoch, Durability,
+    ExtendedTopic, FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead,
+    FetchedHead, ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse,
+    PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt, SupportedApi,
+    TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions, encode_error,
 };
 use corelane_protocol::{
     ApiError, ApiKey, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
@@ -71,10 +71,14 @@ fn produce() -> Response<'static> {
 }
 
 fn fetch() -> Response<'static> {
-    let fetched = |batches| {
+    let fetched = |batches: &'static [u8]| {
         Ok(Fetched {
             high_watermark: Offset::new(9),
             log_start_offset: Offset::new(2),
+            diverging: batches.is_empty().then_some(DivergingEpoch {
+                epoch: LeaderEpoch::new(3),
+                end_offset: Offset::new(8),
+            }),
             batches,
         })
     };
@@ -137,7 +141,9 @@ fn describe() -> Response<'static> {
         high_watermark: Offset::new(6),
         log_end_offset: Offset::new(7),
         size_bytes: u64::MAX,
+        epoch_start_offset: Offset::new(3),
         state,
+        damage: vec!["00000.log at 8192".to_owned(); 2],
     };
     let failed = PartitionState::Failed("00000.log at 4096".to_owned());
     let config = |source| TopicConfigEntry {
@@ -400,6 +406,7 @@ fn a_response_that_no_frame_holds_becomes_an_error() {
         high_watermark: Offset::ZERO,
         log_start_offset: Offset::ZERO,
         batch_bytes: u32::MAX - 7,
+        diverging: None,
     });
     let entry = FetchedEntryHead {
         partition: partition(0),
@@ -428,6 +435,7 @@ fn a_fetch_is_sent_in_parts_as_in_one() {
             high_watermark: fetched.high_watermark,
             log_start_offset: fetched.log_start_offset,
             batch_bytes: fetched.batches.len() as u32,
+            diverging: fetched.diverging,
         }),
         owner: entry.owner.clone(),
     });
@@ -476,6 +484,7 @@ proptest! {
                 Ok(Fetched {
                     high_watermark: Offset::new(1),
                     log_start_offset: Offset::new(0),
+                    diverging: None,
                     batches: &bytes[..8 * size],
                 })
             },

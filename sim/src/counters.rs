@@ -95,6 +95,8 @@ sometimes! {
     TopicDeleted, true, "a topic was deleted";
     TopicMadeAgain, true, "a deleted topic was made again";
     TopicUnknown, true, "a request met a deleted topic";
+    EpochFenced, true, "a consumer learned that a leader epoch has ended";
+    ReaderTold, true, "a consumer learned that what it had read is gone";
     WeakRecordsLost, true, "a weak topic lost acknowledged records";
     NonsenseRefused, true, "an invalid request was refused";
     GarbageClosed, true, "a connection that sent no frames was closed";

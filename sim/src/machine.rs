@@ -1,11 +1,11 @@
 //! One simulated machine: a disk, a wall clock, and the process of a broker, if it runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use corelane_broker::config::BrokerConfig;
 use corelane_broker::lane::{Mail, Now};
-use corelane_protocol::Timestamp;
+use corelane_protocol::{Timestamp, TopicPartition};
 use corelane_storage::disk::memory::{Latency, MemoryDisk};
 use corelane_storage::testing::{Clock, Executor, Random};
 
@@ -47,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) flush_failed: bool,
     /// It has served at least once.
     pub(crate) has_served: bool,
+    /// The leader epochs that its partitions had when it last began to serve.
+    pub(crate) epochs: BTreeMap<TopicPartition, u32>,
     latency: Latency,
     is_slow: bool,
 }
@@ -83,6 +85,7 @@ impl Machine {
             was_struck: false,
             flush_failed: false,
             has_served: false,
+            epochs: BTreeMap::new(),
             latency,
             is_slow: false,
         };

@@ -10,9 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use corelane_broker::config::BrokerConfig;
-use corelane_broker::controller::UnfitStores;
 use corelane_broker::lane::{
-    ConnectionId, Lane, LaneParts, Mail, Now, Topology, open_store, reconcile, refusal_frame,
+    ConnectionId, Lane, LaneParts, Mail, Now, StoresFound, Topology, open_store, reconcile,
+    refusal_frame,
 };
 use corelane_broker::metadata::MetadataImage;
 use corelane_broker::runtime::MetadataLog;
@@ -185,6 +185,22 @@ impl Process {
     /// The shells of all cores, while there are some.
     pub(crate) fn shells(&self) -> impl Iterator<Item = &Rc<Shell>> {
         self.cores.iter().filter_map(|core| core.shell.as_ref())
+    }
+
+    /// The leader epochs of the partitions that the open stores have, each with its store and
+    /// whether it is not recorded yet.
+    pub(crate) fn leader_epochs(&self) -> Vec<(StoreId, TopicPartition, u32, bool)> {
+        let stores = self.shells().flat_map(|shell| shell.stores.iter());
+        let mut epochs = Vec::new();
+        for store in stores.filter(|store| store.unfit().is_none()) {
+            for partition in store.partitions() {
+                if let Some(epoch) = store.leader_epoch(partition) {
+                    let awaits_room = store.awaits_epoch(partition);
+                    epochs.push((store.id(), partition, epoch.get(), awaits_room));
+                }
+            }
+        }
+        epochs
     }
 
     /// The partitions that the open stores have, each with its store and the end of its log.
@@ -376,8 +392,7 @@ impl Process {
         recovered: Vec<Recovered>,
     ) -> Milestone {
         let stores = recovered.iter().flat_map(|recovered| &recovered.stores);
-        let unfit = stores.filter_map(|store| Some((store.id(), store.unfit()?.to_string())));
-        let unfit: UnfitStores = unfit.collect();
+        let found = StoresFound::of(stores);
         let log = Rc::new(loaded.log);
         let mut reports = Vec::new();
         for (number, recovered) in (0..).zip(recovered) {
@@ -388,7 +403,7 @@ impl Process {
                 config: Arc::clone(&self.config),
                 topology: Arc::clone(topology),
                 stores: recovered.stores.clone(),
-                unfit: unfit.clone(),
+                found: found.clone(),
                 ledger: recovered.ledger,
                 image: loaded.image.clone(),
                 topic_ids: Box::new(move || TopicId::new(uuid(&mut ids))),

@@ -10,6 +10,7 @@ pub mod catalogue;
 pub mod directory;
 pub mod disk;
 pub mod dump;
+pub mod epochs;
 pub mod index;
 pub mod journal;
 mod layout;

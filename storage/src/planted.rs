@@ -72,6 +72,7 @@ bugs! {
     ForwardedReceiptsSwapped, "receipts of another core are given to the wrong batches";
     OrderNotKept, "batches behind a refused one are taken";
     MetadataBeforeDurable, "topics are shown before the metadata log is written";
+    LeaderEpochKept, "a restart that was not in order goes on under the same leader epoch";
     ReceiveNotResumed, "a paused connection is not read from again";
     MailboxNotReleased, "an answered request still counts in its mailbox";
 }

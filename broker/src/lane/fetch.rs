@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use corelane_protocol::request::FetchRequest;
-use corelane_protocol::response::{FetchResponseHead, FetchedEntryHead, FetchedHead};
+use corelane_protocol::response::{
+    DivergingEpoch, FetchResponseHead, FetchedEntryHead, FetchedHead,
+};
 use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset};
 use corelane_storage::disk::Disk;
 
@@ -160,6 +162,17 @@ impl<D: Disk> Lane<D> {
                 continue;
             };
             let entry = wait.entries[index];
+            match partition.check_epochs(&self.stores, &entry) {
+                Ok(None) => {}
+                Ok(Some(diverging)) => {
+                    wait.keep_divergence(partition.offsets(&self.stores), diverging);
+                    continue;
+                }
+                Err(error) => {
+                    wait.keep_error(error);
+                    continue;
+                }
+            }
             let bytes = most
                 .saturating_sub(wait.bytes)
                 .min(entry.max_bytes as usize);
@@ -401,6 +414,7 @@ impl FetchWait {
                     high_watermark: offsets.high_watermark,
                     log_start_offset: offsets.log_start,
                     batch_bytes: u32::try_from(fetched.bytes).expect("bounded by fetch_bytes_max"),
+                    diverging: None,
                 });
                 self.bytes += fetched.bytes;
                 self.parts.extend(fetched.parts);
@@ -408,6 +422,20 @@ impl FetchWait {
             }
             Err(error) => self.keep_error(partition_error(&error)),
         }
+    }
+
+    /// Keeps that the reader of the entry at the cursor has read what is gone, and goes on to the next.
+    fn keep_divergence(
+        &mut self,
+        offsets: Result<LogOffsets, PartitionError>,
+        diverging: DivergingEpoch,
+    ) {
+        let index = self.cursor;
+        self.keep(offsets, nothing_read(diverging.end_offset));
+        if let Ok(head) = &mut self.heads[index].result {
+            head.diverging = Some(diverging);
+        }
+        self.hasty = true;
     }
 
     /// Keeps why the entry at the cursor cannot be read, and goes on to the next.

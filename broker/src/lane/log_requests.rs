@@ -259,7 +259,7 @@ impl<D: Disk> Lane<D> {
         Said::Now(Ok(ListedOffset {
             offset,
             timestamp: Timestamp::new(-1),
-            leader_epoch: local.leader_epoch,
+            leader_epoch: local.epoch_at(&self.stores, offset),
         }))
     }
 
@@ -344,7 +344,7 @@ impl<D: Disk> Lane<D> {
         Ok(ListedOffset {
             offset,
             timestamp,
-            leader_epoch: local.leader_epoch,
+            leader_epoch: local.epoch_at(&self.stores, offset),
         })
     }
 

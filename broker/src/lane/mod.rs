@@ -19,6 +19,7 @@ mod dispatch;
 mod effect;
 mod fetch;
 mod forward;
+mod found;
 mod frame_deadlines;
 mod framing;
 mod gather;
@@ -62,6 +63,7 @@ pub use effect::{
     TaskFailure,
 };
 use forward::Outbound;
+pub use found::StoresFound;
 use log_requests::LogRequests;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
 use pacing::Pacing;
@@ -84,8 +86,8 @@ pub struct LaneParts<D: Disk> {
     pub topology: Arc<Topology>,
     /// The stores of this core, in the order of [`Topology::stores_of`], reconciled with `image`.
     pub stores: Vec<Rc<Store<D>>>,
-    /// The stores of all cores that are out of service; the controller's core decides by them.
-    pub unfit: UnfitStores,
+    /// What the stores of all cores are.
+    pub found: StoresFound,
     /// The memory of this core.
     pub ledger: Rc<Ledger>,
     /// What the metadata log adds up to.
@@ -172,11 +174,15 @@ impl<D: Disk> Lane<D> {
             config,
             topology,
             stores,
-            unfit,
+            found,
             ledger,
-            image,
+            mut image,
             topic_ids,
         } = parts;
+        let StoresFound { unfit, epochs } = found;
+        for (partition, epoch) in epochs {
+            image.set_leader_epoch(partition, epoch);
+        }
         assert_eq!(
             topology.stores_of(core).count(),
             stores.len(),

@@ -6,7 +6,11 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use corelane_protocol::{CoreId, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition};
+use corelane_protocol::request::FetchEntry;
+use corelane_protocol::response::DivergingEpoch;
+use corelane_protocol::{
+    ApiError, CoreId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition,
+};
 
 use super::slab::{Key, Slab};
 use crate::metadata::EffectiveSettings;
@@ -101,6 +105,41 @@ impl LocalPartition {
             Some(handle) => store.read_by_handle(handle, from, bytes_max, at_least_one),
             None => store.read(self.id, from, bytes_max, at_least_one),
         }
+    }
+
+    /// Compares what a reader knows of leader epochs with the partition's own. Where the reader has read what the
+    /// log does not hold any more, that is the answer.
+    pub(super) fn check_epochs<D: Disk>(
+        &self,
+        stores: &[Rc<Store<D>>],
+        entry: &FetchEntry,
+    ) -> Result<Option<DivergingEpoch>, ApiError> {
+        let known = self.leader_epoch;
+        if let Some(current) = entry.current_epoch.filter(|current| *current != known) {
+            let code = if current < known {
+                ErrorCode::FencedLeaderEpoch
+            } else {
+                ErrorCode::UnknownLeaderEpoch
+            };
+            let message = format!("it was asked under epoch {current}, and is {known}");
+            return Err(ApiError::new(code, message));
+        }
+        let (Some(last), Some(handle)) = (entry.last_epoch, self.handle) else {
+            return Ok(None);
+        };
+        let diverging = stores[self.store].divergence(handle, last, entry.offset);
+        Ok(diverging.map(|ended| DivergingEpoch {
+            epoch: ended.epoch,
+            end_offset: ended.end,
+        }))
+    }
+
+    /// The leader epoch of the record at an offset, or that the next record will have.
+    pub(super) fn epoch_at<D: Disk>(&self, stores: &[Rc<Store<D>>], offset: Offset) -> LeaderEpoch {
+        let found = self
+            .handle
+            .and_then(|handle| stores[self.store].epoch_at(handle, offset));
+        found.unwrap_or(self.leader_epoch)
     }
 
     /// The ends of the partition's log.

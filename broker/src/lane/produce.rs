@@ -183,7 +183,7 @@ impl<D: Disk> Lane<D> {
             .handle
             .expect("a partition that is online has a log");
         let appended = store
-            .append_by_handle(handle, entry.batch, partition.leader_epoch, now.wall)
+            .append_by_handle(handle, entry.batch, now.wall)
             .map_err(append_error)?;
         self.last_append_us = Some(now.monotonic_us);
         Ok((appended.base_offset, appended.end_offset))

@@ -269,6 +269,11 @@ impl<D: Disk> Lane<D> {
             described.high_watermark = description.offsets.high_watermark;
             described.log_end_offset = description.offsets.log_end;
             described.size_bytes = description.size_bytes;
+            if let Some(latest) = description.epochs.last() {
+                described.epoch_start_offset = latest.start;
+            }
+            let damage = description.damage.iter();
+            described.damage = damage.map(ToString::to_string).collect();
         }
         described
     }
@@ -291,6 +296,8 @@ fn describe_unanswered(
         high_watermark: Offset::ZERO,
         log_end_offset: Offset::ZERO,
         size_bytes: 0,
+        epoch_start_offset: Offset::ZERO,
+        damage: Vec::new(),
         state: PartitionState::Failed(message.to_owned()),
     }
 }

@@ -11,6 +11,7 @@ use corelane_storage::disk::Disk;
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{LogConfig, RecoveryReport, Store, StoreConfig, StoreError};
 
+use super::found::tell_losses;
 use super::records::log_config;
 use crate::config::BrokerConfig;
 use crate::metadata::MetadataImage;
@@ -40,7 +41,10 @@ pub async fn open_store<D: Disk>(
         // It opened, and takes no appends; none of its partitions can be read.
         Ok((store, report)) => match report.fenced.clone() {
             Some(reason) => (reason, report),
-            None => return Ok((store, report)),
+            None => {
+                tell_losses(&report, image, config);
+                return Ok((store, report));
+            }
         },
         Err(error) if is_damage(&error) => {
             let reason = error.to_string();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use corelane_protocol::{LeaderEpoch, PartitionIndex, StoreId, TopicId, TopicName};
+use corelane_protocol::{LeaderEpoch, PartitionIndex, StoreId, TopicId, TopicName, TopicPartition};
 
 use super::{FEATURE_LEVEL, MetadataRecord, TopicSettings};
 
@@ -196,6 +196,15 @@ impl MetadataImage {
         }
         self.records += 1;
         Ok(())
+    }
+
+    /// Notes the leader epoch of a partition as the store has it that keeps it. No record of the log says it.
+    pub fn set_leader_epoch(&mut self, partition: TopicPartition, epoch: LeaderEpoch) {
+        let topic = self.topics.get_mut(&partition.topic);
+        let index = partition.partition.get() as usize;
+        if let Some(placement) = topic.and_then(|topic| topic.partitions.get_mut(index)) {
+            placement.leader_epoch = epoch;
+        }
     }
 
     fn apply_created(

@@ -18,9 +18,8 @@ use super::metadata_log::MetadataLog;
 use super::shell::{Clients, Shell, ShellParts};
 use super::{StartError, StopError, executor, prepare};
 use crate::config::BrokerConfig;
-use crate::controller::UnfitStores;
 use crate::io::{Connections, Listeners, Mailbox, MailboxSeat, TaskGroup, accept};
-use crate::lane::{Lane, LaneParts, Mail, reconcile};
+use crate::lane::{Lane, LaneParts, Mail, StoresFound, reconcile};
 
 /// What a core is given. Moves to its thread.
 pub(super) struct CoreParts {
@@ -166,12 +165,8 @@ async fn start(
     }
     let reconciled = reconcile(&recover.image, &config, &recover.topology, core, &stores).await?;
     tracing::info!(core = link.core, ?reconciled, "stores follow the metadata");
-    let unfit = stores.iter().filter_map(|store| {
-        let reason = store.unfit()?;
-        Some((store.id(), reason.to_string()))
-    });
-    link.report(Event::Recovered(unfit.collect()));
-    let unfit = finish_directory(link, &disk, identity.as_ref()).await?;
+    link.report(Event::Recovered(StoresFound::of(&stores)));
+    let found = finish_directory(link, &disk, identity.as_ref()).await?;
     let (mailbox, incoming) = Mailbox::new(seat, ring.clone(), addresses.clone());
     let tasks = groups.serving.clone();
     let connections = Connections::new(ring.clone(), tasks.clone());
@@ -180,7 +175,7 @@ async fn start(
         config: config.clone(),
         topology: recover.topology.clone(),
         stores: stores.clone(),
-        unfit,
+        found,
         ledger,
         image: recover.image.clone(),
         topic_ids: Box::new(new_topic_id),
@@ -213,13 +208,13 @@ async fn start(
     })
 }
 
-/// Waits for the order to listen; before it core 0 marks a new directory as finished. Gives the stores of all
-/// cores that are out of service.
+/// Waits for the order to listen; before it core 0 marks a new directory as finished. Gives what the
+/// stores of all cores are.
 async fn finish_directory<D: Disk>(
     link: &mut Link,
     disk: &D,
     new: Option<&DirectoryIdentity>,
-) -> Result<UnfitStores, NotServing> {
+) -> Result<StoresFound, NotServing> {
     loop {
         match link.order().await? {
             Order::Finish => {
@@ -227,7 +222,7 @@ async fn finish_directory<D: Disk>(
                 directory::finish(disk, identity).await?;
                 link.report(Event::Finished);
             }
-            Order::Listen(unfit) => return Ok(unfit),
+            Order::Listen(found) => return Ok(found),
             Order::Addresses(_) | Order::Recover(_) => unreachable!("came before"),
         }
     }

@@ -11,8 +11,7 @@ use corelane_storage::directory::DirectoryIdentity;
 use corelane_storage::ring::RingAddress;
 
 use super::{StartError, StopError};
-use crate::controller::UnfitStores;
-use crate::lane::Topology;
+use crate::lane::{StoresFound, Topology};
 use crate::metadata::MetadataImage;
 
 /// What a core tells the starting thread.
@@ -26,8 +25,8 @@ pub(super) enum Event {
     Joined(RingAddress),
     /// The directory and the metadata log are open. Core 0 only.
     Loaded(Box<Loaded>),
-    /// Its stores are open and hold what the metadata says, but for these, which are out of service.
-    Recovered(UnfitStores),
+    /// Its stores are open and hold what the metadata says, but for those that are out of service.
+    Recovered(StoresFound),
     /// The new directory is marked as finished. Core 0 only.
     Finished,
     /// It accepts connections.
@@ -52,8 +51,8 @@ pub(super) enum Order {
     Recover(Arc<Recover>),
     /// Mark the new directory as finished. Core 0 only.
     Finish,
-    /// Accept connections. The stores of all cores that are out of service.
-    Listen(UnfitStores),
+    /// Accept connections. What the stores of all cores are.
+    Listen(StoresFound),
 }
 
 pub(super) struct Recover {

@@ -16,9 +16,8 @@ use super::life::{CoreParts, live};
 use super::link::{BrokerState, Ended, Event, Link, Loaded, Order, Recover, Report};
 use super::{Running, ShutdownHandle, StartError, cores, executor, open_files};
 use crate::config::BrokerConfig;
-use crate::controller::UnfitStores;
 use crate::io::{bind, mailboxes};
-use crate::lane::Topology;
+use crate::lane::{StoresFound, Topology};
 
 /// Starts a broker and returns once it accepts connections.
 ///
@@ -133,12 +132,12 @@ impl Start {
             image: loaded.image,
         });
         self.order_all(|| Order::Recover(recover.clone()));
-        let unfit = self.await_recovered()?;
+        let found = self.await_recovered()?;
         if recover.is_new {
             self.order(0, Order::Finish);
             self.await_one(|event| matches!(event, Event::Finished))?;
         }
-        self.order_all(|| Order::Listen(unfit.clone()));
+        self.order_all(|| Order::Listen(found.clone()));
         self.await_all(|event| matches!(event, Event::Ready))?;
         Ok(addresses)
     }
@@ -163,16 +162,16 @@ impl Start {
         Ok(*loaded)
     }
 
-    /// Waits for every core; the stores that are out of service.
-    fn await_recovered(&self) -> Result<UnfitStores, StartError> {
-        let mut unfit = UnfitStores::new();
+    /// Waits for every core; what their stores are.
+    fn await_recovered(&self) -> Result<StoresFound, StartError> {
+        let mut found = StoresFound::default();
         for _ in 0..self.threads.len() {
             let Event::Recovered(of_core) = self.report()?.event else {
                 unreachable!("cores are in step");
             };
-            unfit.extend(of_core);
+            found.extend(of_core);
         }
-        Ok(unfit)
+        Ok(found)
     }
 
     fn await_all(&self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {

@@ -12,8 +12,8 @@ use corelane_protocol::request::{
     TopicAlteration, TopicExtension,
 };
 use corelane_protocol::response::{
-    ConfigSource, CoreAddress, DescribedPartition, DescribedTopic, FetchResponse, ProduceResponse,
-    Receipt,
+    ConfigSource, CoreAddress, DescribedPartition, DescribedTopic, FetchResponse, ListedOffset,
+    PartitionMetadata, ProduceResponse, Receipt,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, CoreId, ErrorCode, Offset, PartitionIndex, Request, RequestFlags,
@@ -240,11 +240,9 @@ pub(crate) fn fetch_request(
     max_wait_ms: u32,
     min_bytes: u32,
 ) -> FetchRequest {
-    let entries = entries.iter().map(|(partition, offset)| FetchEntry {
-        partition: *partition,
-        offset: Offset::new(*offset),
-        max_bytes: 1 << 20,
-    });
+    let entries = entries
+        .iter()
+        .map(|(partition, offset)| FetchEntry::new(*partition, Offset::new(*offset), 1 << 20));
     FetchRequest {
         max_wait_ms,
         min_bytes,
@@ -454,21 +452,30 @@ impl World {
 
     /// The cores of a topic's partitions as the metadata of a client's core has them.
     pub(crate) fn owners(&mut self, client: usize, name: &str) -> Result<Vec<u16>, ErrorCode> {
+        let partitions = self.metadata_of(client, name)?.into_iter();
+        Ok(partitions.map(|partition| partition.core.get()).collect())
+    }
+
+    /// Their leader epochs.
+    pub(crate) fn leader_epochs(&mut self, client: usize, name: &str) -> Vec<u32> {
+        let partitions = self.metadata_of(client, name).expect("a topic").into_iter();
+        partitions
+            .map(|partition| partition.leader_epoch.get())
+            .collect()
+    }
+
+    fn metadata_of(
+        &mut self,
+        client: usize,
+        name: &str,
+    ) -> Result<Vec<PartitionMetadata>, ErrorCode> {
         let topics = Some(vec![name.to_owned()]);
         let reply = self.ask(client, &Request::Metadata(MetadataRequest { topics }));
         let Ok(Response::Metadata(mut response)) = reply.response() else {
             panic!("not an answer to a metadata request");
         };
-        let topic = response
-            .topics
-            .remove(0)
-            .result
-            .map_err(|error| error.code)?;
-        Ok(topic
-            .partitions
-            .iter()
-            .map(|partition| partition.core.get())
-            .collect())
+        let topic = response.topics.remove(0).result;
+        Ok(topic.map_err(|error| error.code)?.partitions)
     }
 
     /// A partition of the topic that this core owns.
@@ -539,6 +546,16 @@ impl World {
         partition: TopicPartition,
         position: OffsetPosition,
     ) -> Result<u64, ErrorCode> {
+        let listed = self.listed(client, partition, position)?;
+        Ok(listed.offset.get())
+    }
+
+    pub(crate) fn listed(
+        &mut self,
+        client: usize,
+        partition: TopicPartition,
+        position: OffsetPosition,
+    ) -> Result<ListedOffset, ErrorCode> {
         let entries = vec![ListOffsetsEntry {
             partition,
             position,
@@ -550,11 +567,7 @@ impl World {
         let Ok(Response::ListOffsets(mut response)) = reply.response() else {
             panic!("not an answer to a list of offsets");
         };
-        response
-            .entries
-            .remove(0)
-            .result
-            .map(|listed| listed.offset.get())
-            .map_err(|error| error.code)
+        let listed = response.entries.remove(0).result;
+        listed.map_err(|error| error.code)
     }
 }

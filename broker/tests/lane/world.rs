@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use corelane_broker::config::BrokerConfig;
-use corelane_broker::controller::UnfitStores;
 use corelane_broker::lane::{
     ConnectionId, Effect, Lane, LaneParts, LogAnswer, LogToken, Mail, Now, ReadToken, Reconciled,
-    StoreTask, TaskFailure, Topology, open_store, reconcile,
+    StoreTask, StoresFound, TaskFailure, Topology, open_store, reconcile,
 };
 use corelane_broker::metadata::{MetadataImage, MetadataRecord};
 use corelane_protocol::response::CoreAddress;
@@ -169,10 +168,9 @@ impl World {
             .map(|number| world.open_stores(core(number), &image))
             .collect();
         let stores = opened.iter().flat_map(|opened| &opened.stores);
-        let unfit = stores.filter_map(|store| Some((store.id(), store.unfit()?.to_string())));
-        let unfit: UnfitStores = unfit.collect();
+        let found = StoresFound::of(stores);
         for (number, opened) in (0..).zip(opened) {
-            let core = world.start_core(core(number), opened, unfit.clone(), &image);
+            let core = world.start_core(core(number), opened, found.clone(), &image);
             world.cores.push(core);
         }
         world
@@ -205,7 +203,7 @@ impl World {
         &self,
         core: CoreId,
         opened: OpenStores,
-        unfit: UnfitStores,
+        found: StoresFound,
         image: &MetadataImage,
     ) -> Core {
         let OpenStores {
@@ -229,7 +227,7 @@ impl World {
                 config: Arc::clone(&self.config),
                 topology: Arc::clone(&self.topology),
                 stores: stores.clone(),
-                unfit,
+                found,
                 ledger: Rc::clone(&ledger),
                 image: image.clone(),
                 topic_ids: Box::new(topic_ids),
@@ -623,15 +621,14 @@ impl World {
         let mut partitions = store.partitions().into_iter();
         let partition = partitions.find(|partition| partition.topic == filler);
         let partition = partition.expect("the filler has a partition in every store");
-        let epoch = corelane_protocol::LeaderEpoch::new(0);
         for batch in &batches {
             let mut appended = 0;
-            while store.append(partition, batch, epoch, self.now.wall).is_ok() {
+            while store.append(partition, batch, self.now.wall).is_ok() {
                 appended += 1;
                 assert!(appended < 10_000, "the journal never fills");
             }
         }
-        let refusal = store.append(partition, &batches[2], epoch, self.now.wall);
+        let refusal = store.append(partition, &batches[2], self.now.wall);
         assert_eq!(refusal, Err(AppendError::JournalFull));
     }
 

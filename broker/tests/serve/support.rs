@@ -246,11 +246,7 @@ impl Client {
             max_wait_ms,
             min_bytes: 1,
             max_bytes: 4 << 20,
-            entries: vec![FetchEntry {
-                partition,
-                offset: Offset::new(offset),
-                max_bytes: 4 << 20,
-            }],
+            entries: vec![FetchEntry::new(partition, Offset::new(offset), 4 << 20)],
         });
         let (header, body) = self.call(&request, RequestFlags::default());
         let response = Response::decode(&header, &body)

@@ -51,11 +51,7 @@ fn check_refused(client: &mut Client, place: TopicPartition, file: &str) {
         max_wait_ms: 30_000,
         min_bytes: 1,
         max_bytes: 1 << 20,
-        entries: vec![FetchEntry {
-            partition: place,
-            offset: Offset::new(1),
-            max_bytes: 1 << 20,
-        }],
+        entries: vec![FetchEntry::new(place, Offset::new(1), 1 << 20)],
     });
     ask(client, &fetch, |response| {
         let Response::Fetch(mut fetched) = response else {

@@ -225,6 +225,8 @@ async fn print_all(
         match next {
             Ok(Some(records)) => printer.print(&records)?,
             Ok(None) => break,
+            // The partition goes on by itself.
+            Err(error @ Error::LogTruncated { .. }) => printer.warn(&error),
             Err(error) => {
                 failed += 1;
                 printer.report(&error);
@@ -279,6 +281,11 @@ impl Printer<'_> {
         self.output
             .flush()
             .map_err(|error| Failure::writing(&error))
+    }
+
+    fn warn(&self, error: &Error) {
+        self.progress
+            .suspend(|| say(format_args!("warning: {error}")));
     }
 
     fn report(&self, error: &Error) {

@@ -81,8 +81,14 @@ pub struct PartitionDescription {
     pub log_end_offset: u64,
     /// Its size on disk, in bytes.
     pub size_bytes: u64,
+    /// Where the log ended when the leader epoch began. A broker that was not stopped in order begins a new one
+    /// when it starts: records from there on that were acknowledged from memory before may be lost.
+    pub epoch_start_offset: u64,
     /// Whether it can be used.
     pub state: PartitionState,
+    /// Damage that costs only what it hit, the first few, each with file and position: reading that fails, what
+    /// is around it can be read.
+    pub damage: Vec<String>,
 }
 
 /// Which offset of a partition to ask for.
@@ -108,7 +114,7 @@ pub struct OffsetListing {
     /// The time of the record there, in milliseconds since the Unix epoch; -1 where the position
     /// asked for was not a time.
     pub timestamp_ms: i64,
-    /// The epoch of the partition's leadership.
+    /// The leader epoch of the record there, or that the next record will have.
     pub leader_epoch: u32,
 }
 
@@ -311,7 +317,9 @@ fn description(
             high_watermark: partition.high_watermark.get(),
             log_end_offset: partition.log_end_offset.get(),
             size_bytes: partition.size_bytes,
+            epoch_start_offset: partition.epoch_start_offset.get(),
             state: partition.state,
+            damage: partition.damage,
         });
     TopicDescription {
         name,

@@ -43,6 +43,8 @@ pub(crate) struct TopicMetadata {
     pub(crate) batch_bytes_max: u32,
     /// By partition index, without gaps.
     pub(crate) routes: Vec<Route>,
+    /// The leader epochs of the partitions, likewise.
+    pub(crate) epochs: Vec<u32>,
 }
 
 impl TopicMetadata {
@@ -96,6 +98,11 @@ impl TopicMetadata {
             timestamp_type: topic.timestamp_type,
             batch_bytes_max: topic.batch_bytes_max,
             routes,
+            epochs: topic
+                .partitions
+                .iter()
+                .map(|partition| partition.leader_epoch.get())
+                .collect(),
         })
     }
 
@@ -105,6 +112,10 @@ impl TopicMetadata {
 
     pub(crate) fn route(&self, partition: u32) -> Option<&Route> {
         self.routes.get(partition as usize)
+    }
+
+    pub(crate) fn epoch(&self, partition: u32) -> Option<u32> {
+        self.epochs.get(partition as usize).copied()
     }
 
     pub(crate) fn set_route(&mut self, partition: u32, route: Route) {

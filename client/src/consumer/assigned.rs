@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use corelane_protocol::TopicId;
 
-use super::start::Asked;
+use super::place::Place;
+use super::start::{Asked, Found};
 use crate::cluster::{Route, TopicMetadata};
 use crate::error::Error;
 
@@ -16,10 +17,14 @@ pub(super) struct Assigned {
     pub(super) topic_id: TopicId,
     pub(super) partition: u32,
     pub(super) route: Route,
-    /// The offset of the next record to hand out.
-    pub(super) position: u64,
-    /// The offset of the next record to fetch; ahead of the position by what is buffered.
-    pub(super) fetch_offset: u64,
+    /// The partition's leader epoch as the metadata has it.
+    pub(super) leader_epoch: Option<u32>,
+    /// The next record to hand out.
+    pub(super) position: Place,
+    /// The next record to fetch; ahead of the position by what is buffered.
+    pub(super) fetched: Place,
+    /// Everything from here to the position counts as read.
+    pub(super) read_from: u64,
     /// Changes with every seek: what was fetched for an earlier one is thrown away.
     pub(super) generation: u64,
     /// Where reading ends, if it shall.
@@ -56,8 +61,10 @@ impl Assigned {
             topic_id: topic.id,
             partition,
             route,
-            position: 0,
-            fetch_offset: 0,
+            leader_epoch: topic.epoch(partition),
+            position: Place::default(),
+            fetched: Place::default(),
+            read_from: 0,
             generation: 0,
             end: None,
             high_watermark: None,
@@ -70,10 +77,11 @@ impl Assigned {
         }
     }
 
-    /// Begins reading at `offset`.
-    pub(super) fn begin_at(&mut self, offset: u64) {
-        self.position = offset;
-        self.fetch_offset = offset;
+    /// Begins reading at a place.
+    pub(super) fn begin_at(&mut self, found: Found) {
+        self.position = found.place;
+        self.fetched = found.place;
+        self.read_from = found.read_from;
     }
 
     pub(super) fn asked(&self) -> Asked<'_> {
@@ -85,7 +93,7 @@ impl Assigned {
     }
 
     pub(super) fn wants_fetch(&self) -> bool {
-        let all_fetched = self.end.is_some_and(|end| self.fetch_offset >= end);
+        let all_fetched = self.end.is_some_and(|end| self.fetched.offset >= end);
         self.status == Status::Idle && !self.paused && !all_fetched
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::assigned::Assigned;
 use super::fetcher::{FetchSettings, Fetcher};
-use super::start::{Asked, OffsetReset, Start, find};
+use super::start::{Asked, Found, OffsetReset, OnTruncation, Start, find};
 use super::{Consumer, FetchParameters};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::{Error, Result};
@@ -22,6 +22,7 @@ pub struct ConsumerBuilder {
     max_partition_bytes: u32,
     buffer_bytes: usize,
     offset_reset: OffsetReset,
+    on_truncation: OnTruncation,
     seed: Option<u64>,
 }
 
@@ -46,6 +47,7 @@ impl ConsumerBuilder {
             max_partition_bytes: 1024 * 1024,
             buffer_bytes: 8 * 1024 * 1024,
             offset_reset: OffsetReset::default(),
+            on_truncation: OnTruncation::default(),
             seed: None,
         }
     }
@@ -122,6 +124,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// What to do when records that were read are gone. Default: report it once, and go on with what the log has
+    /// at those offsets now.
+    pub fn on_truncation(mut self, on_truncation: OnTruncation) -> Self {
+        self.on_truncation = on_truncation;
+        self
+    }
+
     /// Makes the consumer's random choices (jitter of waits) repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -165,6 +174,7 @@ impl ConsumerBuilder {
             max_partition_bytes: self.max_partition_bytes,
             buffer_bytes_max: self.buffer_bytes,
             backoff: self.cluster.config().backoff,
+            on_truncation: self.on_truncation,
             seed: self.seed.unwrap_or_else(|| self.cluster.next_seed()),
         };
         let parameters = FetchParameters {
@@ -179,12 +189,15 @@ impl ConsumerBuilder {
 
     /// Fills in the positions, and the ends where reading shall end. Asks only if need be.
     async fn find_starts(&self, partitions: &mut [(Assigned, Start)]) -> Result<()> {
-        let known = |(_, start): &(Assigned, Start)| matches!(start, Start::Offset(_));
-        if !self.until_end && partitions.iter().all(known) {
-            for (assigned, start) in partitions {
-                if let Start::Offset(offset) = start {
-                    assigned.begin_at(*offset);
-                }
+        let known = partitions.iter().map(|(_, start)| start.known());
+        let known: Option<Vec<_>> = known.collect();
+        if let Some(known) = known.filter(|_| !self.until_end) {
+            for ((assigned, start), place) in partitions.iter_mut().zip(known) {
+                assigned.begin_at(Found {
+                    place,
+                    read_from: start.read_from(place),
+                    latest: u64::MAX,
+                });
             }
             return Ok(());
         }
@@ -193,9 +206,9 @@ impl ConsumerBuilder {
             .map(|(assigned, start)| (assigned.asked(), *start))
             .collect();
         let found = find(&self.cluster, &asked).await?;
-        for ((assigned, _), (start, bounds)) in partitions.iter_mut().zip(found) {
-            assigned.begin_at(start);
-            assigned.end = self.until_end.then_some(bounds.latest);
+        for ((assigned, _), found) in partitions.iter_mut().zip(found) {
+            assigned.begin_at(found);
+            assigned.end = self.until_end.then_some(found.latest);
         }
         Ok(())
     }

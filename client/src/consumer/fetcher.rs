@@ -13,7 +13,9 @@ use corelane_protocol::response::{Fetched, FetchedEntry};
 use corelane_protocol::{ApiError, ErrorCode, TopicId};
 
 use super::assigned::{Assigned, Status};
+use super::place::Place;
 use super::records::BatchBytes;
+use super::start::{Found, OnTruncation};
 use crate::backoff::{Backoff, Jitter};
 use crate::cluster::{Route, TopicMetadata};
 use crate::connection::Frame;
@@ -35,6 +37,7 @@ pub(super) struct FetchSettings {
     /// No more is fetched while this many bytes wait to be handed out.
     pub(super) buffer_bytes_max: usize,
     pub(super) backoff: Backoff,
+    pub(super) on_truncation: OnTruncation,
     pub(super) seed: u64,
 }
 
@@ -49,6 +52,10 @@ pub(super) struct FetchPart {
     pub(super) partition: u32,
     pub(super) offset: u64,
     pub(super) max_bytes: u32,
+    /// The partition's leader epoch as it is known.
+    pub(super) current_epoch: Option<u32>,
+    /// That of the last record that was read.
+    pub(super) last_epoch: Option<u32>,
 }
 
 /// A fetch request to send.
@@ -66,6 +73,8 @@ pub(super) enum Question {
     Topic(Arc<str>),
     /// Where to go on after an offset that does not exist.
     Reset { id: PartitionId, generation: u64 },
+    /// Where the log ends now: it may be shorter than when the end of reading was found.
+    End(PartitionId),
 }
 
 /// A batch, or a failure, to be handed out.
@@ -75,6 +84,7 @@ pub(super) enum Item {
         id: PartitionId,
         bytes: BatchBytes,
         end_offset: u64,
+        epoch: u32,
     },
     Failed(Error),
 }
@@ -85,6 +95,7 @@ struct Buffered {
     generation: u64,
     bytes: BatchBytes,
     end_offset: u64,
+    epoch: u32,
 }
 
 #[derive(Debug)]
@@ -102,6 +113,8 @@ pub(super) struct Fetcher {
     served_count: u64,
     buffered: VecDeque<Buffered>,
     buffered_bytes: usize,
+    /// Records that were handed out and are gone; told before anything that is in their place.
+    truncations: VecDeque<Error>,
     failures: VecDeque<Error>,
     questions: Vec<Question>,
     /// What to do about an offset that does not exist: fail, or ask where to go on.
@@ -126,6 +139,7 @@ impl Fetcher {
             served_count: 0,
             buffered: VecDeque::new(),
             buffered_bytes: 0,
+            truncations: VecDeque::new(),
             failures: VecDeque::new(),
             questions: Vec::new(),
             reset_offsets,
@@ -179,11 +193,13 @@ impl Fetcher {
                 id,
                 topic: assigned.topic_id,
                 partition: assigned.partition,
-                offset: assigned.fetch_offset,
+                offset: assigned.fetched.offset,
                 max_bytes: self
                     .settings
                     .max_partition_bytes
                     .min(self.settings.max_bytes),
+                current_epoch: assigned.leader_epoch,
+                last_epoch: assigned.fetched.epoch,
             });
         }
         self.in_flight
@@ -235,6 +251,10 @@ impl Fetcher {
                 assigned.route = assigned.route.redirected(owner, only_address);
             }
             match entry.result {
+                Ok(Fetched {
+                    diverging: Some(diverging),
+                    ..
+                }) => self.truncate(id, diverging.epoch.get(), diverging.end_offset.get()),
                 Ok(fetched) => self.take_fetched(id, frame, &fetched),
                 Err(error) => self.take_refusal(now, id, error, entry.owner.is_some()),
             }
@@ -292,24 +312,24 @@ impl Fetcher {
         for batch in batches(fetched.batches) {
             let assigned = &mut self.partitions[id];
             // Only what is needed to go on fetching; the whole check comes when it is handed out.
-            let ends = batch.and_then(|bytes| Ok((bytes, end_offset(bytes)?)));
-            let (bytes, end_offset) = match ends {
+            let ends = batch.and_then(|bytes| Ok((bytes, end_of(bytes)?)));
+            let (bytes, (end_offset, epoch)) = match ends {
                 Ok(ends) => ends,
                 Err(error) => {
                     let error = Error::CorruptBatch {
                         topic: assigned.topic.to_string(),
                         partition: assigned.partition,
-                        offset: assigned.fetch_offset,
+                        offset: assigned.fetched.offset,
                         reason: error.to_string(),
                     };
                     self.fail(id, error);
                     return;
                 }
             };
-            if end_offset <= assigned.fetch_offset {
+            if end_offset <= assigned.fetched.offset {
                 continue;
             }
-            assigned.fetch_offset = end_offset;
+            assigned.fetched.advance(end_offset, epoch);
             let start = bytes.as_ptr().addr() - frame_start;
             self.buffered_bytes += bytes.len();
             self.buffered.push_back(Buffered {
@@ -320,6 +340,7 @@ impl Fetcher {
                     range: start..start + bytes.len(),
                 },
                 end_offset,
+                epoch,
             });
         }
     }
@@ -328,7 +349,7 @@ impl Fetcher {
         let assigned = &mut self.partitions[id];
         let context = format!(
             "fetch from {}-{} at offset {}",
-            assigned.topic, assigned.partition, assigned.fetch_offset
+            assigned.topic, assigned.partition, assigned.fetched.offset
         );
         match error.code {
             ErrorCode::OffsetOutOfRange if self.reset_offsets => {
@@ -342,13 +363,52 @@ impl Fetcher {
                     self.try_later(now, id);
                 }
             }
-            ErrorCode::NotOwner | ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => {
+            ErrorCode::FencedLeaderEpoch if assigned.failures == 0 => {
+                // The metadata that is asked for now says which one it is.
+                assigned.failures += 1;
+                self.locate(id);
+            }
+            ErrorCode::NotOwner
+            | ErrorCode::UnknownTopic
+            | ErrorCode::UnknownPartition
+            | ErrorCode::FencedLeaderEpoch
+            | ErrorCode::UnknownLeaderEpoch => {
                 self.try_later(now, id);
                 self.locate(id);
             }
             code if code.retriable() => self.try_later(now, id),
             _ => self.fail(id, Error::refused(context, error)),
         }
+    }
+
+    /// The log was cut back behind what was read: reading goes on where both agree.
+    fn truncate(&mut self, id: PartitionId, epoch: u32, end_offset: u64) {
+        let assigned = &mut self.partitions[id];
+        let agreed = assigned.fetched.agreement(epoch, end_offset);
+        if agreed > assigned.position.offset {
+            // What was fetched and not handed out is fetched anew.
+            return self.throw_away(id);
+        }
+        let (from, to) = (agreed.max(assigned.read_from), assigned.position.offset);
+        assigned.position = Place::new(agreed, Some(epoch));
+        assigned.read_from = assigned.read_from.min(agreed);
+        self.throw_away(id);
+        if from == to {
+            // Nobody has seen what is gone.
+            return;
+        }
+        let assigned = &mut self.partitions[id];
+        let error = Error::LogTruncated {
+            topic: assigned.topic.to_string(),
+            partition: assigned.partition,
+            from,
+            to,
+        };
+        if self.settings.on_truncation == OnTruncation::Stop {
+            assigned.status = Status::Failed;
+            assigned.failure = Some(error.clone());
+        }
+        self.truncations.push_back(error);
     }
 
     fn try_later(&mut self, now: Duration, id: PartitionId) {
@@ -404,7 +464,14 @@ impl Fetcher {
             match result {
                 Ok(topic) if topic.id == assigned.topic_id => match topic.route(assigned.partition)
                 {
-                    Some(route) => assigned.route = route.clone(),
+                    Some(route) => {
+                        assigned.route = route.clone();
+                        let epoch = topic.epoch(assigned.partition);
+                        if assigned.leader_epoch != epoch && assigned.end.is_some() {
+                            self.questions.push(Question::End(id));
+                        }
+                        assigned.leader_epoch = epoch;
+                    }
                     None => self.try_later(now, id),
                 },
                 Ok(_) => {
@@ -428,7 +495,7 @@ impl Fetcher {
         now: Duration,
         id: PartitionId,
         generation: u64,
-        result: Result<u64, Error>,
+        result: Result<Found, Error>,
     ) {
         let assigned = &mut self.partitions[id];
         if assigned.generation != generation || assigned.status != Status::Resetting {
@@ -437,14 +504,30 @@ impl Fetcher {
         self.dirty = true;
         assigned.status = Status::Idle;
         match result {
-            Ok(offset) => self.seek(id, offset),
+            Ok(found) => self.seek_to(id, found),
             Err(error) if error.is_retriable() => self.try_later(now, id),
             Err(error) => self.fail(id, error),
         }
     }
 
+    /// The answer to [`Question::End`]: what is gone need not be waited for.
+    pub(super) fn ended(&mut self, id: PartitionId, result: Result<Found, Error>) {
+        let assigned = &mut self.partitions[id];
+        match (result, &mut assigned.end) {
+            (Ok(found), Some(end)) => *end = (*end).min(found.latest),
+            (Ok(_), None) => {}
+            // The request has taken its time to fail.
+            (Err(error), _) if error.is_retriable() => self.questions.push(Question::End(id)),
+            (Err(error), _) => self.fail(id, error),
+        }
+        self.dirty = true;
+    }
+
     /// The next batch or failure to hand out; the position moves behind the batch.
     pub(super) fn next_item(&mut self) -> Option<Item> {
+        if let Some(error) = self.truncations.pop_front() {
+            return Some(Item::Failed(error));
+        }
         while let Some(buffered) = self.buffered.pop_front() {
             let was_full = self.buffered_bytes >= self.settings.buffer_bytes_max;
             self.buffered_bytes -= buffered.bytes.range.len();
@@ -457,6 +540,7 @@ impl Fetcher {
                 id: buffered.id,
                 bytes: buffered.bytes,
                 end_offset: buffered.end_offset,
+                epoch: buffered.epoch,
             });
         }
         if let Some(error) = self.failures.pop_front() {
@@ -478,13 +562,27 @@ impl Fetcher {
     }
 
     /// A batch was handed out: reading goes on behind it.
-    pub(super) fn handed_out(&mut self, id: PartitionId, end_offset: u64) {
-        self.partitions[id].position = end_offset;
+    pub(super) fn handed_out(&mut self, id: PartitionId, end_offset: u64, epoch: u32) {
+        self.partitions[id].position.advance(end_offset, epoch);
     }
 
     /// Goes on at `offset`; what was fetched before is thrown away, and a failure is forgotten.
     pub(super) fn seek(&mut self, id: PartitionId, offset: u64) {
-        self.partitions[id].position = offset;
+        self.seek_to(
+            id,
+            Found {
+                place: Place::new(offset, None),
+                read_from: offset,
+                latest: u64::MAX,
+            },
+        );
+    }
+
+    /// `seek` to a place that was found.
+    pub(super) fn seek_to(&mut self, id: PartitionId, found: Found) {
+        let assigned = &mut self.partitions[id];
+        assigned.position = found.place;
+        assigned.read_from = found.read_from;
         self.throw_away(id);
         self.partitions[id].status = Status::Idle;
     }
@@ -507,7 +605,7 @@ impl Fetcher {
     fn throw_away(&mut self, id: PartitionId) {
         let assigned = &mut self.partitions[id];
         assigned.generation += 1;
-        assigned.fetch_offset = assigned.position;
+        assigned.fetched = assigned.position;
         assigned.not_before = Duration::ZERO;
         if assigned.status == Status::InFlight || assigned.status == Status::Resetting {
             assigned.status = Status::Idle;
@@ -526,10 +624,12 @@ impl Fetcher {
     /// Whether every partition has reached its end, or failed on the way and the user was told.
     pub(super) fn is_done(&self) -> bool {
         let is_done = |assigned: &Assigned| match assigned.end {
-            Some(end) => assigned.position >= end || assigned.status == Status::Failed,
+            Some(end) => assigned.position.offset >= end || assigned.status == Status::Failed,
             None => false,
         };
-        self.failures.is_empty() && self.partitions.iter().all(is_done)
+        self.truncations.is_empty()
+            && self.failures.is_empty()
+            && self.partitions.iter().all(is_done)
     }
 
     /// When a partition that waits may be fetched again.
@@ -555,9 +655,10 @@ impl Fetcher {
     }
 }
 
-/// Where the log goes on behind a batch.
-fn end_offset(batch: &[u8]) -> Result<u64, corelane_protocol::batch::BatchError> {
+/// Where the log goes on behind a batch, and the batch's leader epoch.
+fn end_of(batch: &[u8]) -> Result<(u64, u32), corelane_protocol::batch::BatchError> {
     let stamp = Stamp::read(batch)?;
     let header = BatchHeader::parse(batch)?;
-    Ok(stamp.base_offset.advance(header.offsets_taken()).get())
+    let end_offset = stamp.base_offset.advance(header.offsets_taken());
+    Ok((end_offset.get(), stamp.leader_epoch.get()))
 }

@@ -15,6 +15,8 @@ use corelane_protocol::{
 
 use super::assigned::Assigned;
 use super::fetcher::{FetchNumber, FetchSettings, Fetcher, Item, Question};
+use super::place::Place;
+use super::start::{Found, OnTruncation};
 use crate::backoff::Backoff;
 use crate::cluster::TopicMetadata;
 use crate::connection::Frame;
@@ -62,6 +64,7 @@ fn fetcher(cores: &[u16], reset_offsets: bool) -> Fetcher {
             max: ms(10),
         },
         seed: 1,
+        on_truncation: OnTruncation::Report,
     };
     let assigned = (0..topic.partition_count())
         .map(|index| Assigned::new(&topic, index, topic.route(index).unwrap().clone()));
@@ -112,6 +115,7 @@ fn answer(fetcher: &mut Fetcher, now: u64, number: FetchNumber, answers: &[Answe
             Ok(bytes) => Ok(Fetched {
                 high_watermark: Offset::new(1_000),
                 log_start_offset: Offset::ZERO,
+                diverging: None,
                 batches: bytes,
             }),
             Err(code) => Err(ApiError::from(*code)),
@@ -140,13 +144,26 @@ fn refused(code: ErrorCode) -> Answer {
     (Err(code), None)
 }
 
+fn found_at(offset: u64) -> Found {
+    Found {
+        place: Place::new(offset, None),
+        read_from: offset,
+        latest: 1_000,
+    }
+}
+
 /// Hands everything out, as (partition, end offset) or an error's kind.
 fn take_all(fetcher: &mut Fetcher) -> Vec<Result<(usize, u64), ErrorKind>> {
     let mut items = Vec::new();
     loop {
         match fetcher.next_item() {
-            Some(Item::Batch { id, end_offset, .. }) => {
-                fetcher.handed_out(id, end_offset);
+            Some(Item::Batch {
+                id,
+                end_offset,
+                epoch,
+                ..
+            }) => {
+                fetcher.handed_out(id, end_offset, epoch);
                 items.push(Ok((id, end_offset)));
             }
             Some(Item::Failed(error)) => {
@@ -178,9 +195,12 @@ fn fetching_goes_on_while_batches_wait_to_be_handed_out() {
         &[ok([batch(0, 3), batch(3, 2)].concat())],
     );
     assert_eq!(plan(&mut fetcher, 1), [(1, 0, vec![(0, 5)])]);
-    assert_eq!(fetcher.partitions[0].position, 0, "nothing was handed out");
+    assert_eq!(
+        fetcher.partitions[0].position.offset, 0,
+        "nothing was handed out"
+    );
     assert_eq!(take_all(&mut fetcher), [Ok((0, 3)), Ok((0, 5))]);
-    assert_eq!(fetcher.partitions[0].position, 5);
+    assert_eq!(fetcher.partitions[0].position.offset, 5);
 }
 
 #[test]
@@ -285,7 +305,7 @@ fn an_offset_that_does_not_exist_is_reset_or_reported() {
         panic!("where to go on");
     };
     assert!(plan(&mut asking, 1).is_empty());
-    asking.reset(ms(2), 0, generation, Ok(44));
+    asking.reset(ms(2), 0, generation, Ok(found_at(44)));
     assert_eq!(plan(&mut asking, 2), [(1, 0, vec![(0, 44)])]);
 
     let mut failing = fetcher(&[0], false);
@@ -306,7 +326,7 @@ fn a_seek_wins_over_a_reset_that_is_under_way() {
         panic!("where to go on");
     };
     fetcher.seek(id, 7);
-    fetcher.reset(ms(2), id, generation, Ok(44));
+    fetcher.reset(ms(2), id, generation, Ok(found_at(44)));
     assert_eq!(plan(&mut fetcher, 2), [(1, 0, vec![(0, 7)])]);
 }
 

@@ -8,13 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::request::{FetchEntry, FetchRequest};
-use corelane_protocol::{ApiKey, Offset, PartitionIndex, Request, Response, TopicPartition};
+use corelane_protocol::{
+    ApiKey, LeaderEpoch, Offset, PartitionIndex, Request, Response, TopicPartition,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::FetchParameters;
+use super::assigned::Assigned;
 use super::fetcher::{FetchPlan, Fetcher, PartitionId, Question};
-use super::start::{Asked, OffsetReset, Start, find};
+use super::start::{Asked, Found, OffsetReset, Start, find};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::connection::{Connection, Frame, Outgoing, Reply, ReplyTo, unexpected};
 use crate::error::{Error, Result};
@@ -33,7 +36,11 @@ enum Event {
     Reset {
         id: PartitionId,
         generation: u64,
-        result: Result<u64>,
+        result: Result<Found>,
+    },
+    End {
+        id: PartitionId,
+        result: Result<Found>,
     },
 }
 
@@ -174,6 +181,7 @@ impl FetchIo {
                 generation,
                 result,
             } => fetcher.reset(now, id, generation, result),
+            Event::End { id, result } => fetcher.ended(id, result),
         }
     }
 
@@ -192,6 +200,8 @@ impl FetchIo {
             partition: TopicPartition::new(part.topic, PartitionIndex::new(part.partition)),
             offset: Offset::new(part.offset),
             max_bytes: part.max_bytes,
+            current_epoch: part.current_epoch.map(LeaderEpoch::new),
+            last_epoch: part.last_epoch.map(LeaderEpoch::new),
         });
         let request = Request::Fetch(FetchRequest {
             max_wait_ms: self.parameters.max_wait_ms,
@@ -221,36 +231,53 @@ impl FetchIo {
     fn ask(&self, fetcher: &Fetcher, question: Question) {
         let events = self.events.0.clone();
         let cluster = Arc::clone(&self.cluster);
-        // In each task below, the consumer may have gone before the answer: nobody needs it then.
         match question {
             Question::Topic(name) => drop(tokio::spawn(async move {
                 let result = cluster.refresh(&name).await;
+                // The consumer may have gone before the answer: nobody needs it then.
                 let _ = events.send(Event::Topic(name, result));
             })),
             Question::Reset { id, generation } => {
-                let assigned = &fetcher.partitions[id];
-                let (name, topic) = (Arc::clone(&assigned.topic), assigned.topic_id);
-                let partition = assigned.partition;
                 let start = match self.parameters.offset_reset {
                     OffsetReset::Latest => Start::Latest,
                     _ => Start::Earliest,
                 };
-                drop(tokio::spawn(async move {
-                    let asked = Asked {
-                        name: &name,
-                        topic,
-                        partition,
-                    };
-                    let found = find(&cluster, &[(asked, start)]).await;
-                    let result = found.map(|found| found[0].0);
-                    let _ = events.send(Event::Reset {
-                        id,
-                        generation,
-                        result,
-                    });
-                }));
+                self.find(&fetcher.partitions[id], start, move |result| Event::Reset {
+                    id,
+                    generation,
+                    result,
+                });
+            }
+            Question::End(id) => {
+                self.find(&fetcher.partitions[id], Start::Latest, move |result| {
+                    Event::End { id, result }
+                });
             }
         }
+    }
+}
+
+impl FetchIo {
+    /// Finds out what a start means for a partition.
+    fn find(
+        &self,
+        assigned: &Assigned,
+        start: Start,
+        event: impl FnOnce(Result<Found>) -> Event + Send + 'static,
+    ) {
+        let (events, cluster) = (self.events.0.clone(), Arc::clone(&self.cluster));
+        let (name, topic) = (Arc::clone(&assigned.topic), assigned.topic_id);
+        let partition = assigned.partition;
+        drop(tokio::spawn(async move {
+            let asked = Asked {
+                name: &name,
+                topic,
+                partition,
+            };
+            let found = find(&cluster, &[(asked, start)]).await;
+            // The consumer may have gone before the answer: nobody needs it then.
+            let _ = events.send(event(found.map(|found| found[0])));
+        }));
     }
 }
 

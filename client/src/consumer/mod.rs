@@ -10,6 +10,7 @@ mod fetcher;
 #[cfg(test)]
 mod fetcher_tests;
 mod io;
+mod place;
 mod records;
 mod start;
 
@@ -20,11 +21,11 @@ use tokio::time::Instant;
 
 pub use self::builder::ConsumerBuilder;
 pub use self::records::{ConsumedRecord, Records, RecordsIter};
-pub use self::start::{OffsetReset, Start};
+pub use self::start::{OffsetReset, OnTruncation, Start};
 
 use self::fetcher::{Fetcher, Item, PartitionId};
 use self::io::FetchIo;
-use self::start::{Asked, bounds, find};
+use self::start::{Asked, Found, bounds, find};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 
@@ -65,8 +66,10 @@ impl Consumer {
     /// # Errors
     /// `Refused` (`OffsetOutOfRange`, `UnknownTopic`, `CorruptData` …) or `CorruptBatch` for one
     /// partition. That partition is then left alone until [`Consumer::seek`] or
-    /// [`Consumer::resume`]; calling again goes on with the others. Lost connections and refusals
-    /// that pass are not reported but tried again, for ever.
+    /// [`Consumer::resume`]; calling again goes on with the others. `LogTruncated` when records that were handed
+    /// out are gone: calling again goes on with the partition where it agrees with what was read, unless
+    /// [`ConsumerBuilder::on_truncation`] says otherwise. Lost connections and refusals that pass are not reported
+    /// but tried again, for ever.
     ///
     /// # Cancel safety
     /// Safe: a dropped future has handed nothing out, and what arrived is kept for the next call.
@@ -119,14 +122,15 @@ impl Consumer {
                     id,
                     bytes,
                     end_offset,
+                    epoch,
                 }) => {
                     let assigned = &self.fetcher.partitions[id];
                     let (topic, partition) = (Arc::clone(&assigned.topic), assigned.partition);
                     let watermark = assigned.high_watermark.unwrap_or(end_offset);
                     let opened =
-                        Records::open(topic, partition, bytes, assigned.position, watermark);
+                        Records::open(topic, partition, bytes, assigned.position.offset, watermark);
                     let records = opened.map_err(|error| self.damaged(id, &error))?;
-                    self.fetcher.handed_out(id, end_offset);
+                    self.fetcher.handed_out(id, end_offset, epoch);
                     if !records.is_empty() {
                         return Ok(Some(records));
                     }
@@ -140,7 +144,7 @@ impl Consumer {
         let error = Error::CorruptBatch {
             topic: assigned.topic.to_string(),
             partition: assigned.partition,
-            offset: assigned.position,
+            offset: assigned.position.offset,
             reason: reason.to_string(),
         };
         self.fetcher.damaged(id, error)
@@ -159,13 +163,26 @@ impl Consumer {
     /// not assigned.
     pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
         let id = self.fetcher.find(topic, partition)?;
-        Some(self.fetcher.partitions[id].position)
+        Some(self.fetcher.partitions[id].position.offset)
+    }
+
+    /// The leader epoch of the last record before the position of a partition, if it is known. Kept together with
+    /// the position it lets a later [`Start::Continue`] find out whether what was read is still there.
+    pub fn position_epoch(&self, topic: &str, partition: u32) -> Option<u32> {
+        let id = self.fetcher.find(topic, partition)?;
+        self.fetcher.partitions[id].position.epoch
     }
 
     /// The position of every assigned partition, as (topic, partition, offset).
     pub fn positions(&self) -> impl Iterator<Item = (&str, u32, u64)> {
         let partitions = self.fetcher.partitions.iter();
-        partitions.map(|assigned| (&*assigned.topic, assigned.partition, assigned.position))
+        partitions.map(|assigned| {
+            (
+                &*assigned.topic,
+                assigned.partition,
+                assigned.position.offset,
+            )
+        })
     }
 
     /// Goes on reading a partition at `offset`. A failure of the partition is forgotten. Whether the
@@ -190,12 +207,16 @@ impl Consumer {
     pub async fn seek_to(&mut self, topic: &str, partition: u32, start: Start) -> Result<u64> {
         let id = self.find(topic, partition)?;
         let asked = [(self.fetcher.partitions[id].asked(), start)];
-        let offset = match start {
-            Start::Offset(offset) => offset,
-            _ => find(&self.cluster, &asked).await?[0].0,
+        let found = match start.known() {
+            Some(place) => Found {
+                place,
+                read_from: start.read_from(place),
+                latest: u64::MAX,
+            },
+            None => find(&self.cluster, &asked).await?[0],
         };
-        self.fetcher.seek(id, offset);
-        Ok(offset)
+        self.fetcher.seek_to(id, found);
+        Ok(found.place.offset)
     }
 
     /// Leaves a partition alone until [`Consumer::resume`]; its position stays.

@@ -6,6 +6,7 @@ use corelane_protocol::request::{ListOffsetsEntry, OffsetPosition};
 use corelane_protocol::response::ListedEntry;
 use corelane_protocol::{PartitionIndex, Timestamp, TopicId, TopicPartition};
 
+use super::place::Place;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::offsets;
@@ -24,6 +25,15 @@ pub enum Start {
     /// At the first record at or after this time, in milliseconds since the Unix epoch; behind the last
     /// one if all are earlier.
     Timestamp(i64),
+    /// At this offset, behind a record that was read before and had this leader epoch
+    /// ([`Consumer::position_epoch`](crate::Consumer::position_epoch)): as
+    /// [`Start::Offset`], but if what was read is gone since, that is reported.
+    Continue {
+        /// The offset of the next record.
+        offset: u64,
+        /// The leader epoch of the last one that was read.
+        leader_epoch: u32,
+    },
 }
 
 /// What to do when the offset to be read does not exist (any more, or yet).
@@ -38,6 +48,29 @@ pub enum OffsetReset {
     Latest,
 }
 
+/// What to do when records that were read are gone: the broker lost them, because it was not stopped in order
+/// and the topic lets records be acknowledged before they are flushed (`flush.messages`, `flush.ms`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnTruncation {
+    /// Report it once, by [`Error::LogTruncated`](crate::Error::LogTruncated), and go on with what the log has at
+    /// those offsets now.
+    #[default]
+    Report,
+    /// Report it, and leave the partition alone until [`Consumer::seek`](crate::Consumer::seek) or
+    /// [`Consumer::resume`](crate::Consumer::resume).
+    Stop,
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) place: Place,
+    /// Everything from here to the place was read before.
+    pub(super) read_from: u64,
+    /// The end of what is readable.
+    pub(super) latest: u64,
+}
+
 /// A partition whose offsets are asked for.
 #[derive(Debug, Clone)]
 pub(super) struct Asked<'a> {
@@ -46,32 +79,54 @@ pub(super) struct Asked<'a> {
     pub(super) partition: u32,
 }
 
-/// The first and the end offset of a partition.
+/// The first and the end offset of a partition, with the leader epochs there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     pub(super) earliest: u64,
+    pub(super) earliest_epoch: u32,
     pub(super) latest: u64,
+    pub(super) latest_epoch: u32,
 }
 
 impl Start {
-    /// The offset that it means in a partition with these bounds; `None` for a time, which only the
-    /// broker can find.
-    pub(super) fn resolve(self, bounds: Bounds) -> Option<u64> {
+    /// The place that it means, if the broker need not be asked.
+    pub(super) fn known(self) -> Option<Place> {
         match self {
-            Self::Earliest => Some(bounds.earliest),
-            Self::Latest => Some(bounds.latest),
-            Self::Offset(offset) => Some(offset),
-            Self::Last(count) => Some(bounds.latest.saturating_sub(count).max(bounds.earliest)),
+            Self::Offset(offset) => Some(Place::new(offset, None)),
+            Self::Continue {
+                offset,
+                leader_epoch,
+            } => Some(Place::new(offset, Some(leader_epoch))),
+            _ => None,
+        }
+    }
+
+    /// Where reading behind this place began, as far as is known.
+    pub(super) fn read_from(self, place: Place) -> u64 {
+        match self {
+            Self::Continue { .. } => 0,
+            _ => place.offset,
+        }
+    }
+
+    /// The place that it means in a partition with these bounds; `None` for a time, which only the
+    /// broker can find.
+    pub(super) fn resolve(self, bounds: Bounds) -> Option<Place> {
+        match self {
+            Self::Earliest => Some(Place::new(bounds.earliest, Some(bounds.earliest_epoch))),
+            Self::Latest => Some(Place::new(bounds.latest, Some(bounds.latest_epoch))),
+            Self::Last(count) => {
+                let offset = bounds.latest.saturating_sub(count).max(bounds.earliest);
+                Some(Place::new(offset, None))
+            }
             Self::Timestamp(_) => None,
+            Self::Offset(_) | Self::Continue { .. } => self.known(),
         }
     }
 }
 
-/// Finds the offset that each start means, and the bounds of its partition.
-pub(super) async fn find(
-    cluster: &Cluster,
-    asked: &[(Asked<'_>, Start)],
-) -> Result<Vec<(u64, Bounds)>> {
+/// Finds the place that each start means.
+pub(super) async fn find(cluster: &Cluster, asked: &[(Asked<'_>, Start)]) -> Result<Vec<Found>> {
     let partitions: Vec<Asked<'_>> = asked.iter().map(|(asked, _)| asked.clone()).collect();
     let bounds = bounds(cluster, &partitions).await?;
     let mut timed = Vec::new();
@@ -86,18 +141,26 @@ pub(super) async fn find(
     let mut timed = offsets::list(cluster, &timed).await?.into_iter();
     let mut found = Vec::with_capacity(asked.len());
     for ((asked, start), bounds) in asked.iter().zip(bounds) {
-        let offset = match start.resolve(bounds) {
-            Some(offset) => offset,
-            None => offset_of(&timed.next().expect("one answer for each question"), asked)?,
+        let place = match start.resolve(bounds) {
+            Some(place) => place,
+            None => {
+                let timed = timed.next().expect("one answer for each question");
+                let (offset, epoch) = offset_of(&timed, asked)?;
+                Place::new(offset, Some(epoch))
+            }
         };
-        found.push((offset, bounds));
+        found.push(Found {
+            place,
+            read_from: start.read_from(place),
+            latest: bounds.latest,
+        });
     }
     Ok(found)
 }
 
-fn offset_of(entry: &ListedEntry, asked: &Asked<'_>) -> Result<u64> {
+fn offset_of(entry: &ListedEntry, asked: &Asked<'_>) -> Result<(u64, u32)> {
     match &entry.result {
-        Ok(listed) => Ok(listed.offset.get()),
+        Ok(listed) => Ok((listed.offset.get(), listed.leader_epoch.get())),
         Err(error) => {
             let context = format!("offsets of {}-{}", asked.name, asked.partition);
             Err(Error::refused(context, error.clone()))
@@ -122,9 +185,13 @@ pub(super) async fn bounds(cluster: &Cluster, asked: &[Asked<'_>]) -> Result<Vec
     let answers = offsets::list(cluster, &entries).await?;
     let pairs = asked.iter().zip(answers.chunks_exact(2));
     let bounds = pairs.map(|(asked, pair)| {
+        let (earliest, earliest_epoch) = offset_of(&pair[0], asked)?;
+        let (latest, latest_epoch) = offset_of(&pair[1], asked)?;
         Ok(Bounds {
-            earliest: offset_of(&pair[0], asked)?,
-            latest: offset_of(&pair[1], asked)?,
+            earliest,
+            earliest_epoch,
+            latest,
+            latest_epoch,
         })
     });
     bounds.collect()
@@ -138,17 +205,27 @@ mod tests {
     fn each_start_means_one_offset() {
         let bounds = Bounds {
             earliest: 10,
+            earliest_epoch: 1,
             latest: 15,
+            latest_epoch: 2,
         };
-        for (start, offset) in [
-            (Start::Earliest, Some(10)),
-            (Start::Latest, Some(15)),
-            (Start::Offset(12), Some(12)),
-            (Start::Last(2), Some(13)),
-            (Start::Last(99), Some(10)),
+        let again = Start::Continue {
+            offset: 11,
+            leader_epoch: 4,
+        };
+        for (start, place) in [
+            (Start::Earliest, Some((10, Some(1)))),
+            (Start::Latest, Some((15, Some(2)))),
+            (Start::Offset(12), Some((12, None))),
+            (Start::Last(2), Some((13, None))),
+            (Start::Last(99), Some((10, None))),
             (Start::Timestamp(5), None),
+            (again, Some((11, Some(4)))),
         ] {
-            assert_eq!(start.resolve(bounds), offset, "{start:?}");
+            let found = start
+                .resolve(bounds)
+                .map(|place| (place.offset, place.epoch));
+            assert_eq!(found, place, "{start:?}");
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use corelane_client::{Client, Error, ErrorCode, OffsetReset, Record, RecordRef, Start};
+use corelane_client::{
+    Client, Consumer, Error, ErrorCode, OffsetReset, OnTruncation, Record, RecordRef, Start,
+};
 
 use crate::support::{FakeBroker, plain, read_all, written};
 
@@ -417,4 +419,147 @@ async fn settings_that_cannot_work_are_refused() {
         .build()
         .await;
     assert_eq!(missing.unwrap_err().code(), Some(ErrorCode::UnknownTopic));
+}
+
+/// Reads until `count` records came, or an error.
+async fn read_some(consumer: &mut Consumer, count: usize) -> Result<Vec<(u64, String)>, Error> {
+    let mut read = Vec::new();
+    while read.len() < count {
+        let records = consumer.poll(Duration::from_secs(5)).await?;
+        for record in &records.expect("there are more") {
+            let value = String::from_utf8_lossy(record.value().unwrap()).into_owned();
+            read.push((record.offset(), value));
+        }
+    }
+    Ok(read)
+}
+
+async fn write(client: &Client, values: &[&str]) {
+    let producer = client.producer().build().await.unwrap();
+    let records = values
+        .iter()
+        .map(|value| RecordRef::value(value.as_bytes()).partition(0));
+    let sent = producer.send_batch("t", records).await.unwrap();
+    sent.await.into_result().unwrap();
+}
+
+#[tokio::test]
+async fn records_that_were_read_and_are_gone_are_reported_before_others_take_their_offsets() {
+    let (broker, client) = numbers(1, 1, 30).await;
+    let mut consumer = client
+        .consumer()
+        .assign([("t", 0)], Start::Earliest)
+        .build()
+        .await
+        .unwrap();
+    assert_eq!(read_some(&mut consumer, 30).await.unwrap().len(), 30);
+    assert_eq!(consumer.position_epoch("t", 0), Some(1));
+    broker.restart_without("t", 20);
+    write(&client, &["new 20", "new 21"]).await;
+    let error = read_some(&mut consumer, 1).await.unwrap_err();
+    let Error::LogTruncated {
+        topic,
+        partition,
+        from,
+        to,
+    } = &error
+    else {
+        panic!("{error}");
+    };
+    assert_eq!((&**topic, *partition, *from, *to), ("t", 0, 20, 30));
+    assert!(error.to_string().contains("records 20 to 29 of t-0"));
+    assert_eq!(consumer.position("t", 0), Some(20));
+    let read = read_some(&mut consumer, 2).await.unwrap();
+    assert_eq!(read, [(20, "new 20".to_owned()), (21, "new 21".to_owned())]);
+    assert_eq!(consumer.position_epoch("t", 0), Some(2));
+}
+
+#[tokio::test]
+async fn a_consumer_that_is_to_stop_waits_for_a_word_where_records_are_gone() {
+    let (broker, client) = numbers(1, 1, 30).await;
+    let mut consumer = client
+        .consumer()
+        .assign([("t", 0)], Start::Earliest)
+        .on_truncation(OnTruncation::Stop)
+        .build()
+        .await
+        .unwrap();
+    read_some(&mut consumer, 30).await.unwrap();
+    broker.restart_without("t", 20);
+    write(&client, &["new 20"]).await;
+    for _ in 0..2 {
+        let error = read_some(&mut consumer, 1).await.unwrap_err();
+        assert!(matches!(error, Error::LogTruncated { .. }), "{error}");
+    }
+    consumer.resume("t", 0).unwrap();
+    let read = read_some(&mut consumer, 1).await.unwrap();
+    assert_eq!(read, [(20, "new 20".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_position_that_was_kept_is_known_to_be_gone_by_its_epoch() {
+    let (broker, client) = numbers(1, 1, 30).await;
+    broker.restart_without("t", 20);
+    write(&client, &["new 20", "new 21", "new 22"]).await;
+    let consumer = |start| client.consumer().assign([("t", 0)], start).build();
+    let start = Start::Continue {
+        offset: 22,
+        leader_epoch: 1,
+    };
+    let mut told = consumer(start).await.unwrap();
+    let error = read_some(&mut told, 1).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::LogTruncated {
+                from: 20,
+                to: 22,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(read_some(&mut told, 3).await.unwrap()[0].0, 20);
+    let start = Start::Continue {
+        offset: 22,
+        leader_epoch: 2,
+    };
+    let mut agreeing = consumer(start).await.unwrap();
+    let read = read_some(&mut agreeing, 1).await.unwrap();
+    assert_eq!(read, [(22, "new 22".to_owned())]);
+}
+
+#[tokio::test]
+async fn whoever_waited_at_the_end_reads_what_comes_after_a_loss() {
+    let (broker, client) = numbers(1, 1, 30).await;
+    let consumer = client
+        .consumer()
+        .assign([("t", 0)], Start::Latest)
+        .max_wait(Duration::from_millis(50));
+    let mut consumer = consumer.build().await.unwrap();
+    assert!(
+        consumer
+            .poll(Duration::from_millis(20))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    broker.restart_without("t", 10);
+    write(&client, &["new 10", "new 11"]).await;
+    let read = read_some(&mut consumer, 2).await.unwrap();
+    assert_eq!(read, [(10, "new 10".to_owned()), (11, "new 11".to_owned())]);
+}
+
+#[tokio::test]
+async fn reading_to_the_end_does_not_wait_for_what_is_gone() {
+    let (broker, client) = numbers(1, 1, 30).await;
+    let consumer = client
+        .consumer()
+        .assign([("t", 0)], Start::Earliest)
+        .until_end(true)
+        .max_wait(Duration::from_millis(50));
+    let mut consumer = consumer.build().await.unwrap();
+    broker.restart_without("t", 20);
+    let read = read_all(&mut consumer).await;
+    assert!(offsets(&read, 0).into_iter().eq(0..20));
 }

@@ -10,10 +10,10 @@ use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
     CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic, DeleteRecordsResponse,
     DeleteTopicsResponse, DeletedRecords, DeletedTopic, DescribeTopicsResponse, DescribedPartition,
-    DescribedTopic, ExtendedTopic, FetchResponse, Fetched, FetchedEntry, ListOffsetsResponse,
-    ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata, PartitionState,
-    ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry, TopicDescription,
-    TopicMetadata, TopicPartitions,
+    DescribedTopic, DivergingEpoch, ExtendedTopic, FetchResponse, Fetched, FetchedEntry,
+    ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata,
+    PartitionState, ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry,
+    TopicDescription, TopicMetadata, TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, ApiKey, BrokerId, CoreId, ErrorCode, LeaderEpoch, Offset,
@@ -211,7 +211,7 @@ fn metadata(shared: &Shared, names: Option<Vec<String>>) -> MetadataResponse {
                 partition: PartitionIndex::new(index),
                 leader: BrokerId::new(1),
                 core: CoreId::new(partition.owner),
-                leader_epoch: LeaderEpoch::new(1),
+                leader_epoch: partition.epoch(),
             });
         let result = Ok(TopicPartitions {
             id: topic.id,
@@ -362,7 +362,9 @@ async fn answer_fetch(
             .filter_map(|entry| entry.1.as_ref().ok())
             .map(|found| found.bytes.len())
             .sum();
-        let any_error = read.iter().any(|entry| entry.1.is_err());
+        let any_error = read
+            .iter()
+            .any(|entry| !matches!(&entry.1, Ok(found) if found.diverging.is_none()));
         if bytes >= fetch.min_bytes as usize || any_error || Instant::now() >= deadline {
             let entries = fetch
                 .entries
@@ -373,6 +375,7 @@ async fn answer_fetch(
                     result: found.as_ref().map_err(Clone::clone).map(|found| Fetched {
                         high_watermark: Offset::new(found.high_watermark),
                         log_start_offset: Offset::new(found.start),
+                        diverging: found.diverging,
                         batches: &found.bytes,
                     }),
                     owner: owner
@@ -393,6 +396,7 @@ struct Found {
     bytes: Vec<u8>,
     high_watermark: u64,
     start: u64,
+    diverging: Option<DivergingEpoch>,
 }
 
 type Read = (Option<u16>, Result<Found, ApiError>);
@@ -413,6 +417,21 @@ fn read_entries(shared: &Shared, core: u16, fetch: &FetchRequest) -> Vec<Read> {
             return (owner, Err(ErrorCode::NotOwner.into()));
         }
         let offset = entry.offset.get();
+        let (high_watermark, start) = (partition.end(), partition.start);
+        let current = entry.current_epoch.unwrap_or(partition.epoch());
+        if current != partition.epoch() {
+            return (owner, Err(ErrorCode::FencedLeaderEpoch.into()));
+        }
+        let last = entry.last_epoch;
+        if let Some(diverging) = last.and_then(|last| partition.divergence(last, offset)) {
+            let found = Found {
+                bytes: Vec::new(),
+                high_watermark,
+                start,
+                diverging: Some(diverging),
+            };
+            return (owner, Ok(found));
+        }
         if offset > partition.end() || offset < partition.start {
             return (owner, Err(ErrorCode::OffsetOutOfRange.into()));
         }
@@ -428,13 +447,13 @@ fn read_entries(shared: &Shared, core: u16, fetch: &FetchRequest) -> Vec<Read> {
             }
         }
         left = left.saturating_sub(bytes.len());
-        let (high_watermark, start) = (partition.end(), partition.start);
         (
             owner,
             Ok(Found {
                 bytes,
                 high_watermark,
                 start,
+                diverging: None,
             }),
         )
     });
@@ -445,18 +464,21 @@ fn list_offsets(shared: &Shared, request: &ListOffsetsRequest) -> ListOffsetsRes
     let mut state = shared.state();
     let entries = request.entries.iter().map(|entry| {
         let found = state.partition(entry.partition.topic, entry.partition.partition);
-        let result = found.map(|(_, partition)| match entry.position {
-            OffsetPosition::Earliest => (partition.start, Timestamp::new(-1)),
-            OffsetPosition::Latest => (partition.end(), Timestamp::new(-1)),
-            OffsetPosition::Timestamp(time) => {
-                let end = (partition.end(), Timestamp::new(-1));
-                partition.at_time(time).unwrap_or(end)
+        let result = found.map(|(_, partition)| {
+            let (offset, timestamp) = match entry.position {
+                OffsetPosition::Earliest => (partition.start, Timestamp::new(-1)),
+                OffsetPosition::Latest => (partition.end(), Timestamp::new(-1)),
+                OffsetPosition::Timestamp(time) => {
+                    let end = (partition.end(), Timestamp::new(-1));
+                    partition.at_time(time).unwrap_or(end)
+                }
+            };
+            let later = partition.epochs[1..].partition_point(|begun| *begun <= offset);
+            ListedOffset {
+                offset: Offset::new(offset),
+                timestamp,
+                leader_epoch: LeaderEpoch::new(later as u32 + 1),
             }
-        });
-        let result = result.map(|(offset, timestamp)| ListedOffset {
-            offset: Offset::new(offset),
-            timestamp,
-            leader_epoch: LeaderEpoch::new(1),
         });
         ListedEntry {
             partition: entry.partition,
@@ -492,7 +514,7 @@ fn describe(shared: &Shared, names: Option<Vec<String>>) -> DescribeTopicsRespon
                     partition: PartitionIndex::new(index),
                     store: StoreId::new(0),
                     core: CoreId::new(partition.owner),
-                    leader_epoch: LeaderEpoch::new(1),
+                    leader_epoch: partition.epoch(),
                     log_start_offset: Offset::new(partition.start),
                     high_watermark: Offset::new(partition.end()),
                     log_end_offset: Offset::new(partition.end()),
@@ -501,7 +523,9 @@ fn describe(shared: &Shared, names: Option<Vec<String>>) -> DescribeTopicsRespon
                         .iter()
                         .map(|(_, _, bytes)| bytes.len() as u64)
                         .sum(),
+                    epoch_start_offset: Offset::new(*partition.epochs.last().unwrap()),
                     state: PartitionState::Online,
+                    damage: Vec::new(),
                 });
         let description = TopicDescription {
             id: topic.id,

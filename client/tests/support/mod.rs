@@ -135,6 +135,12 @@ impl FakeBroker {
         self.state().create_topic(name, partitions);
     }
 
+    /// Loses the batches of partition 0 that end beyond an offset, as a restart does that was not in order.
+    pub(crate) fn restart_without(&self, topic: &str, end: u64) {
+        self.state().log(topic, 0).lose_from(end);
+        self.hang_up(false);
+    }
+
     /// Decides what happens to each batch that arrives.
     pub(crate) fn on_produce(&self, decide: impl FnMut(&Seen) -> Action + Send + 'static) {
         self.state().on_produce = Some(Box::new(decide));

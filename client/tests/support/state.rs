@@ -6,7 +6,7 @@ use std::time::Duration;
 use corelane_protocol::batch::{
     BatchLimits, DecompressLimit, RecordBatch, Stamp, TimestampType, validate,
 };
-use corelane_protocol::response::{CoreAddress, Durability, Receipt};
+use corelane_protocol::response::{CoreAddress, DivergingEpoch, Durability, Receipt};
 use corelane_protocol::{
     AlignedBytes, ApiError, CoreId, ErrorCode, LeaderEpoch, Offset, PartitionIndex, RequestHeader,
     ResponseMeta, Timestamp, TopicId,
@@ -55,9 +55,31 @@ pub(crate) struct Partition {
     /// Base offset, end offset, stamped bytes.
     pub(crate) log: Vec<(u64, u64, Vec<u8>)>,
     pub(crate) start: u64,
+    /// Its leader epochs and where each began, from 1 on.
+    pub(crate) epochs: Vec<u64>,
 }
 
 impl Partition {
+    /// A restart has lost the batches that end beyond `end`.
+    pub(crate) fn lose_from(&mut self, end: u64) {
+        self.log.retain(|(_, batch_end, _)| *batch_end <= end);
+        self.epochs.push(self.end());
+    }
+
+    pub(crate) fn epoch(&self) -> LeaderEpoch {
+        LeaderEpoch::new(self.epochs.len() as u32)
+    }
+
+    /// Where what was read up to an offset, the last record under this epoch, is not in the log any more.
+    pub(crate) fn divergence(&self, epoch: LeaderEpoch, offset: u64) -> Option<DivergingEpoch> {
+        let end = self.epochs.get(epoch.get() as usize).copied();
+        let end = end.unwrap_or_else(|| self.end());
+        (end < offset).then_some(DivergingEpoch {
+            epoch,
+            end_offset: Offset::new(end),
+        })
+    }
+
     /// The first record that is kept at or after a time, and its time.
     pub(crate) fn at_time(&self, time: Timestamp) -> Option<(u64, Timestamp)> {
         for (_, _, bytes) in &self.log {
@@ -144,6 +166,7 @@ impl State {
         let partitions = (0..partitions).map(|index| Partition {
             owner: (index % u32::from(self.cores)) as u16,
             log: Vec::new(),
+            epochs: vec![0],
             start: 0,
         });
         let topic = Topic {
@@ -164,6 +187,7 @@ impl State {
         let more = (has..total).map(|index| Partition {
             owner: (index % cores) as u16,
             log: Vec::new(),
+            epochs: vec![0],
             start: 0,
         });
         topic.partitions.extend(more);
@@ -230,7 +254,7 @@ impl State {
         let stamp = Stamp {
             topic,
             partition: index,
-            leader_epoch: LeaderEpoch::new(1),
+            leader_epoch: partition.epoch(),
             base_offset: Offset::new(base),
             append_time,
         };

@@ -1,6 +1,6 @@
 //! Fetch: reads batches, waiting for them if need be.
 
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::wire::{DecodeError, Reader, Writer};
 
 /// Asks for batches of several partitions.
@@ -26,10 +26,28 @@ pub struct FetchEntry {
     pub offset: Offset,
     /// Bytes of this partition that the answer may hold.
     pub max_bytes: u32,
+    /// The partition's leader epoch as the reader knows it, if it does.
+    pub current_epoch: Option<LeaderEpoch>,
+    /// The leader epoch of the last record before `offset` that the reader has read, if it knows: then it is told
+    /// where what it read is not what the log holds any more.
+    pub last_epoch: Option<LeaderEpoch>,
+}
+
+impl FetchEntry {
+    /// An entry that says nothing of leader epochs.
+    pub const fn new(partition: TopicPartition, offset: Offset, max_bytes: u32) -> Self {
+        Self {
+            partition,
+            offset,
+            max_bytes,
+            current_epoch: None,
+            last_epoch: None,
+        }
+    }
 }
 
 /// Bytes of one entry.
-const ENTRY_BYTES: usize = 32;
+const ENTRY_BYTES: usize = 40;
 
 impl FetchRequest {
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -41,6 +59,8 @@ impl FetchRequest {
                 partition,
                 max_bytes,
                 offset: r.offset()?,
+                current_epoch: r.epoch_option()?,
+                last_epoch: r.epoch_option()?,
             })
         })?;
         Ok(Self {
@@ -59,6 +79,8 @@ impl FetchRequest {
             w.topic_partition(entry.partition);
             w.u32(entry.max_bytes);
             w.offset(entry.offset);
+            w.epoch_option(entry.current_epoch);
+            w.epoch_option(entry.last_epoch);
         });
     }
 }

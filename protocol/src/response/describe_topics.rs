@@ -103,8 +103,13 @@ pub struct DescribedPartition {
     pub log_end_offset: Offset,
     /// Bytes of its batches.
     pub size_bytes: u64,
+    /// Where the log ended when the leader epoch began. A restart that was not in order begins a new one: what was
+    /// acknowledged from memory may be lost from there on.
+    pub epoch_start_offset: Offset,
     /// Whether it serves.
     pub state: PartitionState,
+    /// Damage that was found in it and that costs only what it hit, the first few: each with file and position.
+    pub damage: Vec<String>,
 }
 
 /// Whether a partition serves.
@@ -117,7 +122,7 @@ pub enum PartitionState {
 }
 
 /// Bytes of a partition that is online.
-const PARTITION_BYTES_MIN: usize = 4 + 2 + 2 + 4 + 8 + 8 + 8 + 8 + 1;
+const PARTITION_BYTES_MIN: usize = 4 + 2 + 2 + 4 + 8 + 8 + 8 + 8 + 8 + 1 + 4;
 
 impl DescribeTopicsResponse {
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -180,10 +185,12 @@ impl DescribedPartition {
             high_watermark: r.offset()?,
             log_end_offset: r.offset()?,
             size_bytes: r.u64()?,
+            epoch_start_offset: r.offset()?,
             state: match r.option(|r| r.string())? {
                 None => PartitionState::Online,
                 Some(message) => PartitionState::Failed(message),
             },
+            damage: r.list(2, |r| r.string())?,
         })
     }
 
@@ -196,6 +203,7 @@ impl DescribedPartition {
         w.offset(self.high_watermark);
         w.offset(self.log_end_offset);
         w.u64(self.size_bytes);
+        w.offset(self.epoch_start_offset);
         match &self.state {
             PartitionState::Online => w.bool(false),
             PartitionState::Failed(message) => {
@@ -203,5 +211,6 @@ impl DescribedPartition {
                 w.message(message);
             }
         }
+        w.list(&self.damage, |w, damage| w.message(damage));
     }
 }

@@ -9,7 +9,7 @@ use super::CoreAddress;
 use crate::api::ApiKey;
 use crate::error::{ApiError, ErrorCode};
 use crate::frame::{ResponseHeader, ResponseMeta};
-use crate::ids::{Offset, TopicPartition};
+use crate::ids::{LeaderEpoch, Offset, TopicPartition};
 use crate::wire::{DecodeError, EncodeError, Reader, Writer};
 
 /// What was read, in the order of the request's entries.
@@ -38,8 +38,19 @@ pub struct Fetched<'a> {
     pub high_watermark: Offset,
     /// The first offset that is kept.
     pub log_start_offset: Offset,
+    /// Where what the reader has read is not what the log holds, if it is not; then there are no batches.
+    pub diverging: Option<DivergingEpoch>,
     /// Whole batches, one after the other; may be empty.
     pub batches: &'a [u8],
+}
+
+/// How far a reader agrees with a log that was cut back behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DivergingEpoch {
+    /// The newest leader epoch of the log that is not beyond that of the reader's last record.
+    pub epoch: LeaderEpoch,
+    /// The offset after the last record of that epoch: what was read from there on is gone.
+    pub end_offset: Offset,
 }
 
 /// The same without the batches, as a broker writes it.
@@ -70,6 +81,8 @@ pub struct FetchedHead {
     pub log_start_offset: Offset,
     /// Bytes of the batches, a multiple of 8.
     pub batch_bytes: u32,
+    /// See [`Fetched::diverging`].
+    pub diverging: Option<DivergingEpoch>,
 }
 
 /// The fewest bytes of an entry: a partition, an error without message, no owner.
@@ -96,6 +109,7 @@ impl<'a> FetchResponse<'a> {
                 Ok(head) => Ok(Fetched {
                     high_watermark: head.high_watermark,
                     log_start_offset: head.log_start_offset,
+                    diverging: head.diverging,
                     batches: r.bytes(head.batch_bytes as usize)?,
                 }),
                 Err(error) => Err(error),
@@ -121,6 +135,7 @@ impl<'a> FetchResponse<'a> {
                         high_watermark: fetched.high_watermark,
                         log_start_offset: fetched.log_start_offset,
                         batch_bytes,
+                        diverging: fetched.diverging,
                     })
                 }
                 Err(error) => Err(error.clone()),
@@ -183,10 +198,16 @@ impl FetchedHead {
         if !batch_bytes.is_multiple_of(8) {
             return Err(r.invalid("length of batches"));
         }
+        let (epoch, end_offset) = (r.epoch_option()?, r.offset()?);
+        let diverging = epoch.map(|epoch| DivergingEpoch { epoch, end_offset });
+        if diverging.is_none() && end_offset > Offset::ZERO {
+            return Err(r.invalid("end of no diverging epoch"));
+        }
         Ok(Self {
             high_watermark,
             log_start_offset,
             batch_bytes,
+            diverging,
         })
     }
 
@@ -194,6 +215,9 @@ impl FetchedHead {
         w.offset(self.high_watermark);
         w.offset(self.log_start_offset);
         w.u32(self.batch_bytes);
+        let diverging = self.diverging;
+        w.epoch_option(diverging.map(|diverging| diverging.epoch));
+        w.offset(diverging.map_or(Offset::ZERO, |diverging| diverging.end_offset));
         if !self.batch_bytes.is_multiple_of(8) {
             w.fail(EncodeError::BatchNotPadded {
                 length: self.batch_bytes as usize,

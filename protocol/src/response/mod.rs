@@ -23,7 +23,8 @@ pub use describe_topics::{
     TopicConfigEntry, TopicDescription,
 };
 pub use fetch::{
-    FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead, FetchedHead,
+    DivergingEpoch, FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead,
+    FetchedHead,
 };
 pub use list_offsets::{ListOffsetsResponse, ListedEntry, ListedOffset};
 pub use metadata::{

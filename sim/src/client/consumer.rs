@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use corelane_checker::ReaderNumber;
 use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest};
-use corelane_protocol::response::{FetchResponse, Response};
+use corelane_protocol::response::{DivergingEpoch, FetchResponse, Response};
 use corelane_protocol::{
-    ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
+    ApiError, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
 };
 
 use super::link::Link;
@@ -33,6 +33,8 @@ pub(crate) struct Consumer {
 struct Following {
     reader: ReaderNumber,
     position: u64,
+    current_epoch: Option<LeaderEpoch>,
+    last_epoch: Option<LeaderEpoch>,
     is_asked: bool,
     pause_until_us: u64,
 }
@@ -109,10 +111,16 @@ impl Consumer {
             .iter()
             .filter(|(_, following)| !following.is_asked)
             .map(|(partition, following)| {
-                (*partition, following.pause_until_us, following.position)
+                let entry = FetchEntry {
+                    current_epoch: following.current_epoch,
+                    last_epoch: following.last_epoch,
+                    ..FetchEntry::new(*partition, Offset::new(following.position), 0)
+                };
+                (following.pause_until_us, entry)
             })
             .collect();
-        for (partition, until, position) in idle {
+        for (until, entry) in idle {
+            let partition = entry.partition;
             if until > context.now_us {
                 next = next.min(until);
                 continue;
@@ -129,9 +137,8 @@ impl Consumer {
                 min_bytes: 1 + context.random.below(4_000) as u32,
                 max_bytes: most as u32,
                 entries: vec![FetchEntry {
-                    partition,
-                    offset: Offset::new(position),
                     max_bytes: most as u32,
+                    ..entry
                 }],
             };
             let request = Request::Fetch(request);
@@ -199,11 +206,14 @@ impl Consumer {
         for _ in 0..=context.random.index(3) {
             let index = context.random.index(count) as u32;
             let partition = TopicPartition::new(topic.id, PartitionIndex::new(index));
+            let epoch = topic.partitions[index as usize].leader_epoch;
             self.following
                 .entry(partition)
                 .or_insert_with(|| Following {
                     reader: context.history.read_started(partition, 0),
                     position: 0,
+                    current_epoch: Some(epoch),
+                    last_epoch: None,
                     is_asked: false,
                     pause_until_us: 0,
                 });
@@ -229,6 +239,9 @@ impl Consumer {
             Ok(fetched) => fetched,
             Err(error) => return self.refused(context, partition, error),
         };
+        if let Some(diverging) = fetched.diverging {
+            return self.told(context, partition, diverging);
+        }
         if !fetched.batches.is_empty() && context.now_us - asked_us > 100_000 {
             context.history.reached(Sometimes::LongPollWoken);
         }
@@ -249,10 +262,40 @@ impl Consumer {
         });
         context.note(format_args!("{name}: {partition} up to {position}"));
         following.position = position;
-        if let Err(problem) = sound {
-            let problem = format!("{name}: served {partition} after {position}: {problem}");
+        match sound {
+            Ok(epoch) => following.last_epoch = epoch.or(following.last_epoch),
+            Err(problem) => {
+                let problem = format!("{name}: served {partition} after {position}: {problem}");
+                context.history.problem(problem);
+            }
+        }
+    }
+
+    /// What was read beyond an offset is gone: reading goes on there.
+    fn told(
+        &mut self,
+        context: &mut Context<'_>,
+        partition: TopicPartition,
+        diverging: DivergingEpoch,
+    ) {
+        let name = self.name();
+        let following = self
+            .following
+            .get_mut(&partition)
+            .expect("it was asked for");
+        let (position, end) = (following.position, diverging.end_offset.get());
+        context.note(format_args!(
+            "{name}: {partition} is told at {position}: {diverging:?}"
+        ));
+        context.history.reached(Sometimes::ReaderTold);
+        let is_expected = self.is_weak || context.may_be_damaged();
+        if !is_expected || (end >= position && following.last_epoch == Some(diverging.epoch)) {
+            let problem = format!("{name}: {partition} at {position} is told {diverging:?}");
             context.history.problem(problem);
         }
+        following.position = end.min(position);
+        following.last_epoch = Some(diverging.epoch);
+        following.reader = context.history.read_started(partition, following.position);
     }
 
     fn refused(&mut self, context: &mut Context<'_>, partition: TopicPartition, error: &ApiError) {
@@ -266,6 +309,10 @@ impl Consumer {
         following.pause_until_us = context.now_us + pause_us;
         match error.code {
             ErrorCode::Overloaded | ErrorCode::ShuttingDown | ErrorCode::TimedOut => {}
+            ErrorCode::FencedLeaderEpoch => {
+                context.history.reached(Sometimes::EpochFenced);
+                following.current_epoch = None;
+            }
             ErrorCode::StorageFailed => {
                 context.history.reached(Sometimes::RefusedStorageFailed);
                 context.history.storage_failed = true;
@@ -288,6 +335,7 @@ impl Consumer {
             ErrorCode::OffsetOutOfRange if self.is_weak || context.may_be_damaged() => {
                 // The log was cut back behind its reader: it begins again.
                 following.position = 0;
+                following.last_epoch = None;
                 following.reader = context.history.read_started(partition, 0);
             }
             code => {

@@ -4,8 +4,8 @@ use corelane_protocol::batch::{
     BatchBuilder, BatchBuilderConfig, DecompressLimit, RecordBatch, RecordRef,
 };
 use corelane_protocol::{
-    AlignedBytes, ApiError, CorrelationId, Offset, Request, RequestFlags, Response, ResponseHeader,
-    Timestamp,
+    AlignedBytes, ApiError, CorrelationId, LeaderEpoch, Offset, Request, RequestFlags, Response,
+    ResponseHeader, Timestamp,
 };
 
 /// One answer, whole.
@@ -69,14 +69,15 @@ pub(crate) fn batch(values: &[Vec<u8>], timestamp: i64) -> Vec<u8> {
     builder.finish().expect("a batch").to_vec()
 }
 
-/// Hands every record of several stored batches to `each`.
+/// Hands every record of several stored batches to `each`. Returns the leader epoch of the last one.
 ///
 /// # Errors
 /// The first batch that is not sound: a consumer would refuse it.
 pub(crate) fn records(
     mut bytes: &[u8],
     mut each: impl FnMut(Offset, Option<&[u8]>),
-) -> Result<(), String> {
+) -> Result<Option<LeaderEpoch>, String> {
+    let mut last_epoch = None;
     while !bytes.is_empty() {
         let length = bytes.get(56..60).ok_or("a batch is cut off")?;
         let length = u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
@@ -84,10 +85,11 @@ pub(crate) fn records(
         let batch = AlignedBytes::copy_of(batch);
         let batch = RecordBatch::parse(batch, &DecompressLimit::default());
         let batch = batch.map_err(|error| error.to_string())?;
+        last_epoch = batch.stamp().map(|stamp| stamp.leader_epoch);
         for record in batch.records() {
             each(record.offset, record.value);
         }
         bytes = &bytes[length..];
     }
-    Ok(())
+    Ok(last_epoch)
 }

@@ -136,10 +136,12 @@ impl Nonsense {
                 min_bytes: random.below(1 << 20) as u32,
                 max_bytes: random.below(1 << 20) as u32,
                 entries: (0..random.below(4))
-                    .map(|_| FetchEntry {
-                        partition,
-                        offset: Offset::new(random.below(3_000)),
-                        max_bytes: random.below(1 << 20) as u32,
+                    .map(|_| {
+                        FetchEntry::new(
+                            partition,
+                            Offset::new(random.below(3_000)),
+                            random.below(1 << 20) as u32,
+                        )
                     })
                     .collect(),
             }),

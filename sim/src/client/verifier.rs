@@ -77,11 +77,11 @@ impl Verifier {
                 max_wait_ms: 0,
                 min_bytes: 0,
                 max_bytes: 60_000,
-                entries: vec![FetchEntry {
-                    partition: reading.partition,
-                    offset: Offset::new(reading.position),
-                    max_bytes: 60_000,
-                }],
+                entries: vec![FetchEntry::new(
+                    reading.partition,
+                    Offset::new(reading.position),
+                    60_000,
+                )],
             }),
             None => {
                 let topic = self

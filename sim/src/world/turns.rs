@@ -372,6 +372,30 @@ impl World {
             }
         }
         self.cut_back_weak(broker, &unclean);
+        self.judge_epochs(broker, &unclean);
+    }
+
+    /// A store that was not closed must have raised the leader epochs of its partitions, and any other none.
+    fn judge_epochs(&mut self, broker: usize, unclean: &[StoreId]) {
+        let machine = &mut self.machines[broker];
+        let process = machine.process.as_ref().expect("it serves");
+        for (store, partition, epoch, awaits_room) in process.leader_epochs() {
+            // One that is not recorded may be begun once more.
+            let recorded = epoch - u32::from(awaits_room);
+            let before = machine.epochs.insert(partition, recorded);
+            let is_unclean = unclean.contains(&store);
+            let is_right = match before {
+                None => true,
+                Some(before) if is_unclean => epoch > before,
+                Some(before) => epoch >= before,
+            };
+            if !is_right && self.profile.damage == crate::profile::Damage::None {
+                let problem = format!(
+                    "leader epoch {epoch} of {partition} follows {before:?}, unclean: {is_unclean}"
+                );
+                self.history.problem(problem);
+            }
+        }
     }
 
     fn count_recovery(&mut self, report: &RecoveryReport, is_first: bool) {

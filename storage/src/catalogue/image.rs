@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use corelane_protocol::{Offset, TopicPartition};
 
 use super::{CatalogueRecord, FlushState, SealedSegment};
+use crate::epochs::EpochHistory;
 use crate::store::LogConfig;
 
 /// What the catalogue says of one partition.
@@ -22,6 +23,8 @@ pub struct PartitionImage {
     pub sealed: Vec<SealedSegment>,
     /// Those wholly below it whose files may be there still, oldest first.
     pub expired: Vec<SealedSegment>,
+    /// Its leader epochs.
+    pub epochs: EpochHistory,
     /// Why it is given up, if it is.
     pub failed: Option<String>,
 }
@@ -48,6 +51,7 @@ impl CatalogueImage {
                     log_start: Offset::ZERO,
                     sealed: Vec::new(),
                     expired: Vec::new(),
+                    epochs: EpochHistory::default(),
                     failed: None,
                 };
                 match self.partitions.insert(partition, image) {
@@ -92,6 +96,7 @@ impl CatalogueImage {
                     return Err("a log start goes back");
                 }
                 image.log_start = log_start;
+                image.epochs.trim(log_start);
                 let kept = image
                     .sealed
                     .partition_point(|segment| segment.end_offset <= log_start);
@@ -104,6 +109,12 @@ impl CatalogueImage {
                     return Err("segments are removed that are part of the log");
                 }
                 image.expired.retain(|segment| segment.end_offset > upto);
+                Ok(())
+            }
+            CatalogueRecord::EpochStarted { partition, begun } => {
+                let image = self.existing(partition)?;
+                image.epochs.begin(begun)?;
+                image.epochs.trim(image.log_start);
                 Ok(())
             }
             CatalogueRecord::PartitionDeleted { partition } => {
@@ -150,6 +161,7 @@ impl CatalogueImage {
                     state: image.flush,
                 });
             }
+            records.extend(epoch_records(partition, &image.epochs));
             if let Some(reason) = &image.failed {
                 records.push(CatalogueRecord::PartitionFailed {
                     partition,
@@ -173,11 +185,24 @@ impl CatalogueImage {
     }
 }
 
+/// The records that give a log its epochs.
+pub(crate) fn epoch_records(
+    partition: TopicPartition,
+    epochs: &EpochHistory,
+) -> impl Iterator<Item = CatalogueRecord> {
+    let begun = epochs.starts().iter();
+    // Every log begins with epoch 0.
+    begun
+        .filter(|begun| begun.epoch.get() > 0)
+        .map(move |&begun| CatalogueRecord::EpochStarted { partition, begun })
+}
+
 #[cfg(test)]
 mod tests {
-    use corelane_protocol::{PartitionIndex, Timestamp, TopicId};
+    use corelane_protocol::{LeaderEpoch, PartitionIndex, Timestamp, TopicId};
 
     use super::*;
+    use crate::epochs::EpochStart;
 
     fn partition() -> TopicPartition {
         TopicPartition::new(TopicId::from_bytes([7; 16]), PartitionIndex::new(1))
@@ -210,6 +235,16 @@ mod tests {
         CatalogueRecord::SegmentsRemoved {
             partition: partition(),
             upto: Offset::new(upto),
+        }
+    }
+
+    fn started(epoch: u32, start: u64) -> CatalogueRecord {
+        CatalogueRecord::EpochStarted {
+            partition: partition(),
+            begun: EpochStart {
+                epoch: LeaderEpoch::new(epoch),
+                start: Offset::new(start),
+            },
         }
     }
 
@@ -273,9 +308,13 @@ mod tests {
     #[test]
     fn the_fewest_records_give_the_same_image() {
         let steps = [
+            started(1, 0),
             sealed(0, 10),
+            started(2, 4),
             moved(4),
+            started(3, 12),
             sealed(10, 20),
+            started(5, 20),
             moved(10),
             flushed(20),
             removed(10),
@@ -284,8 +323,10 @@ mod tests {
             flushed(30),
             moved(30),
             removed(30),
+            started(6, 35),
             sealed(30, 40),
             flushed(40),
+            started(7, 40),
         ];
         for count in 0..=steps.len() {
             let expected = image(&steps[..count]).expect("they follow");
@@ -307,6 +348,9 @@ mod tests {
             vec![moved(10), sealed(11, 20)],
             vec![moved(10), moved(9)],
             vec![sealed(0, 10), moved(9), removed(10)],
+            vec![started(0, 0)],
+            vec![started(2, 5), started(2, 6)],
+            vec![started(2, 5), started(3, 4)],
         ];
         for records in refused {
             assert!(image(&records).is_err(), "{records:?}");

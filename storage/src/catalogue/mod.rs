@@ -8,14 +8,16 @@ mod checkpoint;
 mod image;
 
 use corelane_protocol::wire::{DecodeError, Reader, Writer};
-use corelane_protocol::{Offset, Timestamp, TopicPartition};
+use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 
+use crate::epochs::EpochStart;
 use crate::position::{LogPoint, LogPosition};
 use crate::store::LogConfig;
 use crate::times::SegmentTimes;
 
 pub(crate) use checkpoint::CHECKPOINT_FILES_MAX;
 pub use checkpoint::Checkpoint;
+pub(crate) use image::epoch_records;
 pub use image::{CatalogueImage, PartitionImage};
 
 /// The version of records and checkpoint that this code writes and reads.
@@ -122,6 +124,13 @@ pub enum CatalogueRecord {
         /// Which.
         partition: TopicPartition,
     },
+    /// A partition has a new leader epoch: what is appended from now on belongs to it.
+    EpochStarted {
+        /// Which partition's.
+        partition: TopicPartition,
+        /// The epoch, and where the log ends now.
+        begun: EpochStart,
+    },
     /// A partition's log is damaged and part of its journal was given up, so it never serves again.
     PartitionFailed {
         /// Which.
@@ -140,6 +149,7 @@ mod kind {
     pub(super) const PARTITION_REMOVED: u8 = 6;
     pub(super) const PARTITION_FAILED: u8 = 7;
     pub(super) const SEGMENTS_REMOVED: u8 = 8;
+    pub(super) const EPOCH_STARTED: u8 = 9;
 }
 
 const REASON_BYTES_MAX: usize = 1024;
@@ -194,6 +204,12 @@ impl CatalogueRecord {
                 out.u8(kind::SEGMENTS_REMOVED);
                 out.topic_partition(*partition);
                 out.offset(*upto);
+            }
+            Self::EpochStarted { partition, begun } => {
+                out.u8(kind::EPOCH_STARTED);
+                out.topic_partition(*partition);
+                out.u32(begun.epoch.get());
+                out.offset(begun.start);
             }
             Self::PartitionDeleted { partition } => {
                 out.u8(kind::PARTITION_DELETED);
@@ -257,6 +273,13 @@ impl CatalogueRecord {
             kind::SEGMENTS_REMOVED => Self::SegmentsRemoved {
                 partition,
                 upto: input.offset()?,
+            },
+            kind::EPOCH_STARTED => Self::EpochStarted {
+                partition,
+                begun: EpochStart {
+                    epoch: LeaderEpoch::new(input.u32()?),
+                    start: input.offset()?,
+                },
             },
             kind::PARTITION_DELETED => Self::PartitionDeleted { partition },
             kind::PARTITION_REMOVED => Self::PartitionRemoved { partition },
@@ -419,7 +442,14 @@ mod tests {
             upto: Offset::new(8),
         };
         assert_eq!(removed.encode(), [&prefix(8)[..], &number(8)].concat());
-        for record in [created, flushed, sealed, moved, removed] {
+        let begun = EpochStart {
+            epoch: LeaderEpoch::new(5),
+            start: Offset::new(8),
+        };
+        let started = CatalogueRecord::EpochStarted { partition, begun };
+        let bytes = [&prefix(9)[..], &[5, 0, 0, 0], &number(8)];
+        assert_eq!(started.encode(), bytes.concat());
+        for record in [created, flushed, sealed, moved, removed, started] {
             let bytes = record.encode();
             assert_eq!(CatalogueRecord::decode(&bytes), Ok(record));
             assert!(CatalogueRecord::decode(&bytes[..bytes.len() - 1]).is_err());

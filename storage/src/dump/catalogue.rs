@@ -59,6 +59,10 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
                 "segments of partition {partition} up to offset {upto} removed: their files are gone"
             )
         }
+        CatalogueRecord::EpochStarted { partition, begun } => format!(
+            "leader epoch {} of partition {partition} begins at offset {}",
+            begun.epoch, begun.start
+        ),
         CatalogueRecord::PartitionDeleted { partition } => {
             format!("partition {partition} deleted: its files are still to be removed")
         }
@@ -108,10 +112,13 @@ pub(super) fn checkpoint_text(checkpoint: &Checkpoint) -> String {
 
 #[cfg(test)]
 mod tests {
-    use corelane_protocol::{Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
+    use corelane_protocol::{
+        LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
+    };
 
     use super::*;
     use crate::catalogue::{FlushState, SealedSegment};
+    use crate::epochs::EpochStart;
     use crate::journal::{ChainPoint, JournalCheckpoint, JournalFile};
     use crate::store::LogConfig;
 
@@ -161,6 +168,13 @@ mod tests {
                 partition,
                 upto: Offset::new(5),
             },
+            CatalogueRecord::EpochStarted {
+                partition,
+                begun: EpochStart {
+                    epoch: LeaderEpoch::new(2),
+                    start: Offset::new(6),
+                },
+            },
             CatalogueRecord::PartitionDeleted { partition },
             CatalogueRecord::PartitionRemoved { partition },
             CatalogueRecord::PartitionFailed {
@@ -182,6 +196,7 @@ mod tests {
                  timestamp 70, last append at 80",
                 "log start of partition P moved to 6",
                 "segments of partition P up to offset 5 removed: their files are gone",
+                "leader epoch 2 of partition P begins at offset 6",
                 "partition P deleted: its files are still to be removed",
                 "partition P removed: its files are gone",
                 "partition P failed for good: a reason",

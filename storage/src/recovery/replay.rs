@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corelane_protocol::{Offset, TopicPartition};
+use corelane_protocol::{LeaderEpoch, Offset, TopicPartition};
 
 use crate::catalogue::CatalogueImage;
+use crate::epochs::EpochStart;
 use crate::journal::{FileId, JournalFiles, PartEntry};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition};
@@ -44,6 +45,7 @@ impl Replay {
             partition.log_start = found.log_start;
             partition.wanted_log_start = found.log_start;
             partition.expired.clone_from(&found.expired);
+            partition.epochs.clone_from(&found.epochs);
             if let Some(reason) = &found.failed {
                 let reason: Rc<str> = reason.as_str().into();
                 partition.status = Status::Failed(Rc::clone(&reason));
@@ -80,7 +82,6 @@ impl Replay {
         ) {
             Ok(bytes) => {
                 self.bytes_recovered += bytes;
-                partition.leader_epoch = part.entry.leader_epoch;
             }
             Err(reason) => {
                 let reason = format!(
@@ -148,6 +149,25 @@ impl Replay {
             .filter(|partition| partition.config.is_weak() && partition.status == Status::Online);
         weak.map(|partition| (partition.id, partition.end.offset))
             .collect()
+    }
+
+    /// Begins a new leader epoch in every partition that may serve again, in memory only: it counts once the
+    /// catalogue has it. One that is out of service now may come back after an orderly end, so it gets one too.
+    pub(crate) fn raise_epochs(&mut self) -> Vec<(TopicPartition, EpochStart)> {
+        let partitions = self.partitions.values_mut();
+        let raised = partitions.filter(|partition| partition.given_up.is_none());
+        let raised = raised.map(|partition| {
+            let latest = partition.epochs.latest();
+            let begun = EpochStart {
+                epoch: LeaderEpoch::new(latest.epoch.get() + 1),
+                start: partition.end.offset.max(latest.start),
+            };
+            let begins = partition.epochs.begin(begun);
+            begins.expect("it is later than the latest, and begins no earlier");
+            partition.flags.awaits_epoch = true;
+            (partition.id, begun)
+        });
+        raised.collect()
     }
 
     /// Hands over the partitions and the pool, and pins what they need in the journal.

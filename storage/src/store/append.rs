@@ -3,7 +3,7 @@
 //! Owns the order of the checks: whatever can be refused is refused before the log changes. Does no I/O.
 
 use corelane_protocol::batch::{BatchError, BatchHeader, BatchLimits, Stamp, validate};
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 
 use super::partition::{Partition, PartitionHandle};
 use super::state::State;
@@ -20,7 +20,6 @@ impl State {
         &mut self,
         handle: PartitionHandle,
         batch: &[u8],
-        leader_epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         let limits = self.admit(handle, batch)?;
@@ -30,7 +29,6 @@ impl State {
             partition,
             batch,
             &limits,
-            leader_epoch,
             now,
             self.config.index_interval_bytes,
         )?;
@@ -45,7 +43,6 @@ impl State {
         let is_first = partition.pending_batches == 0;
         partition.pending.push(chunk, start, is_first);
         debug_assert_eq!(partition.end.offset, end_offset);
-        partition.leader_epoch = leader_epoch;
         partition.pending_batches += 1;
         partition.pending_bytes += batch.len();
         self.planner.appended(batch.len());
@@ -74,6 +71,9 @@ impl State {
             .ok_or(AppendError::PartitionGone)?;
         if let Some(reason) = partition.refusal() {
             return Err(AppendError::PartitionFailed(reason.clone()));
+        }
+        if partition.flags.awaits_epoch {
+            return Err(AppendError::DiskFull);
         }
         let header = BatchHeader::parse(batch)?;
         let (total_length, length) = (header.total_length, batch.len());
@@ -218,11 +218,11 @@ fn publish(
     partition: &mut Partition,
     batch: &[u8],
     limits: &BatchLimits,
-    leader_epoch: LeaderEpoch,
     now: Timestamp,
     mark_interval: u32,
 ) -> Result<BatchHeader, BatchError> {
     let base_offset = partition.end.offset;
+    let leader_epoch = partition.epochs.latest().epoch;
     let chunk: &mut TailChunk = partition.tail.last_mut().expect("room was made");
     let room = chunk.reserve(batch.len());
     room.copy_from_slice(batch);

@@ -55,6 +55,8 @@ impl<D: Disk> Store<D> {
             .until(|| self.is_committed() && self.work.get() == 0)
             .await;
         self.spill_all().await?;
+        // The next opening raises no epochs if this end is clean.
+        self.record_epochs().await?;
         self.record_clean().await
     }
 

@@ -137,7 +137,7 @@ impl State {
             };
             let origin = PartOrigin {
                 partition: partition.id,
-                leader_epoch: partition.leader_epoch,
+                leader_epoch: partition.epochs.latest().epoch,
                 high_watermark: partition.high_watermark().offset,
             };
             let mut share = Share {

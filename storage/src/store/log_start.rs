@@ -27,6 +27,8 @@ pub(crate) struct Trims {
     pub(super) moves: std::collections::VecDeque<PartitionHandle>,
     /// Partitions with files to be removed, each once.
     pub(super) removals: std::collections::VecDeque<PartitionHandle>,
+    /// Partitions whose latest leader epoch is not durable yet, each once.
+    pub(super) epochs: Vec<PartitionHandle>,
     /// When what failed was last tried again.
     retried_at: Option<Timestamp>,
     /// How often a log start could not be moved, and why the last time.
@@ -36,7 +38,7 @@ pub(crate) struct Trims {
 
 impl Trims {
     pub(super) fn is_idle(&self) -> bool {
-        self.moves.is_empty() && self.removals.is_empty()
+        self.moves.is_empty() && self.removals.is_empty() && self.epochs.is_empty()
     }
 
     /// Whether what failed should be tried again.
@@ -95,16 +97,17 @@ impl<D: Disk> Store<D> {
         outcome.expect("it was waited for")
     }
 
-    /// Moves log starts and removes files until the store is closed or fenced.
+    /// Moves log starts, removes files and records what a full disk has put off until the store is closed or fenced.
     pub(super) async fn run_trims(self: Rc<Self>) {
         let _work = self.begin_work();
         loop {
             if self.has_ended() {
                 return;
             }
+            let has_recorded = self.retry_epochs().await;
             let has_moved = self.move_log_starts().await;
             let has_removed = self.remove_expired().await;
-            if !(has_moved || has_removed || self.has_ended()) {
+            if !(has_recorded || has_moved || has_removed || self.has_ended()) {
                 self.wake.trim.notified().await;
             }
         }
@@ -275,6 +278,7 @@ impl State {
         };
         assert!(log_start >= partition.log_start, "a log start goes forward");
         partition.log_start = log_start;
+        partition.epochs.trim(log_start);
         let kept = partition
             .sealed
             .partition_point(|segment| segment.end_offset <= log_start);

@@ -10,6 +10,7 @@ mod commit;
 mod config;
 mod configure;
 mod disk_reserve;
+mod epochs;
 mod error;
 mod fetch;
 mod group;
@@ -41,7 +42,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corelane_protocol::{LeaderEpoch, Offset, StoreId, Timestamp, TopicPartition};
+use corelane_protocol::{Offset, StoreId, Timestamp, TopicPartition};
 use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
@@ -60,6 +61,7 @@ use state::State;
 
 use crate::block_log::BlockLog;
 use crate::disk::Disk;
+use crate::epochs::EpochStart;
 use crate::memory::Ledger;
 use crate::segment::SegmentHandles;
 use commit::GroupBuffers;
@@ -178,6 +180,8 @@ pub struct LogDescription {
     pub size_bytes: u64,
     /// Whether it serves.
     pub state: LogState,
+    /// Its leader epochs, oldest first: those that have records from the log start on, and the latest.
+    pub epochs: Vec<EpochStart>,
     /// Damage that was found in it since the store was opened, the first few: each with file and position. Reads
     /// of it are refused, what is around it is served.
     pub damage: Vec<Rc<str>>,
@@ -263,13 +267,12 @@ impl<D: Disk> Store<D> {
         &self,
         partition: TopicPartition,
         batch: &[u8],
-        leader_epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         let handle = self
             .partition_handle(partition)
             .ok_or(AppendError::UnknownPartition(partition))?;
-        self.append_by_handle(handle, batch, leader_epoch, now)
+        self.append_by_handle(handle, batch, now)
     }
 
     /// `append` by handle.
@@ -280,11 +283,10 @@ impl<D: Disk> Store<D> {
         &self,
         handle: PartitionHandle,
         batch: &[u8],
-        leader_epoch: LeaderEpoch,
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
         let mut state = self.state.borrow_mut();
-        let result = state.append(handle, batch, leader_epoch, now);
+        let result = state.append(handle, batch, now);
         if state.planner.is_due() {
             self.wake.commit.notify();
         }
@@ -381,6 +383,7 @@ impl<D: Disk> Store<D> {
             state: refusal.map_or(LogState::Online, |reason| {
                 LogState::Failed(Rc::clone(reason))
             }),
+            epochs: found.epochs.starts().to_vec(),
             damage: found.damage.clone(),
         })
     }

@@ -150,6 +150,9 @@ impl<D: Disk> Store<D> {
         let free = free_files(&disk, &dir, &checkpoint).await?;
         if !recovered.report.was_clean {
             recovered.report.weak_losses = recovered.replay.weak_ends();
+            if recovered.report.fenced.is_none() && !crate::planted!(LeaderEpochKept) {
+                recovered.report.raised = recovered.replay.raise_epochs();
+            }
         }
         let (state, files, mut report) =
             build_state(recovered, &checkpoint, &image, free, config, ledger);
@@ -243,7 +246,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Makes the new recovery epoch durable, and finishes what a crash interrupted.
+    /// Makes the new recovery epoch durable and then the raised leader epochs, and finishes what a crash interrupted.
     ///
     /// A disk that has been full through so many openings that the catalogue's reserve is used up lets it
     /// take no appends, but what there is can be read.
@@ -261,6 +264,16 @@ impl<D: Disk> Store<D> {
                 self.fence(reason.to_owned());
                 report.fenced = Some(reason.to_owned());
                 return Ok(());
+            }
+            recorded => recorded?,
+        }
+        match self.record_epochs().await {
+            Err(error) if error.is_disk_full() => {
+                let partitions = self.state.borrow().trims.epochs.len();
+                tracing::warn!(
+                    partitions,
+                    "the disk has no room for leader epochs: these partitions take no appends until it has"
+                );
             }
             recorded => recorded?,
         }
@@ -419,7 +432,11 @@ fn build_state<F>(
     for partition in partitions {
         let is_large = partition.unspilled_bytes() >= state.config.spill_bytes
             && partition.refusal().is_none();
+        let awaits_epoch = partition.flags.awaits_epoch;
         let handle = state.partitions.insert(partition);
+        if awaits_epoch {
+            state.trims.epochs.push(handle);
+        }
         if is_large {
             state.queue_spill(handle);
         }

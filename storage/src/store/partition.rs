@@ -7,10 +7,11 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use corelane_protocol::{Offset, Timestamp, TopicPartition};
 
 use super::{LogConfig, LogOffsets};
 use crate::catalogue::{FlushState, SealedSegment};
+use crate::epochs::EpochHistory;
 use crate::index::SparseIndex;
 use crate::journal::{FileId, PendingPart};
 use crate::layout::block_ceiling;
@@ -72,7 +73,8 @@ pub(crate) struct Partition {
     pub(crate) status: Status,
     /// Why the catalogue says that it never serves again, if it does.
     pub(crate) given_up: Option<Rc<str>>,
-    pub(crate) leader_epoch: LeaderEpoch,
+    /// Its leader epochs; the latest is that of every append.
+    pub(crate) epochs: EpochHistory,
     /// After the last batch that was appended.
     pub(crate) end: LogPoint,
     /// After the last batch that is in a group.
@@ -144,6 +146,8 @@ pub(crate) struct Flags {
     pub(crate) is_waiting: bool,
     /// Its directory exists durably.
     pub(crate) has_directory: bool,
+    /// Its latest leader epoch is not durable yet: it takes nothing until it is.
+    pub(crate) awaits_epoch: bool,
     /// The file of the segment that is flushed was written to since the store was opened.
     pub(crate) has_own_file: bool,
 }
@@ -161,7 +165,7 @@ impl Partition {
             config,
             status: Status::Online,
             given_up: None,
-            leader_epoch: LeaderEpoch::new(0),
+            epochs: EpochHistory::default(),
             end: flush.whole,
             journaled: flush.whole,
             durable: flush.whole,

@@ -16,7 +16,7 @@ const APPEND_BYTES_MAX: usize = 1 << 20;
 const REWRITE_BYTES_MIN: u64 = 256 << 10;
 /// A catalogue is rewritten when it is so many times larger than what it says.
 const REWRITE_FACTOR: u64 = 4;
-/// About what a partition's records take, in bytes: generous.
+/// About what a record takes, in bytes: generous.
 const PARTITION_RECORD_BYTES: u64 = 200;
 
 /// What is appended to the catalogue.
@@ -81,6 +81,10 @@ impl<D: Disk> Store<D> {
         let len = catalogue.len_bytes().await;
         let live = self.catalogue_bytes();
         if len < REWRITE_BYTES_MIN || len < REWRITE_FACTOR * live {
+            return;
+        }
+        if !self.state.borrow().trims.epochs.is_empty() {
+            // What is not recorded yet would be twice.
             return;
         }
         let _turn = self.catalogue_turn.lock().await;
@@ -157,12 +161,14 @@ impl<D: Disk> Store<D> {
 
     fn catalogue_bytes(&self) -> u64 {
         let state = self.state.borrow();
-        let sealed: usize = state
+        let parts: usize = state
             .partitions
             .iter()
-            .map(|(_, partition)| partition.sealed.len() + partition.expired.len())
+            .map(|(_, partition)| {
+                partition.sealed.len() + partition.expired.len() + partition.epochs.starts().len()
+            })
             .sum();
-        (state.partitions.len() + sealed) as u64 * PARTITION_RECORD_BYTES
+        (state.partitions.len() + parts) as u64 * PARTITION_RECORD_BYTES
     }
 }
 

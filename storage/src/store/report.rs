@@ -4,6 +4,8 @@ use std::fmt;
 
 use corelane_protocol::{Offset, TopicPartition};
 
+use crate::epochs::EpochStart;
+
 /// What an opening found. Displayed, it is one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
@@ -26,11 +28,14 @@ pub struct RecoveryReport {
     /// Why the whole store takes no appends, if it does not.
     pub fenced: Option<String>,
     /// Weak partitions that may have lost records which were acknowledged before the disk had them: each with the
-    /// offset from which on, where the log goes on. Their leader epochs have to be raised.
+    /// offset from which on, where the log goes on.
     ///
     /// A partition is weak here if it was so when the store last wrote its settings down: whoever knows of others
-    /// adds them unless `was_clean`.
+    /// finds where they end in `raised`.
     pub weak_losses: Vec<(TopicPartition, Offset)>,
+    /// The leader epochs that this opening has begun, each where the partition's log ends: of every partition,
+    /// unless the store was closed before.
+    pub raised: Vec<(TopicPartition, EpochStart)>,
     /// Damage that was found and costs nothing.
     pub warnings: Vec<String>,
 }

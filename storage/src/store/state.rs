@@ -15,7 +15,7 @@ use super::partitions::Partitions;
 use super::room::RoomWanted;
 use super::scrub::Scrub;
 use super::{Progress, StoreConfig};
-use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState};
+use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState, epoch_records};
 use crate::journal::{CheckpointEffects, CommitPlanner, FileId, JournalFiles};
 use crate::memory::{Chunk, Ledger, LedgerFull};
 use crate::tail::ChunkPool;
@@ -346,6 +346,7 @@ fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
             state: partition.flush,
         });
     }
+    records.extend(epoch_records(id, &partition.epochs));
     if let Some(reason) = &partition.given_up {
         records.push(CatalogueRecord::PartitionFailed {
             partition: id,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::disk::memory::{Fault, OperationKind};
 use corelane_storage::store::{AppendError, StoreConfig};
 
@@ -19,7 +19,7 @@ fn config() -> StoreConfig {
 
 fn append(store: &Store) -> Result<(), AppendError> {
     let bytes = batch("reserve", 1, 3000);
-    let appended = store.append(partition(1, 0), &bytes, LeaderEpoch::new(1), NOW);
+    let appended = store.append(partition(1, 0), &bytes, NOW);
     appended.map(drop)
 }
 

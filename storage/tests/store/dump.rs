@@ -2,7 +2,6 @@
 
 use std::io::Cursor;
 
-use corelane_protocol::LeaderEpoch;
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::dump::{DumpError, dump};
 use corelane_storage::store::StoreConfig;
@@ -207,7 +206,7 @@ fn what_a_crash_leaves_in_a_journal_is_no_damage() {
         for number in 0..30 {
             let batch = batch(&format!("{number}"), 1, 500 + number * 300);
             // Once the disk has halted, the journal fills up.
-            if (store.append(of, &batch, LeaderEpoch::new(1), NOW)).is_err() {
+            if (store.append(of, &batch, NOW)).is_err() {
                 break;
             }
             if number % 3 == 0 {

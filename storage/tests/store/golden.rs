@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use corelane_protocol::batch::{DecompressLimit, RecordBatch, batches};
-use corelane_protocol::{LeaderEpoch, Offset, StoreId, Timestamp};
+use corelane_protocol::{Offset, StoreId, Timestamp};
 use corelane_storage::directory::{self, DirectoryIdentity, Opened};
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::dump::dump;
@@ -115,7 +115,7 @@ fn append(machine: &Machine, store: &Store, number: u128, records: std::ops::Ran
         let bytes = batch(&format!("log {number} record {record}"), 1, 100);
         let now = Timestamp::new(NOW.get() + record as i64);
         store
-            .append(partition(number, 0), &bytes, LeaderEpoch::new(2), now)
+            .append(partition(number, 0), &bytes, now)
             .expect("the store takes it");
         machine.settle();
     }

@@ -1,6 +1,5 @@
 //! What an earlier life has left behind is not trusted to be there for good.
 
-use corelane_protocol::LeaderEpoch;
 use corelane_storage::disk::memory::{Fault, OperationKind};
 use corelane_storage::store::LogConfig;
 
@@ -22,7 +21,7 @@ fn a_segment_whose_directory_could_not_be_flushed_is_made_anew() {
         for number in 0..8 {
             // The partition is fenced once its segment could not be made.
             let batch = batch(&number.to_string(), 4, 1000);
-            let _ = store.append(of, &batch, LeaderEpoch::new(1), NOW);
+            let _ = store.append(of, &batch, NOW);
             machine.settle();
         }
         drop(store);
@@ -71,7 +70,7 @@ fn a_segment_whose_flush_failed_gets_its_length_anew() {
         for number in before..before + 8 {
             // The partition is fenced once its segment could not be flushed.
             let batch = batch(&number.to_string(), 4, 1000);
-            let _ = store.append(of, &batch, LeaderEpoch::new(1), NOW);
+            let _ = store.append(of, &batch, NOW);
             machine.settle();
         }
         drop(store);

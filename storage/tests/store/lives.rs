@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{AppendError, LogConfig, ReadError, StoreConfig};
@@ -213,7 +213,7 @@ fn send(store: &Store, model: &RefCell<Model>, random: &mut Random, now: i64) {
         _ => (1 + random.below(3) as u32, random.index(60)),
     };
     let bytes = batch(&format!("{}", random.next_u64()), records, bytes);
-    match store.append(to, &bytes, LeaderEpoch::new(3), Timestamp::new(now)) {
+    match store.append(to, &bytes, Timestamp::new(now)) {
         Ok(appended) => {
             let (base, end) = (appended.base_offset.get(), appended.end_offset.get());
             model.borrow_mut().appended(to, base, end, &bytes);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use corelane_protocol::batch::BatchError;
-use corelane_protocol::{LeaderEpoch, Offset, StoreId};
+use corelane_protocol::{Offset, StoreId};
 use corelane_storage::disk::memory::{Fault, OperationKind};
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{
@@ -21,7 +21,7 @@ fn try_append(
     bytes: &[u8],
 ) -> Result<u64, AppendError> {
     store
-        .append(to, bytes, LeaderEpoch::new(1), NOW)
+        .append(to, bytes, NOW)
         .map(|appended| appended.base_offset.get())
 }
 
@@ -97,7 +97,7 @@ fn a_handle_of_a_deleted_partition_is_refused() {
         .executor
         .block_on(store.create_partitions(&[(partition(2, 0), small_log())]))
         .expect("the disk works");
-    let late = store.append_by_handle(handle, &bytes, LeaderEpoch::new(1), NOW);
+    let late = store.append_by_handle(handle, &bytes, NOW);
     assert_eq!(late, Err(AppendError::PartitionGone));
     let late = store.read_by_handle(handle, Offset::new(0), 100, true);
     assert!(matches!(late, Err(ReadError::PartitionGone)), "{late:?}");
@@ -430,7 +430,7 @@ fn a_refused_batch_that_began_a_chunk_leaves_those_before_it_to_be_committed() {
         append(&store, of, &batch(&number.to_string(), 1, 1000));
         let mut spoilt = batch("spoilt", 1, 15_000);
         *spoilt.last_mut().expect("it has bytes") ^= 1;
-        let refused = store.append(of, &spoilt, LeaderEpoch::new(1), NOW);
+        let refused = store.append(of, &spoilt, NOW);
         assert!(matches!(refused, Err(AppendError::Batch(_))), "{refused:?}");
         machine.settle();
         assert_eq!(durable_end(&store, of), Offset::new(number + 1));

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::store::LogConfig;
 
 use crate::support::{Machine, NOW, STORE, Store, batch, partition, small_config, small_log};
@@ -16,7 +16,7 @@ fn append(machine: &Machine, store: &Store, batches: u64, ms: i64) {
     for _ in 0..batches {
         let bytes = batch("retention", 1, 3000);
         store
-            .append(partition(1, 0), &bytes, LeaderEpoch::new(1), at(ms))
+            .append(partition(1, 0), &bytes, at(ms))
             .expect("the store takes it");
         machine.settle();
     }

@@ -3,9 +3,7 @@
 use std::rc::Rc;
 
 use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, BatchLimits, RecordRef, batches};
-use corelane_protocol::{
-    LeaderEpoch, Offset, PartitionIndex, StoreId, Timestamp, TopicId, TopicPartition,
-};
+use corelane_protocol::{Offset, PartitionIndex, StoreId, Timestamp, TopicId, TopicPartition};
 use corelane_storage::disk::memory::{DiskImage, MemoryDisk};
 use corelane_storage::memory::Ledger;
 use corelane_storage::store::{
@@ -217,9 +215,7 @@ pub(crate) async fn read_once(
 
 /// Appends at a fixed time.
 pub(crate) fn append(store: &Store, to: TopicPartition, batch: &[u8]) -> Appended {
-    store
-        .append(to, batch, LeaderEpoch::new(1), NOW)
-        .expect("the store takes it")
+    store.append(to, batch, NOW).expect("the store takes it")
 }
 
 /// A batch as it should come back: the producer's bytes, without the stamp.

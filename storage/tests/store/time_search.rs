@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, Compression, RecordRef};
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::store::{ReadError, StoreConfig};
 use corelane_storage::testing::Random;
 
@@ -69,7 +69,7 @@ fn log(seed: u64, batches: usize, config: &StoreConfig) -> Log {
             200 + random.index(600),
         );
         store
-            .append(partition(1, 0), &bytes, LeaderEpoch::new(1), NOW)
+            .append(partition(1, 0), &bytes, NOW)
             .expect("the store takes it");
         times.extend(of_batch);
         if number % 3 == 0 {

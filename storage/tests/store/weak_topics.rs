@@ -1,6 +1,6 @@
 //! Topics with `flush.messages` or `flush.ms` are read from memory, and flushed when their settings say so.
 
-use corelane_protocol::{LeaderEpoch, Offset, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::store::{AppendError, LogConfig, PartitionError, Progress};
 
 use crate::support::{
@@ -60,13 +60,13 @@ fn an_append_is_flushed_after_so_many_milliseconds() {
     machine.settle();
     assert_eq!(durable(), 0);
     store
-        .append(of, &batch("b", 1, 20), LeaderEpoch::new(1), after(49))
+        .append(of, &batch("b", 1, 20), after(49))
         .expect("it is taken");
     store.tick(after(50));
     machine.settle();
     assert_eq!(durable(), 2, "the oldest of them decides");
     store
-        .append(of, &batch("c", 1, 20), LeaderEpoch::new(1), after(60))
+        .append(of, &batch("c", 1, 20), after(60))
         .expect("it is taken");
     store.tick(after(0));
     machine.settle();
@@ -215,7 +215,7 @@ fn sizes_count_from_the_next_append_on() {
         ..small_log()
     };
     store.configure(of, log).expect("it exists");
-    let refused = store.append(of, &batch("b", 1, 3000), LeaderEpoch::new(1), NOW);
+    let refused = store.append(of, &batch("b", 1, 3000), NOW);
     assert!(matches!(refused, Err(AppendError::Batch(_))), "{refused:?}");
     append(&store, of, &batch("c", 1, 1500));
     for _ in 0..40 {

@@ -3,7 +3,7 @@
 use std::io;
 
 use clap::Args;
-use corelane_client::{PartitionDescription, PartitionState, TopicDescription};
+use corelane_client::{ConfigEntry, PartitionDescription, PartitionState, TopicDescription};
 use serde::Serialize;
 
 use crate::command::{BrokerArguments, Format};
@@ -60,6 +60,7 @@ fn print_tables(topic: &TopicDescription) -> io::Result<()> {
         Column::Number("CORE"),
         Column::Number("STORE"),
         Column::Number("EPOCH"),
+        Column::Number("SINCE"),
         Column::Number("START"),
         Column::Number("HIGH WATERMARK"),
         Column::Number("END"),
@@ -72,17 +73,20 @@ fn print_tables(topic: &TopicDescription) -> io::Result<()> {
             partition.core.to_string(),
             partition.store.to_string(),
             partition.leader_epoch.to_string(),
+            partition.epoch_start_offset.to_string(),
             partition.log_start_offset.to_string(),
             partition.high_watermark.to_string(),
             partition.log_end_offset.to_string(),
             units::bytes(partition.size_bytes),
             match &partition.state {
+                PartitionState::Online if !partition.damage.is_empty() => "damaged".to_owned(),
                 PartitionState::Online => "online".to_owned(),
                 PartitionState::Failed(message) => format!("failed: {message}"),
             },
         ]);
     }
     table::print(&partitions)?;
+    print_remarks(topic)?;
     if topic.configs.is_empty() {
         return Ok(());
     }
@@ -102,6 +106,42 @@ fn print_tables(topic: &TopicDescription) -> io::Result<()> {
         settings.add_row([&config.key, &config.value, &set_by]);
     }
     table::print(&settings)
+}
+
+/// What is worth a sentence of a partition: damage, and what a restart may have lost.
+fn print_remarks(topic: &TopicDescription) -> io::Result<()> {
+    let is_weak = topic.configs.iter().any(is_weak);
+    let mut remarks = Vec::new();
+    for partition in &topic.partitions {
+        let number = partition.partition;
+        remarks.extend(partition.damage.iter().map(|damage| {
+            format!(
+                "partition {number}: {damage}; a fetch of it is an error: restore the file from a copy, or seek past it"
+            )
+        }));
+        if is_weak && partition.leader_epoch > 0 {
+            let (epoch, since) = (partition.leader_epoch, partition.epoch_start_offset);
+            remarks.push(format!(
+                "partition {number}: epoch {epoch} began at offset {since} when the broker was started without having \
+                 been stopped in order: records from there on that were acknowledged from memory before may be lost"
+            ));
+        }
+    }
+    if !remarks.is_empty() {
+        line(format_args!(""))?;
+    }
+    remarks
+        .iter()
+        .try_for_each(|remark| line(format_args!("{remark}")))
+}
+
+/// Whether a setting lets records be acknowledged before they are flushed.
+fn is_weak(config: &ConfigEntry) -> bool {
+    match &*config.key {
+        "flush.messages" => !matches!(&*config.value, "0" | "1"),
+        "flush.ms" => config.value != "0",
+        _ => false,
+    }
 }
 
 /// Records that can be read.
@@ -126,6 +166,8 @@ struct Partition {
     core: u16,
     store: u16,
     leader_epoch: u32,
+    /// Where the log ended when the leader epoch began.
+    epoch_start_offset: u64,
     log_start_offset: u64,
     high_watermark: u64,
     log_end_offset: u64,
@@ -134,6 +176,8 @@ struct Partition {
     state: &'static str,
     /// Why it failed.
     error: Option<String>,
+    /// What of it is damaged, each with file and position.
+    damage: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -174,12 +218,14 @@ impl From<PartitionDescription> for Partition {
             core: partition.core,
             store: partition.store,
             leader_epoch: partition.leader_epoch,
+            epoch_start_offset: partition.epoch_start_offset,
             log_start_offset: partition.log_start_offset,
             high_watermark: partition.high_watermark,
             log_end_offset: partition.log_end_offset,
             size_bytes: partition.size_bytes,
             state,
             error,
+            damage: partition.damage,
         }
     }
 }

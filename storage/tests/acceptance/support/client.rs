@@ -13,7 +13,7 @@ use corelane_storage::store::{
 use corelane_storage::testing::yield_now;
 
 use super::event::Event;
-use super::oracle::{EPOCH, Existence, Log};
+use super::oracle::{Existence, Log};
 use super::plan::{Plan, Step, Topic};
 use super::world::{Tolerance, World};
 
@@ -208,7 +208,7 @@ impl World {
         let store = self.store_of(partition)?;
         for _ in 0..retries {
             let now = Timestamp::new(self.now.get());
-            match store.append(partition, batch, EPOCH, now) {
+            match store.append(partition, batch, now) {
                 Ok(appended) => {
                     let (base, end) = (appended.base_offset, appended.end_offset);
                     self.note(Event::Appended {

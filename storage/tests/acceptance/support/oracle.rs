@@ -9,12 +9,10 @@ use std::rc::Rc;
 
 use corelane_protocol::batch::Stamp;
 use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use corelane_storage::epochs::EpochEnd;
 use corelane_storage::store::{Appended, LogConfig, LogOffsets};
 
 use super::batches;
-
-/// The leader epoch of every append.
-pub(crate) const EPOCH: LeaderEpoch = LeaderEpoch::new(3);
 
 /// Whether a partition must be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +34,17 @@ struct Entry {
     end: Offset,
     bytes: Rc<[u8]>,
     append_time: Timestamp,
+    epoch: LeaderEpoch,
+}
+
+/// Somebody who read a log before a crash.
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    /// The epoch of the last record that was read, and the offset after it.
+    epoch: LeaderEpoch,
+    offset: Offset,
+    /// Everything before this is what was read.
+    agrees: Offset,
 }
 
 /// What one partition must hold.
@@ -53,6 +62,9 @@ pub(crate) struct Log {
     log_start: Offset,
     /// The highest that was asked for.
     asked_log_start: Offset,
+    /// The leader epoch since the last opening.
+    epoch: LeaderEpoch,
+    readers: Vec<Reader>,
 }
 
 /// All partitions there ever were.
@@ -105,6 +117,8 @@ impl Log {
             readable: Offset::ZERO,
             log_start: Offset::ZERO,
             asked_log_start: Offset::ZERO,
+            epoch: LeaderEpoch::new(0),
+            readers: Vec::new(),
         }
     }
 
@@ -185,7 +199,7 @@ impl Log {
         let stamp = Stamp {
             topic: partition.topic,
             partition: partition.partition,
-            leader_epoch: EPOCH,
+            leader_epoch: self.epoch,
             base_offset: base,
             append_time,
         };
@@ -196,6 +210,7 @@ impl Log {
             end,
             bytes: bytes.into(),
             append_time,
+            epoch: self.epoch,
         });
         if self.existence == Existence::Undecided {
             self.existence = Existence::Exists;
@@ -300,8 +315,70 @@ impl Log {
         }
         // What has expired by now was decided by the clock of another session.
         self.starts_at(log_start, Timestamp::new(i64::MAX))?;
+        self.note_reader();
+        for reader in &mut self.readers {
+            reader.agrees = reader.agrees.min(log_end);
+        }
         self.entries.retain(|entry| entry.end <= log_end);
         (self.acknowledged, self.readable) = (log_end, log_end);
+        Ok(())
+    }
+
+    /// Remembers whoever has read as far as was read, or was told that it is there.
+    fn note_reader(&mut self) {
+        for read in [self.readable, self.acknowledged] {
+            let last = self
+                .entries
+                .binary_search_by_key(&read, |entry| entry.end)
+                .map(|index| &self.entries[index]);
+            if let Ok(last) = last {
+                self.readers.push(Reader {
+                    epoch: last.epoch,
+                    offset: last.end,
+                    agrees: last.end,
+                });
+            }
+        }
+    }
+
+    /// The store was opened under this leader epoch. Whoever read what is gone must be told, and nobody else.
+    pub(crate) fn reopened(
+        &mut self,
+        epoch: LeaderEpoch,
+        was_clean: bool,
+        divergence: impl Fn(LeaderEpoch, Offset) -> Option<EpochEnd>,
+    ) -> Result<(), String> {
+        let before = self.epoch;
+        let follows = if was_clean {
+            epoch == before
+        } else {
+            epoch > before
+        };
+        if !follows {
+            return Err(format!(
+                "leader epoch {epoch} follows {before}, clean: {was_clean}"
+            ));
+        }
+        self.epoch = epoch;
+        for reader in &self.readers {
+            let told = divergence(reader.epoch, reader.offset);
+            let is_right = match told {
+                Some(told) => {
+                    let (end, agrees) = (
+                        told.end.max(self.log_start),
+                        reader.agrees.max(self.log_start),
+                    );
+                    reader.agrees < reader.offset && end == agrees
+                }
+                None => reader.offset <= reader.agrees.max(self.log_start),
+            };
+            if !is_right {
+                return Err(format!(
+                    "{reader:?} is told {told:?}; the log starts at {}",
+                    self.log_start
+                ));
+            }
+        }
         Ok(())
     }
 

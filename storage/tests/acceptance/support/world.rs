@@ -18,7 +18,7 @@ use super::batches::batch;
 use super::client::RETRIES_MAX;
 use super::event::Event;
 use super::layout::Layout;
-use super::oracle::{EPOCH, Existence, Log, Oracle};
+use super::oracle::{Existence, Log, Oracle};
 use super::session::Start;
 
 /// What may go wrong in a session without being the engine's fault.
@@ -168,6 +168,16 @@ impl World {
             if !self.is_failed(index, partition) {
                 self.with_log(partition, |log| self.expect(log.recovered(offsets)));
             }
+            if report.fenced.is_none()
+                && let Some(handle) = store.partition_handle(partition)
+                && !self.is_failed(index, partition)
+            {
+                let epoch = store.leader_epoch(partition).expect("it is there");
+                let divergence = |epoch, offset| store.divergence(handle, epoch, offset);
+                self.with_log(partition, |log| {
+                    self.expect(log.reopened(epoch, report.was_clean, divergence))
+                });
+            }
         }
         for partition in found {
             self.read_all(store, partition).await;
@@ -311,7 +321,7 @@ impl World {
             self.flushed(partition).await;
             self.drain();
             let refused = store
-                .append(partition, &[], EPOCH, Timestamp::new(self.now.get()))
+                .append(partition, &[], Timestamp::new(self.now.get()))
                 .expect_err("no batch");
             let is_failed = self.is_failed(index, partition);
             let is_refused = matches!(
