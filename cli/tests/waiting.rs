@@ -113,7 +113,7 @@ fn an_interrupted_produce_says_how_far_it_came() {
 #[test]
 fn a_consumer_says_which_of_the_lines_that_it_printed_are_gone() {
     let mut broker = TestBroker::start();
-    let weak = ["--config", "flush.messages=1000"];
+    let weak = ["--partitions", "1", "--config", "flush.messages=1000"];
     broker.succeed(&[&["topic", "create", "weak"][..], &weak].concat());
     broker.feed(&["produce", "weak"], "0\n").assert_code(0);
     // This one is flushed by the orderly end.

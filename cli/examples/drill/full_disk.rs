@@ -54,7 +54,7 @@ impl FullDisk {
         self.directory.join("data")
     }
 
-    fn ballast(&self) -> PathBuf {
+    pub(crate) fn ballast(&self) -> PathBuf {
         self.directory.join("ballast")
     }
 
@@ -73,7 +73,7 @@ impl FullDisk {
         Ok(())
     }
 
-    fn empty(&self) -> Result<(), String> {
+    pub(crate) fn empty(&self) -> Result<(), String> {
         fs::remove_file(self.ballast()).map_err(|error| error.to_string())
     }
 }
@@ -119,7 +119,7 @@ impl Fault for FullDisk {
 }
 
 /// Metadata and records can be read while there is no room.
-fn still_serves(launcher: &Launcher, broker: &str) -> Result<(), String> {
+pub(crate) fn still_serves(launcher: &Launcher, broker: &str) -> Result<(), String> {
     let commands: [&[&str]; 2] = [
         &["topic", "describe", "drill"],
         &["consume", "drill", "--from", "start", "--until-end"],

@@ -9,6 +9,7 @@
 mod broker_process;
 mod cycles;
 mod damage;
+mod disk_reserve;
 mod faults;
 mod full_disk;
 mod history;
@@ -71,6 +72,8 @@ enum Mode {
     Power,
     /// A filesystem of its own fills up, and has room again later (needs root)
     FullDisk,
+    /// A filesystem of its own comes near its end under a broker that keeps a reserve (needs root)
+    DiskReserve,
     /// Files truncated, bit-flipped and removed
     Damage,
 }
@@ -154,6 +157,12 @@ fn run(options: &Options) -> Result<(), String> {
         Mode::FullDisk => full_disk::FullDisk::build(scratch.path()).and_then(|disk| {
             let launcher = launcher(disk.data_dir());
             cycles::run(launcher, disk, options.cycles, lines, random)
+        }),
+        Mode::DiskReserve => full_disk::FullDisk::build(scratch.path()).and_then(|disk| {
+            let mut launcher = launcher(disk.data_dir());
+            launcher.settings.push(disk_reserve::settings());
+            let fault = disk_reserve::DiskReserve(disk);
+            cycles::run(launcher, fault, options.cycles, lines, random)
         }),
         Mode::Damage => damage::run(&launcher(local), scratch.path(), lines, random),
     };
