@@ -131,7 +131,7 @@ fn epochs_go_with_the_records_that_had_them() {
 fn a_disk_without_room_for_epochs_is_waited_for() {
     let machine = Machine::new(30);
     // So many that they do not fit the catalogue's reserve.
-    let logs: Vec<_> = (0..3000)
+    let logs: Vec<_> = (0..5000)
         .map(|index| (partition(1, index), weak_log()))
         .collect();
     let of = partition(1, 0);
@@ -141,7 +141,7 @@ fn a_disk_without_room_for_epochs_is_waited_for() {
     let machine = Machine::from_image(31, &machine.disk.crash(1));
     machine.disk.set_capacity(Some(machine.disk.allocated()));
     let (store, report) = machine.open(STORE, small_config()).expect("it recovers");
-    assert_eq!(report.raised.len(), 3000);
+    assert_eq!(report.raised.len(), 5000);
     let bytes = batch("b", 1, 100);
     let refused = store.append(of, &bytes, NOW);
     assert_eq!(refused, Err(AppendError::DiskFull));
