@@ -7,6 +7,9 @@ use corelane_protocol::{ErrorCode, LeaderEpoch, Offset, TopicPartition};
 use crate::client::{at, fetch_request, put};
 use crate::world::World;
 
+/// The epoch and its end that a reader is told, and what it is given.
+type Fetch = (Option<(u32, u64)>, Vec<(u64, String)>);
+
 /// What a fetch is answered by a reader that knows this current epoch and that of its last record.
 fn fetch(
     world: &mut World,
@@ -15,7 +18,7 @@ fn fetch(
     offset: u64,
     current: Option<u32>,
     last: Option<u32>,
-) -> Result<(Option<(u32, u64)>, Vec<(u64, String)>), ErrorCode> {
+) -> Result<Fetch, ErrorCode> {
     let entry = FetchEntry {
         current_epoch: current.map(LeaderEpoch::new),
         last_epoch: last.map(LeaderEpoch::new),

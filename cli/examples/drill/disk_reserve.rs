@@ -43,7 +43,11 @@ impl Fault for DiskReserve {
         random: &mut Random,
     ) -> Result<BrokerProcess, String> {
         let disk = &self.0;
-        command(launcher, &broker, &["topic", "create", "probe", "--partitions", "1"])?;
+        command(
+            launcher,
+            &broker,
+            &["topic", "create", "probe", "--partitions", "1"],
+        )?;
         let left = random.within(150..450) << 20;
         disk.fill_but(left)?;
         await_probe(broker.address(), true)?;
@@ -69,7 +73,15 @@ impl Fault for DiskReserve {
         for arguments in [
             &["topic", "create", "meanwhile", "--partitions", "1"][..],
             &["topic", "alter", "probe", "--config", "retention.ms=1h"],
-            &["topic", "delete-records", "probe", "--partition", "0", "--before", "end"],
+            &[
+                "topic",
+                "delete-records",
+                "probe",
+                "--partition",
+                "0",
+                "--before",
+                "end",
+            ],
             &["topic", "delete", "meanwhile"],
         ] {
             command(launcher, &broker, arguments)?;
@@ -96,8 +108,14 @@ fn await_probe(broker: &str, is_refused: bool) -> Result<(), String> {
             Ok(()) if !is_refused => return Ok(()),
             Err(error) if is_refused && error.code() == Some(ErrorCode::DiskFull) => return Ok(()),
             _ if began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(200)),
-            Ok(()) => return Err("a produce is taken although less than the reserve is free".into()),
-            Err(error) => return Err(format!("a produce is not answered as it should be: {error}")),
+            Ok(()) => {
+                return Err("a produce is taken although less than the reserve is free".into());
+            }
+            Err(error) => {
+                return Err(format!(
+                    "a produce is not answered as it should be: {error}"
+                ));
+            }
         }
     }
 }
