@@ -40,6 +40,10 @@ const KEPT_BYTES: u64 = 4 << 20;
 impl Disk for ForgetfulDisk {
     type File = ForgetfulFile;
 
+    fn now_us(&self) -> u64 {
+        0
+    }
+
     async fn open(&self, path: &str, options: OpenOptions) -> io::Result<ForgetfulFile> {
         let mut files = self.files.borrow_mut();
         if !files.contains_key(path) && !options.create {

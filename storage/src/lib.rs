@@ -9,6 +9,7 @@ pub mod block_log;
 pub mod catalogue;
 pub mod directory;
 pub mod disk;
+pub mod distribution;
 pub mod dump;
 pub mod epochs;
 pub mod index;

@@ -7,6 +7,7 @@
 use corelane_storage::disk::Disk;
 use corelane_storage::store::{DiskRead, Fetched, Read, ReadError};
 
+use super::meters::Stage;
 use super::parked::{ColdRead, FetchState, Origin};
 use super::slab::Key;
 use super::{Effect, Lane, Now, ReadToken};
@@ -60,6 +61,7 @@ impl<D: Disk> Lane<D> {
         }
         let wait = self.fetches.get_mut(key).expect("looked up by the caller");
         wait.state = FetchState::Reading { reads: reads.len() };
+        wait.waits_since_us = self.meters.now_us;
         let origin = wait.origin;
         for (entry, store, read, bytes) in reads {
             let expected_bytes = bytes as u64;
@@ -92,6 +94,7 @@ impl<D: Disk> Lane<D> {
 
     /// A disk read has ended. The fetch goes on when all of its reads have.
     pub fn read_done(&mut self, now: Now, token: ReadToken, result: Result<Fetched, ReadError>) {
+        self.meters.begin_event(now);
         self.reads_in_flight -= 1;
         self.start_queued_reads();
         let key = token.fetch;
@@ -123,6 +126,8 @@ impl<D: Disk> Lane<D> {
     fn reads_are_done(&mut self, now: Now, key: Key) {
         let wait = self.fetches.get_mut(key).expect("looked up by the caller");
         wait.state = FetchState::Woken;
+        self.meters
+            .stage_done(Stage::FetchDisk, wait.waits_since_us);
         if let Origin::Client(client) = wait.origin {
             self.forget_listed(client.connection, key);
         }

@@ -30,6 +30,8 @@ pub(super) struct Connection {
     pub(super) frame_debt: FrameDebt,
     /// Whether a whole frame waits in `input` until others are answered or sent.
     pub(super) stalled: bool,
+    /// Since when the next frame is whole, while it is not taken up, monotonic µs.
+    pub(super) queued_us: Option<u64>,
     /// Whether the connection is listed to have its input taken up.
     pub(super) listed: bool,
     /// Whether the connection is queued until other connections' requests are answered.
@@ -44,6 +46,8 @@ pub(super) struct Connection {
     pub(super) outbox: Vec<ReplyPart>,
     /// Bytes of replies that have not left, in the outbox or in the shell.
     pub(super) unsent_bytes: u64,
+    /// Since when replies wait to leave, as far as they do, monotonic µs.
+    pub(super) unsent_since_us: Option<u64>,
     /// When reply bytes left last, monotonic µs.
     pub(super) sent_us: Option<u64>,
     /// The part of them that was made for replies, as opposed to log memory, still in the ledger.
@@ -71,6 +75,7 @@ impl Connection {
             input: Input::default(),
             frame_debt: FrameDebt::default(),
             stalled: false,
+            queued_us: None,
             listed: false,
             waits_for_core: false,
             paced_at: None,
@@ -78,6 +83,7 @@ impl Connection {
             in_flight_bytes: 0,
             outbox: Vec::new(),
             unsent_bytes: 0,
+            unsent_since_us: None,
             sent_us: None,
             ledger_bytes: 0,
             expected_bytes: 0,

@@ -156,6 +156,7 @@ impl<D: Disk> Lane<D> {
 
     /// The metadata log has been written, or not.
     pub fn metadata_appended(&mut self, now: Now, token: u64, result: Result<(), TaskFailure>) {
+        self.meters.begin_event(now);
         match result {
             Ok(()) if corelane_storage::planted!(MetadataBeforeDurable) => {}
             Ok(()) => self.records_logged(token),

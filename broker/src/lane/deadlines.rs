@@ -92,6 +92,7 @@ impl<D: Disk> Lane<D> {
 
     /// Time has passed: to be called at or after [`Lane::next_deadline`].
     pub fn tick(&mut self, now: Now) {
+        self.meters.begin_event(now);
         let time = now.monotonic_us;
         while self
             .fetch_deadlines

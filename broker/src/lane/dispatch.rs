@@ -1,9 +1,10 @@
 //! Decodes a frame and calls the stage of its request.
 
 use corelane_protocol::frame::RequestHeader;
-use corelane_protocol::{ApiError, ErrorCode, Request};
+use corelane_protocol::{ApiError, ApiKey, ErrorCode, Request};
 use corelane_storage::disk::Disk;
 
+use super::meters::Stage;
 use super::parked::{ClientRequest, Origin};
 use super::slab::Key;
 use super::{Lane, Now};
@@ -19,6 +20,7 @@ impl<D: Disk> Lane<D> {
             correlation_id: header.correlation_id,
             frame_bytes: frame.len() as u64,
             no_forward: header.flags.no_forward(),
+            taken_us: now.monotonic_us,
         };
         let connection = self
             .connections
@@ -28,6 +30,12 @@ impl<D: Disk> Lane<D> {
         connection.requests += 1;
         connection.in_flight_bytes += client.frame_bytes;
         self.in_flight_bytes += client.frame_bytes;
+        let queued_us = connection.queued_us.take().unwrap_or(now.monotonic_us);
+        match ApiKey::from_u16(header.api_key) {
+            Some(ApiKey::Produce) => self.meters.stage_done(Stage::ProduceQueue, queued_us),
+            Some(ApiKey::Fetch) => self.meters.stage_done(Stage::FetchQueue, queued_us),
+            _ => {}
+        }
 
         let body = &frame[RequestHeader::LEN..];
         let request = match Request::decode(header.api_key, header.api_version, body) {

@@ -14,6 +14,7 @@ use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset};
 use corelane_storage::disk::Disk;
 
 use super::mail::{ForwardedReply, ForwardedRequest};
+use super::meters::Stage;
 use super::parked::{ClientRequest, ColdRead, FetchState, FetchWait, ForwardKind, Origin};
 use super::partitions::Home;
 use super::produce::unknown_partition;
@@ -97,6 +98,8 @@ impl<D: Disk> Lane<D> {
             bytes: 0,
             hasty,
             state: FetchState::Woken,
+            waits_since_us: now.monotonic_us,
+            read: Vec::new(),
         });
         self.serve_fetch(now, key);
     }
@@ -197,7 +200,9 @@ impl<D: Disk> Lane<D> {
                 None => partition.read(&self.stores, entry.offset, bytes, first),
             };
             match read {
-                Ok(Read::Ready(fetched)) => wait.keep(partition.offsets(&self.stores), fetched),
+                Ok(Read::Ready(fetched)) => {
+                    wait.keep(partition.offsets(&self.stores), fetched);
+                }
                 Ok(Read::Disk(read)) => {
                     return Served::Disk {
                         store: partition.store,
@@ -244,6 +249,7 @@ impl<D: Disk> Lane<D> {
         let wait = self.fetches.get_mut(key).expect("looked up by the caller");
         wait.rewind();
         wait.state = FetchState::Parked;
+        wait.waits_since_us = self.meters.now_us;
         self.fetch_deadlines.insert((wait.deadline_us, key));
         for local in wait.homes.iter().flatten() {
             if let Some(partition) = self.partitions.local_mut(*local) {
@@ -265,6 +271,8 @@ impl<D: Disk> Lane<D> {
         if wait.state != FetchState::Parked {
             return;
         }
+        self.meters
+            .stage_done(Stage::FetchWait, wait.waits_since_us);
         wait.state = FetchState::Woken;
         self.fetch_deadlines.remove(&(wait.deadline_us, key));
         for local in wait.homes.iter().flatten() {
@@ -310,6 +318,12 @@ impl<D: Disk> Lane<D> {
 
     fn finish_fetch(&mut self, key: Key) {
         let wait = self.fetches.remove(key).expect("looked up by the caller");
+        for (local, records, bytes) in &wait.read {
+            if let Some(partition) = self.partitions.local_mut(*local) {
+                partition.traffic.records_out += records;
+                partition.traffic.bytes_out += bytes;
+            }
+        }
         match wait.origin {
             Origin::Client(client) => {
                 let head = FetchResponseHead {
@@ -410,6 +424,13 @@ impl FetchWait {
     fn keep(&mut self, offsets: Result<LogOffsets, PartitionError>, fetched: Fetched) {
         match offsets {
             Ok(offsets) => {
+                if fetched.bytes > 0
+                    && let Some(local) = self.homes[self.cursor]
+                {
+                    let asked = self.entries[self.cursor].offset;
+                    let records = fetched.next_offset.get().saturating_sub(asked.get());
+                    self.read.push((local, records, fetched.bytes as u64));
+                }
                 self.heads[self.cursor].result = Ok(FetchedHead {
                     high_watermark: offsets.high_watermark,
                     log_start_offset: offsets.log_start,
@@ -450,5 +471,6 @@ impl FetchWait {
         self.cursor = 0;
         self.bytes = 0;
         self.parts.clear();
+        self.read.clear();
     }
 }

@@ -4,7 +4,9 @@ use corelane_protocol::{ApiError, CoreId, ErrorCode};
 use corelane_storage::disk::Disk;
 
 use super::mail::{ForwardedReply, ForwardedRequest};
+use super::meters::Stage;
 use super::parked::{ForwardKind, ForwardWait};
+use super::report::MailboxMetrics;
 use super::slab::Key;
 use super::{Effect, Lane, Mail};
 
@@ -16,6 +18,16 @@ pub(super) struct Outbound {
     /// The part of them that are produces.
     produces: u32,
     produce_bytes: u64,
+}
+
+impl Outbound {
+    pub(super) fn metrics(&self, to: CoreId) -> MailboxMetrics {
+        MailboxMetrics {
+            to,
+            requests: self.requests,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// The part of a core's memory that produces of other cores may fill while they wait.
@@ -53,6 +65,7 @@ impl<D: Disk> Lane<D> {
         let key = self.forwards.insert(ForwardWait {
             to,
             mailbox_bytes,
+            sent_us: self.meters.now_us,
             kind,
         });
         let mail = Mail::Forward {
@@ -69,6 +82,7 @@ impl<D: Disk> Lane<D> {
         let takes = self.mailbox_takes(to, bytes);
         let outbound = &mut self.outbound[usize::from(to.get())];
         if !takes {
+            self.meters.mailbox_refused += 1;
             let message = format!(
                 "{} requests with {} bytes wait for core {to}; connect to its own address",
                 outbound.requests, outbound.bytes
@@ -119,6 +133,15 @@ impl<D: Disk> Lane<D> {
             let outbound = &mut self.outbound[usize::from(wait.to.get())];
             outbound.produces -= 1;
             outbound.produce_bytes -= wait.mailbox_bytes;
+        }
+        match wait.kind {
+            ForwardKind::Produce { .. } => {
+                self.meters.stage_done(Stage::ProduceForward, wait.sent_us);
+            }
+            ForwardKind::Fetch { .. } => {
+                self.meters.stage_done(Stage::FetchForward, wait.sent_us);
+            }
+            ForwardKind::Gather { .. } => {}
         }
         match (wait.kind, reply) {
             (ForwardKind::Produce { produce, entries }, ForwardedReply::Produce(results)) => {

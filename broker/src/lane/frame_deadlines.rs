@@ -89,6 +89,7 @@ impl<D: Disk> Lane<D> {
                     timeout_ms = self.config.limits.frame_timeout_ms,
                     "closed: the client did not finish a request in time (limits.frame_timeout_ms)"
                 );
+                self.meters.connections_timed_out += 1;
                 self.close_after_sending(key);
             }
         }

@@ -19,6 +19,8 @@ const SPARE_INPUT_BYTES_MAX: usize = 2 * 1024 * 1024;
 impl<D: Disk> Lane<D> {
     /// A piece of a connection's stream was received.
     pub fn received(&mut self, now: Now, id: ConnectionId, bytes: &[u8]) {
+        self.meters.begin_event(now);
+        self.meters.received_bytes += bytes.len() as u64;
         let key = id.key();
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -131,6 +133,7 @@ impl<D: Disk> Lane<D> {
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
+        connection.queued_us.get_or_insert(now.monotonic_us);
         let in_flight_bytes = self.in_flight_bytes + frame.len() as u64;
         let core_has_room =
             self.in_flight_bytes == 0 || in_flight_bytes <= limits.core_in_flight_bytes_max;

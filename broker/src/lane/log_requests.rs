@@ -291,6 +291,7 @@ impl<D: Disk> Lane<D> {
 
     /// A store has done what was asked of a log.
     pub fn log_task_done(&mut self, now: Now, token: LogToken, answer: LogAnswer) {
+        self.meters.begin_event(now);
         self.log_requests.in_flight -= 1;
         self.start_log_tasks();
         let index = token.index as usize;

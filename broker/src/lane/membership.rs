@@ -21,16 +21,20 @@ impl<D: Disk> Lane<D> {
         now: Now,
         peer: SocketAddr,
     ) -> Result<ConnectionId, ApiError> {
+        self.meters.begin_event(now);
         if self.shutdown.is_some() {
+            self.meters.connections_refused += 1;
             return Err(shutting_down());
         }
         let most = self.config.limits.connections_max as usize;
         if self.connections.len() >= most {
+            self.meters.connections_refused += 1;
             return Err(ApiError::new(
                 ErrorCode::TooManyConnections,
                 format!("this core serves {most} connections already"),
             ));
         }
+        self.meters.connections_opened += 1;
         let key = self.connections.insert(Connection::new(peer));
         self.follow_frame(now, key);
         Ok(key.into())
@@ -38,6 +42,7 @@ impl<D: Disk> Lane<D> {
 
     /// So many bytes of a connection's replies have left.
     pub fn sent(&mut self, now: Now, id: ConnectionId, bytes: usize) {
+        self.meters.begin_event(now);
         let key = id.key();
         if let Some(connection) = self.connections.get_mut(key) {
             let bytes = bytes as u64;
@@ -46,6 +51,11 @@ impl<D: Disk> Lane<D> {
                 "no more is sent than was handed over"
             );
             connection.unsent_bytes -= bytes;
+            let next_us = (connection.unsent_bytes > 0).then_some(now.monotonic_us);
+            let since_us = std::mem::replace(&mut connection.unsent_since_us, next_us);
+            let waited_us = now.monotonic_us - since_us.unwrap_or(now.monotonic_us);
+            self.meters.sends.record(waited_us);
+            self.meters.sent_bytes += bytes;
             connection.sent_us = Some(now.monotonic_us);
             self.reply_bytes -= bytes;
             // What leaves first is not known to be of one kind or the other; in the end both are 0.
@@ -64,6 +74,7 @@ impl<D: Disk> Lane<D> {
 
     /// A connection is closed, by whomever: what still waits for it is dropped.
     pub fn connection_closed(&mut self, now: Now, id: ConnectionId) {
+        self.meters.begin_event(now);
         let Some(connection) = self.connections.remove(id.key()) else {
             return;
         };

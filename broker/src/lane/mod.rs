@@ -27,6 +27,7 @@ mod log_requests;
 mod mail;
 mod membership;
 mod metadata;
+mod meters;
 mod pacing;
 mod parked;
 mod partitions;
@@ -36,6 +37,7 @@ mod receive_mail;
 mod reconcile;
 mod records;
 mod reply;
+mod report;
 mod shutdown;
 mod slab;
 mod storage_errors;
@@ -66,12 +68,17 @@ use forward::Outbound;
 pub use found::StoresFound;
 use log_requests::LogRequests;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
+use meters::Meters;
+pub use meters::Traffic;
 use pacing::Pacing;
 use parked::{FetchWait, ForwardWait, GatherWait, ProduceWait};
 use partitions::Partitions;
 pub use reconcile::{ReconcileError, Reconciled, reconcile};
 use records::{Growing, PendingRecords};
 pub use reply::refusal_frame;
+pub use report::{
+    LaneMetrics, MailboxMetrics, PartitionPiece, PartitionsPiece, RequestMetrics, TopicPiece,
+};
 use slab::{Key, Slab};
 pub use topology::Topology;
 pub use unfit::open_store;
@@ -157,6 +164,7 @@ pub struct Lane<D: Disk> {
     store_clock: deadlines::StoreClock,
     /// When a batch was last appended, or last found no room, monotonic µs.
     last_append_us: Option<u64>,
+    meters: Meters,
     shutdown: Option<shutdown::Shutdown>,
     effects: VecDeque<Effect>,
     progress: Vec<Progress>,
@@ -227,6 +235,7 @@ impl<D: Disk> Lane<D> {
             foreign_refused: BTreeMap::new(),
             store_clock: deadlines::StoreClock::default(),
             last_append_us: None,
+            meters: Meters::new(),
             shutdown: None,
             effects: VecDeque::new(),
             progress: Vec::new(),

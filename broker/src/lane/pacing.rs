@@ -122,6 +122,12 @@ impl Pacing {
         }
     }
 
+    /// Connections and batches that wait.
+    pub(super) fn waiting(&self) -> usize {
+        let lines = self.stores.iter().chain(&self.mailboxes);
+        lines.map(|line| line.waiting.len()).sum()
+    }
+
     fn is_empty(&self) -> bool {
         let mut lines = self.stores.iter().chain(&self.mailboxes);
         lines.all(|line| line.waiting.is_empty())
@@ -191,6 +197,7 @@ impl<D: Disk> Lane<D> {
         let connection = self.connections.get_mut(key);
         connection.expect("looked up by the caller").paced_at = Some(at);
         let waiting = &mut self.pacing.line(at).waiting;
+        self.meters.paced += u64::from(!is_first);
         if is_first {
             waiting.push_front(Waiter::Connection(key));
         } else {
@@ -309,6 +316,7 @@ impl<D: Disk> Lane<D> {
             self.pacing.grant = Grant::Nothing;
         }
         self.pacing.batches += 1;
+        self.meters.paced += 1;
         let batch = PacedBatch {
             produce,
             index,

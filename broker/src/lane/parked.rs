@@ -40,6 +40,8 @@ pub(super) struct ClientRequest {
     pub(super) frame_bytes: u64,
     /// The client wants to hear of the owning core instead of being forwarded.
     pub(super) no_forward: bool,
+    /// When it was taken up, monotonic µs.
+    pub(super) taken_us: u64,
 }
 
 /// A produce of which some batches are not settled.
@@ -76,6 +78,10 @@ pub(super) struct FetchWait {
     /// the time is over.
     pub(super) hasty: bool,
     pub(super) state: FetchState,
+    /// When it began to wait for what it waits for, monotonic µs.
+    pub(super) waits_since_us: u64,
+    /// What `parts` hold of each partition, to be counted when it is answered: the records and the bytes.
+    pub(super) read: Vec<(Key, u64, u64)>,
 }
 
 /// A disk read of one entry.
@@ -125,6 +131,8 @@ pub(super) struct ForwardWait {
     pub(super) to: CoreId,
     /// What it counts for in the mailbox.
     pub(super) mailbox_bytes: u64,
+    /// When it was sent, monotonic µs.
+    pub(super) sent_us: u64,
     pub(super) kind: ForwardKind,
 }
 

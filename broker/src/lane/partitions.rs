@@ -12,6 +12,7 @@ use corelane_protocol::{
     ApiError, CoreId, ErrorCode, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition,
 };
 
+use super::meters::Traffic;
 use super::slab::{Key, Slab};
 use crate::metadata::EffectiveSettings;
 use corelane_storage::disk::Disk;
@@ -65,6 +66,8 @@ pub(super) struct LocalPartition {
     pub(super) produces: VecDeque<WaitingProduce>,
     /// Fetches that wait for records.
     pub(super) fetches: BTreeSet<Key>,
+    /// What it has taken in and given out.
+    pub(super) traffic: Traffic,
 }
 
 /// Whether a partition serves.
@@ -85,6 +88,8 @@ pub(super) struct WaitingProduce {
     /// The offset after its last record.
     pub(super) end_offset: Offset,
     pub(super) append_time: Timestamp,
+    /// When it was appended, monotonic µs.
+    pub(super) append_us: u64,
     /// The request, and its entry.
     pub(super) produce: Key,
     pub(super) entry: u32,
@@ -189,6 +194,17 @@ impl Partitions {
         self.slots
             .get(&topic)
             .map_or(&[], |slot| &self.topics[*slot as usize])
+    }
+
+    /// Every topic's partitions, by partition number, from this topic on.
+    pub(super) fn topics_from(&self, from: TopicId) -> impl Iterator<Item = (TopicId, &[Place])> {
+        let slots = self.slots.range(from..);
+        slots.map(|(id, slot)| (*id, self.topics[*slot as usize].as_slice()))
+    }
+
+    /// How many partitions this core owns.
+    pub(super) fn local_count(&self) -> usize {
+        self.local.len()
     }
 
     /// The partitions that this core owns.

@@ -116,6 +116,10 @@ impl<D: Disk> Lane<D> {
                     .partitions
                     .local_mut(local)
                     .expect("found by the caller");
+                let traffic = &mut partition.traffic;
+                traffic.batches_in += 1;
+                traffic.records_in += end_offset.distance_from(base_offset);
+                traffic.bytes_in += entry.batch.len() as u64;
                 let is_early = acks != Acks::None && planted!(AckBeforeFlush);
                 if acks == Acks::None || partition.settings.is_weak() || is_early {
                     let receipt = Receipt {
@@ -139,6 +143,7 @@ impl<D: Disk> Lane<D> {
                         base_offset,
                         end_offset,
                         append_time: now.wall,
+                        append_us: now.monotonic_us,
                         produce,
                         entry: index,
                     });

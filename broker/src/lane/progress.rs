@@ -4,6 +4,7 @@ use corelane_protocol::response::{Durability, Receipt};
 use corelane_protocol::{ApiError, ErrorCode, Offset, TopicPartition};
 use corelane_storage::disk::Disk;
 
+use super::meters::Stage;
 use super::partitions::{Home, LocalState};
 use super::slab::Key;
 use super::{Lane, Now};
@@ -12,6 +13,7 @@ use corelane_storage::store::Progress;
 impl<D: Disk> Lane<D> {
     /// Some store of this core has progressed.
     pub fn store_progress(&mut self, now: Now) {
+        self.meters.begin_event(now);
         let mut progress = std::mem::take(&mut self.progress);
         for store in 0..self.stores.len() {
             self.stores[store].take_progress(&mut progress);
@@ -63,6 +65,8 @@ impl<D: Disk> Lane<D> {
                 break;
             }
             let waiting = local.produces.pop_front().expect("just looked at");
+            self.meters
+                .stage_done(Stage::ProduceFlush, waiting.append_us);
             let receipt = Receipt {
                 base_offset: waiting.base_offset,
                 append_time: waiting.append_time,

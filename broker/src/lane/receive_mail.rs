@@ -12,6 +12,7 @@ use super::{ConnectionId, Lane, Mail, Now, Topology};
 impl<D: Disk> Lane<D> {
     /// Mail has come from another core.
     pub fn mail(&mut self, now: Now, from: CoreId, mail: Mail) {
+        self.meters.begin_event(now);
         match mail {
             Mail::Forward {
                 token,

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use corelane_protocol::{ApiError, ErrorCode, Offset, PartitionIndex, TopicId, TopicPartition};
 use corelane_storage::disk::Disk;
 
+use super::meters::Traffic;
 use super::partitions::{LocalPartition, LocalState, Place};
 use super::slab::Key;
 use super::{Effect, Lane, Mail, Now, StoreTask, TaskFailure, Topology};
@@ -201,6 +202,7 @@ impl<D: Disk> Lane<D> {
 
     /// A store has done a task.
     pub fn store_task_done(&mut self, now: Now, token: u64, result: Result<(), TaskFailure>) {
+        self.meters.begin_event(now);
         let running = self.pending_records.running.remove(&token);
         let mut running = running.expect("a task is reported once");
         let failure = result.as_ref().err().map(TaskFailure::to_string);
@@ -359,6 +361,7 @@ impl<D: Disk> Lane<D> {
                 log_start: Offset::ZERO,
                 produces: VecDeque::new(),
                 fetches: BTreeSet::new(),
+                traffic: Traffic::default(),
             });
             made.push(key);
             places.push(Place::Local(key));

@@ -28,12 +28,14 @@ impl<D: Disk> Lane<D> {
     /// Answers a request.
     pub(super) fn answer(&mut self, client: ClientRequest, response: &Response<'_>) {
         self.release_request(client);
+        self.meters.entry_errors(client.api_key, response);
         self.write_reply(client, |meta, out| response.encode(meta, out));
     }
 
     /// Refuses a whole request.
     pub(super) fn answer_error(&mut self, client: ClientRequest, error: &ApiError) {
         self.release_request(client);
+        self.meters.error(client.api_key, error.code);
         self.write_reply(client, |meta, out| {
             encode_error(client.api_key, meta, error, out)
         });
@@ -47,6 +49,7 @@ impl<D: Disk> Lane<D> {
         batches: impl IntoIterator<Item = ReplyPart>,
     ) {
         self.release_request(client);
+        self.meters.fetch_errors(head);
         let mut whole = false;
         self.write_reply(client, |meta, out| whole = head.encode_head(meta, out));
         if whole {
@@ -66,7 +69,9 @@ impl<D: Disk> Lane<D> {
             correlation_id,
             frame_bytes: 0,
             no_forward: false,
+            taken_us: self.meters.now_us,
         };
+        self.meters.error(api_key, error.code);
         self.write_reply(client, |meta, out| encode_error(api_key, meta, error, out));
     }
 
@@ -92,6 +97,7 @@ impl<D: Disk> Lane<D> {
 
     /// What a request held until it was answered.
     fn release_request(&mut self, client: ClientRequest) {
+        self.meters.answered(client.api_key, client.taken_us);
         let Some(connection) = self.connections.get_mut(client.connection) else {
             return;
         };
@@ -158,6 +164,7 @@ impl<D: Disk> Lane<D> {
             .get_mut(key)
             .expect("looked up by the caller");
         connection.unsent_bytes += length as u64;
+        connection.unsent_since_us.get_or_insert(self.meters.now_us);
         connection.ledger_bytes += own as u64;
         self.reply_bytes += length as u64;
         // What is to be answered is bounded when it is taken up; refusing here would lose answers.

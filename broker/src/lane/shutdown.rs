@@ -18,6 +18,7 @@ impl<D: Disk> Lane<D> {
     /// Takes no more requests, and answers those that wait: fetches with what there is, produces
     /// once they are flushed.
     pub fn begin_shutdown(&mut self, now: Now) {
+        self.meters.begin_event(now);
         if self.shutdown.is_some() {
             return;
         }

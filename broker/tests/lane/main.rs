@@ -13,6 +13,7 @@ mod half_frames;
 mod leader_epochs;
 mod limits;
 mod log_requests;
+mod metrics;
 mod pacing;
 mod producing;
 mod restart;

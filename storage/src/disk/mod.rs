@@ -93,6 +93,10 @@ pub trait Disk: Clone + 'static {
     /// The device's error.
     fn file_len(&self, path: &str) -> impl Future<Output = io::Result<Option<u64>>>;
 
+    /// A clock that never goes back, in microseconds from any beginning. Only to measure by: nothing may be decided
+    /// by it, so that what a store does never depends on how fast its disk is.
+    fn now_us(&self) -> u64;
+
     /// The bytes that files may still take on the device.
     ///
     /// # Errors

@@ -262,6 +262,21 @@ impl JournalFiles {
         if is_full { self.oldest() } else { None }
     }
 
+    /// Its bounds.
+    pub(crate) fn limits(&self) -> &JournalLimits {
+        &self.limits
+    }
+
+    /// How many files hold groups.
+    pub(crate) fn in_use(&self) -> usize {
+        self.in_use.len()
+    }
+
+    /// How many files may take groups at once.
+    pub(crate) fn armed(&self) -> usize {
+        self.armed.len()
+    }
+
     /// Bytes of the journal that a replay would read now.
     pub(crate) fn replay_bytes(&self) -> u64 {
         let start = self.start();

@@ -103,6 +103,16 @@ impl CommitPlanner {
                     && self.in_flight < self.limits.groups_in_flight))
     }
 
+    /// Whether any batch is due that no group holds.
+    pub(crate) fn has_due(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Bytes of the batches that are due.
+    pub(crate) fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
+    }
+
     pub(crate) fn group_started(&mut self) {
         self.in_flight += 1;
     }

@@ -34,6 +34,7 @@ pub(super) async fn run(ring: Ring) {
         sleep: None,
         empty_turns: 0,
         lap_began: now(),
+        turned: None,
         has_waited: false,
         pace: Pace::new(),
     };
@@ -49,6 +50,8 @@ struct Driver {
     sleep: Option<Pin<Box<dyn Future<Output = ()>>>>,
     empty_turns: u32,
     lap_began: Instant,
+    /// When it let the core's other tasks run, unless it has waited since.
+    turned: Option<Instant>,
     /// Whether the driver has waited inside the ring in vain: the next time it sleeps.
     has_waited: bool,
     pace: Pace,
@@ -59,8 +62,10 @@ impl Driver {
         if self.turn_found_work() {
             self.empty_turns = 0;
             self.has_waited = false;
+            let time = now();
+            self.time_turn(time);
             // Only under load: a driver that waits soon parks, which serves glommio as well.
-            if self.lap_began.elapsed() > self.ring.inner.config.lap {
+            if time - self.lap_began > self.ring.inner.config.lap {
                 self.lap().await;
             }
             return yield_now().await;
@@ -77,7 +82,16 @@ impl Driver {
         self.empty_turns = 0;
         self.has_waited = false;
         self.lap_began = now();
+        self.turned = Some(self.lap_began);
         yield_now().await;
+    }
+
+    /// Counts how long the core's tasks have kept the driver from its turn.
+    fn time_turn(&mut self, time: Instant) {
+        if let Some(turned) = self.turned.replace(time) {
+            let us = u64::try_from((time - turned).as_micros()).unwrap_or(u64::MAX);
+            self.ring.inner.turn_times.borrow_mut().record(us);
+        }
     }
 
     fn turn_found_work(&self) -> bool {
@@ -113,8 +127,9 @@ impl Driver {
             inner.features.minimum_wait && self.pace.is_faster_than(inner.config.gather / 2);
         let completed = inner.turn(Wait::Block { gather });
         self.has_waited = completed == 0;
+        self.turned = None;
         if completed > 0 {
-            self.pace.record(completed);
+            self.turned = Some(self.pace.record(completed));
             self.empty_turns = 0;
         }
     }
@@ -213,11 +228,12 @@ impl Pace {
         }
     }
 
-    fn record(&mut self, completions: u32) {
+    fn record(&mut self, completions: u32) -> Instant {
         let time = now();
         let gap_ns = (time - self.last).as_nanos() as f64 / f64::from(completions);
         self.mean_ns += (gap_ns - self.mean_ns) / 8.0;
         self.last = time;
+        time
     }
 
     fn is_faster_than(&self, gap: Duration) -> bool {

@@ -22,6 +22,7 @@ use super::message::{RingAddress, SharedAddress};
 use super::op::Op;
 use super::probe::Features;
 use super::slots::{CLOSE, Harvest, IGNORED, MESSAGE, SlotKey, Slots, Stream};
+use crate::distribution::Distribution;
 
 /// How a ring is sized and when its driver waits. The defaults are measured ones.
 #[derive(Clone, Debug)]
@@ -115,6 +116,8 @@ pub(super) struct Inner {
     pub(super) features: Features,
     pub(super) config: RingConfig,
     pub(super) stats: Cell<RingStats>,
+    /// How long the core's tasks ran between two turns of the driver, µs.
+    pub(super) turn_times: RefCell<Distribution>,
     pub(super) closing: Cell<bool>,
     pub(super) driver_ended: Cell<bool>,
     pub(super) close_waker: RefCell<Option<Waker>>,
@@ -180,6 +183,7 @@ impl Ring {
             features: features.clone(),
             config,
             stats: Cell::default(),
+            turn_times: RefCell::new(Distribution::of_micros()),
             closing: Cell::new(false),
             driver_ended: Cell::new(false),
             close_waker: RefCell::default(),
@@ -206,6 +210,18 @@ impl Ring {
     #[must_use]
     pub fn stats(&self) -> RingStats {
         self.inner.stats.get()
+    }
+
+    /// How long the core's tasks have kept the driver from its turn, in µs, while it had work: what is long here is
+    /// a stall of everything that the core does.
+    #[must_use]
+    pub fn turn_times(&self) -> Distribution {
+        self.inner.turn_times.borrow().clone()
+    }
+
+    /// Forgets the turns so far, such as those of a start, when nobody waits for the core yet.
+    pub fn forget_turns(&self) {
+        self.inner.turn_times.borrow_mut().clear();
     }
 
     /// Operations in flight whose futures were dropped: their memory is kept until they complete.

@@ -58,6 +58,11 @@ impl<F: Clone> SegmentHandles<F> {
         }
     }
 
+    /// How many files are open.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
     /// Lets a file go.
     pub(crate) fn close(&mut self, key: HandleKey) {
         if let Some((last_use, _)) = self.files.remove(&key) {

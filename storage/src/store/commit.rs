@@ -64,6 +64,8 @@ impl GroupBuffers {
 struct Written {
     ticket: GroupTicket,
     number: u32,
+    /// When its write began, by the disk's clock.
+    began_us: u64,
     buffer: AlignedSlice,
     reservation: Reservation,
     result: io::Result<()>,
@@ -111,6 +113,11 @@ impl<D: Disk> Store<D> {
         let (mut buffer, reservation) = self.buffers.borrow_mut().take(len);
         let checksum = encode_group(self.uuid, group.place, &group.parts, &mut buffer);
         state.group_encoded(&mut group.ticket, checksum);
+        let began_us = self.disk.now_us();
+        let has_more = state.planner.has_due();
+        state
+            .meters
+            .group_started(began_us, group.padded_length, has_more);
         self.tell_news(&state);
         if state.files.crowded().is_some() {
             self.wake.spill.notify();
@@ -139,6 +146,7 @@ impl<D: Disk> Store<D> {
             Written {
                 ticket,
                 number,
+                began_us,
                 buffer,
                 reservation,
                 result,
@@ -152,6 +160,11 @@ impl<D: Disk> Store<D> {
             .borrow_mut()
             .give(written.buffer, written.reservation);
         let mut state = self.state.borrow_mut();
+        state.meters.groups_in_flight -= 1;
+        if written.result.is_ok() {
+            let now_us = self.disk.now_us();
+            state.meters.group_written(written.began_us, now_us);
+        }
         match written.result {
             Ok(()) if state.fenced.is_none() => state.group_durable(written.ticket),
             Ok(()) => {}

@@ -17,6 +17,7 @@ mod group;
 mod index_load;
 mod log_start;
 mod maintain;
+mod metrics;
 mod notify;
 mod open;
 mod partition;
@@ -51,6 +52,7 @@ pub use error::{
     AppendError, Corruption, DeleteRecordsError, PartitionError, ReadError, StoreError,
 };
 pub use fetch::{DiskRead, Fetched, Read};
+pub use metrics::{PartitionMetrics, StoreMetrics};
 pub use partition::PartitionHandle;
 pub use report::RecoveryReport;
 
@@ -287,6 +289,7 @@ impl<D: Disk> Store<D> {
     ) -> Result<Appended, AppendError> {
         let mut state = self.state.borrow_mut();
         let result = state.append(handle, batch, now);
+        self.note_waiting(&mut state);
         if state.planner.is_due() {
             self.wake.commit.notify();
         }
@@ -314,6 +317,7 @@ impl<D: Disk> Store<D> {
             self.wake_all();
             return;
         }
+        self.note_waiting(&mut state);
         if state.planner.is_due() || state.seal.is_due {
             self.wake.commit.notify();
         }

@@ -112,6 +112,7 @@ impl<D: Disk> Store<D> {
             let bytes = self
                 .read_segment(segment, &file, boundary.position.at, wanted)
                 .await?;
+            self.state.borrow_mut().meters.scrubbed_bytes += bytes.bytes.len() as u64;
             let mut walk = segment.walk_from(&bytes, boundary);
             let stop = loop {
                 match walk.step(Check::Whole) {
@@ -136,6 +137,7 @@ impl<D: Disk> Store<D> {
                 }
             }
         }
+        self.state.borrow_mut().meters.scrubbed_segments += 1;
         if !(fits && expected.next().is_none()) {
             self.drop_index(segment).await;
         }
@@ -242,6 +244,7 @@ impl State {
         let reason: Rc<str> = reason.into();
         partition.damage.push(Rc::clone(&reason));
         let partition = partition.id;
+        self.meters.damage_found += 1;
         self.tell(Progress::Damaged { partition, reason });
     }
 }

@@ -294,6 +294,9 @@ impl State {
     /// A work's blocks are flushed, and the catalogue says so.
     pub(crate) fn spilled(&mut self, work: &SpillWork) {
         let handle = work.handle;
+        let bytes: usize = work.slices.iter().map(|slice| slice.len()).sum();
+        self.meters.spills += 1;
+        self.meters.spilled_bytes += bytes as u64;
         let Some(partition) = self.partitions.get_mut(handle) else {
             return;
         };

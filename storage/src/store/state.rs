@@ -10,6 +10,7 @@ use corelane_protocol::{Timestamp, TopicPartition};
 
 use super::disk_reserve::Reserve;
 use super::log_start::Trims;
+use super::metrics::Meters;
 use super::partition::{Partition, PartitionHandle, Status};
 use super::partitions::Partitions;
 use super::room::RoomWanted;
@@ -46,6 +47,7 @@ pub(crate) struct State {
     pub(crate) is_disk_full: bool,
     pub(crate) reserve: Reserve,
     pub(crate) scrub: Scrub,
+    pub(crate) meters: Meters,
     /// An append found no room in the journal since the last tick.
     pub(crate) wants_room: bool,
     /// The smallest room that was asked for in vain, until it is there and that was told.
@@ -105,6 +107,7 @@ impl State {
             is_disk_full: false,
             reserve: Reserve::default(),
             scrub: Scrub::default(),
+            meters: Meters::default(),
             wants_room: false,
             room_wanted: None,
             wants_memory: false,

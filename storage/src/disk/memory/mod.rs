@@ -368,6 +368,15 @@ impl State {
 impl Disk for MemoryDisk {
     type File = MemoryFile;
 
+    /// Virtual time, if operations take any.
+    fn now_us(&self) -> u64 {
+        let state = self.state.borrow();
+        state
+            .latency
+            .as_ref()
+            .map_or(0, |latency| latency.clock.now_us())
+    }
+
     async fn open(&self, path: &str, options: OpenOptions) -> io::Result<MemoryFile> {
         let path = checked(path);
         let operation = Operation::new(OperationKind::Open, &path);
