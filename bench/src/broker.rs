@@ -70,6 +70,7 @@ pub fn config(data_dir: &Path, cpu: usize) -> Result<BrokerConfig, BenchError> {
     config.server.data_dir = data_dir.to_owned();
     config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.server.cores = CoreSelection::List(vec![cpu]);
+    config.admin.listen = None;
     Ok(config)
 }
 

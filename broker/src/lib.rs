@@ -4,6 +4,7 @@
 //! take time and input as arguments and hand out effects; it runs in tests without a kernel. The
 //! shell around it owns sockets, rings and executors.
 
+pub mod admin;
 pub mod config;
 pub mod controller;
 mod io;

@@ -23,6 +23,7 @@ fn start(stderr: Stdio) -> Broker {
     let directory = tempfile::tempdir_in("/var/tmp").expect("the system works");
     let child: Child = Command::new(CORELANE)
         .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+        .args(["--admin-listen", "off"])
         .current_dir(directory.path())
         .envs(SMALL_JOURNAL)
         .stdin(Stdio::null())

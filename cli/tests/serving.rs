@@ -19,6 +19,8 @@ fn exactly_one_line_says_ready() {
             "127.0.0.1:0",
             "--cores",
             "1",
+            "--admin-listen",
+            "127.0.0.1:0",
             "--data-dir",
         ])
         .arg(directory.path().join("data"))
@@ -29,7 +31,9 @@ fn exactly_one_line_says_ready() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let ready = lines.next().unwrap().unwrap();
-    let address = ready.strip_prefix("ready ").unwrap();
+    let addresses = ready.strip_prefix("ready ").unwrap();
+    let (address, admin) = addresses.split_once(" admin ").unwrap();
+    assert!(admin.starts_with("127.0.0.1:"), "{admin}");
     let (host, port) = address.rsplit_once(':').unwrap();
     assert_eq!(host, "127.0.0.1");
     assert_ne!(port.parse::<u16>().unwrap(), 0);

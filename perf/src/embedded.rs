@@ -28,6 +28,7 @@ impl EmbeddedBroker {
         let mut config = BrokerConfig::default();
         config.server.data_dir = directory.path().join("data");
         config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.admin.listen = None;
         Ok(Self {
             running: runtime::serve(config)?,
             directory,

@@ -20,6 +20,9 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY_MS: u64 = 86_400_000;
 
+/// Instead of an address: nothing listens.
+const OFF: &str = "off";
+
 /// One setting: its path (`section.key`, or `key` at the top of the file) and its place in the
 /// configuration.
 pub(super) struct Key {
@@ -31,6 +34,7 @@ pub(super) struct Key {
 enum Slot<'a> {
     Path(&'a mut PathBuf),
     Address(&'a mut SocketAddr),
+    AddressOrOff(&'a mut Option<SocketAddr>),
     Host(&'a mut Option<String>),
     Cores(&'a mut CoreSelection),
     Flag(&'a mut bool),
@@ -81,6 +85,11 @@ impl Key {
             }
             Slot::Path(path) => *path = PathBuf::from(text),
             Slot::Address(address) => *address = parse_address(text)?,
+            Slot::AddressOrOff(address) if text.trim() == OFF => *address = None,
+            Slot::AddressOrOff(address) => {
+                let parsed = parse_address(text);
+                *address = Some(parsed.map_err(|problem| format!("{problem}, or \"{OFF}\""))?);
+            }
             Slot::Host(host) => *host = parse_host(text)?,
             Slot::Cores(cores) => *cores = parse_cores(text)?,
             Slot::Flag(flag) => *flag = parse_bool(text)?,
@@ -117,6 +126,9 @@ impl Key {
         match (self.slot)(&mut config) {
             Slot::Path(path) => path.display().to_string(),
             Slot::Address(address) => address.to_string(),
+            Slot::AddressOrOff(address) => {
+                address.map_or(OFF.to_owned(), |address| address.to_string())
+            }
             Slot::Host(host) => host.clone().unwrap_or_default(),
             Slot::Cores(cores) => format_cores(cores),
             Slot::Flag(flag) => flag.to_string(),
@@ -353,6 +365,10 @@ pub(super) static KEYS: &[Key] = &[
     }),
     key("limits.mailbox_bytes_max", |c| {
         bytes64(&mut c.limits.mailbox_bytes_max, MIB..=16 * GIB)
+    }),
+    key("admin.listen", |c| Slot::AddressOrOff(&mut c.admin.listen)),
+    key("admin.partition_series_max", |c| {
+        count32(&mut c.admin.partition_series_max, 0..=1_000_000)
     }),
     key("logging.format", |c| Slot::Format(&mut c.logging.format)),
     key("logging.level", |c| Slot::Level(&mut c.logging.level)),

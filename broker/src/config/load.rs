@@ -266,6 +266,26 @@ fn check(config: &BrokerConfig, origins: &Origins) -> Result<(), ConfigError> {
             ),
         );
     }
+    if let Some(admin) = config.admin.listen
+        && !admin.ip().is_loopback()
+        && !server.insecure
+    {
+        return fail(
+            &["admin.listen"],
+            format!(
+                "admin.listen: {admin} can be reached from other machines, and this broker does not authenticate anyone; listen on 127.0.0.1, or accept that with insecure = true (--insecure)",
+            ),
+        );
+    }
+    if config.admin.listen == Some(server.listen) && server.listen.port() != 0 {
+        return fail(
+            &["admin.listen", "listen"],
+            format!(
+                "admin.listen: {} is the address of clients already; give another port",
+                server.listen
+            ),
+        );
+    }
     if server.listen.ip().is_unspecified() && server.advertised_host.is_none() {
         return fail(
             &["listen"],

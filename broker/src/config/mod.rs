@@ -39,6 +39,8 @@ pub struct BrokerConfig {
     pub memory: MemoryConfig,
     /// What clients may ask for and a core may hold.
     pub limits: Limits,
+    /// What those who operate it see.
+    pub admin: AdminConfig,
     /// What the broker says about itself.
     pub logging: LoggingConfig,
 }
@@ -197,6 +199,24 @@ impl Default for MemoryConfig {
         Self {
             per_core_bytes: 512 * 1024 * 1024,
             read_cache_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// The admin endpoint: metrics, health and readiness over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Its address; `None` for no endpoint.
+    pub listen: Option<SocketAddr>,
+    /// Partitions that have metrics of their own; topics always have.
+    pub partition_series_max: u32,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self {
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9600))),
+            partition_series_max: 10_000,
         }
     }
 }

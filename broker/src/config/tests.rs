@@ -66,7 +66,7 @@ fn every_key_reads_what_it_shows() {
 fn unknown_keys_are_refused_with_their_line() {
     assert_eq!(
         refusal("data_dir = \"x\"\n\nspeed = 3\n"),
-        "corelane.toml:3: unknown key `speed`; known at the top of the file are data_dir, listen, advertised_host, broker_id, cores, stores, insecure, shutdown_drain_ms; sections are [log], [journal], [memory], [limits], [logging]"
+        "corelane.toml:3: unknown key `speed`; known at the top of the file are data_dir, listen, advertised_host, broker_id, cores, stores, insecure, shutdown_drain_ms; sections are [log], [journal], [memory], [limits], [admin], [logging]"
     );
     let message = refusal("[journal]\nfile_bytes = 67108864\nfiles = 3\n");
     assert!(message.starts_with(
@@ -121,10 +121,22 @@ fn values_that_do_not_fit_together_are_refused_where_they_were_set() {
 }
 
 #[test]
+fn the_admin_endpoint_can_be_elsewhere_or_off_but_not_where_clients_are() {
+    let admin = |text: &str| from_file(text).map(|config| config.admin.listen);
+    assert_eq!(admin("[admin]\nlisten = \"off\""), Ok(None));
+    let elsewhere = Ok("127.0.0.1:0".parse().ok());
+    assert_eq!(admin("[admin]\nlisten = \"localhost:0\""), elsewhere);
+    assert!(refusal("[admin]\nlisten = \"9600\"").contains("or \"off\""));
+    assert!(refusal("[admin]\nlisten = \"127.0.0.1:9500\"").contains("another port"));
+}
+
+#[test]
 fn beyond_loopback_needs_the_insecure_flag_and_an_address_to_tell() {
     assert!(refusal("listen = \"192.0.2.1:9500\"").contains("--insecure"));
     assert!(from_file("listen = \"192.0.2.1:9500\"\ninsecure = true").is_ok());
     assert!(refusal("listen = \"0.0.0.0:9500\"\ninsecure = true").contains("advertised_host"));
+    assert!(refusal("[admin]\nlisten = \"192.0.2.1:9600\"").contains("--insecure"));
+    assert!(from_file("insecure = true\n[admin]\nlisten = \"192.0.2.1:9600\"").is_ok());
     let named = "listen = \"0.0.0.0:9500\"\ninsecure = true\nadvertised_host = \"broker.example\"";
     assert!(from_file(named).is_ok());
     assert!(from_file("listen = \"[::1]:0\"").is_ok());

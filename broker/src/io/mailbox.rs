@@ -139,6 +139,18 @@ impl<T: Send + 'static> Mailbox<T> {
         }
     }
 
+    /// Items to all cores that these have not taken.
+    pub(crate) fn queued(&self) -> usize {
+        let outgoing = self.outgoing.borrow();
+        let pairs = outgoing.iter();
+        pairs
+            .map(|pair| {
+                let queue = pair.queue.as_ref();
+                pair.waiting.len() + queue.map_or(0, |queue| QUEUE_ITEMS - queue.slots())
+            })
+            .sum()
+    }
+
     fn notify(&self, to: usize) {
         if !self.flags[to].swap(true, Ordering::AcqRel) {
             self.ring.post(&self.addresses[to]);

@@ -8,7 +8,7 @@ use crate::lane::Now;
 
 /// Reads the wall clock and a monotonic clock. One per core, from the same beginning.
 #[derive(Clone, Copy)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     beginning: Instant,
 }
 
@@ -17,7 +17,7 @@ impl Clock {
         clippy::disallowed_methods,
         reason = "the shell tells deciding code the time"
     )]
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self {
             beginning: Instant::now(),
         }
@@ -27,7 +27,7 @@ impl Clock {
         clippy::disallowed_methods,
         reason = "the shell tells deciding code the time"
     )]
-    pub(super) fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         // A clock before 1970 is not set at all.
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)

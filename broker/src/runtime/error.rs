@@ -46,6 +46,14 @@ pub enum StartError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// The address of the admin endpoint cannot be listened on.
+    #[error("cannot listen on {address} for metrics and health: {source}")]
+    AdminListen {
+        /// The address.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// A core's thread or ring does not start.
     #[error("core {core} does not start: {problem}")]
     Core {

@@ -17,6 +17,7 @@ use super::link::{Ended, Event, GivenUp, Link, Order};
 use super::metadata_log::MetadataLog;
 use super::shell::{Clients, Shell, ShellParts};
 use super::{StartError, StopError, executor, prepare};
+use crate::admin::AskSeat;
 use crate::config::BrokerConfig;
 use crate::io::{Connections, Listeners, Mailbox, MailboxSeat, TaskGroup, accept};
 use crate::lane::{Lane, LaneParts, Mail, StoresFound, reconcile};
@@ -27,6 +28,8 @@ pub(super) struct CoreParts {
     pub(super) features: Features,
     pub(super) listeners: Listeners,
     pub(super) seat: MailboxSeat<Mail>,
+    /// Where the admin thread's questions come from.
+    pub(super) asks: AskSeat,
     pub(super) clock: Clock,
     /// The file whose lock guards the data directory.
     pub(super) lock: Arc<File>,
@@ -75,6 +78,7 @@ pub(super) async fn live(mut parts: CoreParts) -> Ended {
         config: parts.config,
         listeners: parts.listeners,
         seat: parts.seat,
+        asks: parts.asks,
         clock: parts.clock,
     };
     let ended = match start(&mut parts.link, &ring, &groups, start_parts).await {
@@ -109,6 +113,7 @@ struct StartParts {
     config: Arc<BrokerConfig>,
     listeners: Listeners,
     seat: MailboxSeat<Mail>,
+    asks: AskSeat,
     clock: Clock,
 }
 
@@ -123,6 +128,7 @@ async fn start(
         config,
         listeners,
         seat,
+        asks,
         clock,
     } = parts;
     link.report(Event::Joined(ring.address()));
@@ -188,15 +194,17 @@ async fn start(
         connections,
         mailbox: mailbox.clone(),
         stores: stores.clone(),
+        asks,
     });
     shell.start_tasks(metadata_log.clone());
     let (mail_shell, woken_shell) = (shell.clone(), shell.clone());
     tasks.spawn_until_stopped(mailbox.clone().receive(
         incoming,
         move |from, mail| mail_shell.deliver(from, mail),
-        move || woken_shell.wake_watcher(),
+        move || woken_shell.woken(),
     ));
     tasks.spawn_until_stopped(mailbox.retry());
+    ring.forget_turns();
     listen(link.core, ring, &shell, listeners, &groups.accepting)?;
     link.report(Event::Ready);
     Ok(Serving {

@@ -34,6 +34,7 @@ mod start;
 mod timer;
 mod work;
 
+pub(crate) use clock::Clock;
 pub use error::{StartError, StopError};
 /// The log of the controller, for whoever brings a shell of its own.
 pub use metadata_log::{MetadataLog, Rewriting};

@@ -9,6 +9,7 @@ use corelane_storage::ring::RingAddress;
 use super::StopError;
 use super::guard::DirectoryLock;
 use super::link::{BrokerState, Ended};
+use crate::admin::AdminEndpoint;
 
 /// A running broker. Dropping it ends it as if the process had been killed: nothing is answered, flushed or
 /// marked, and the next start recovers. [`ShutdownHandle::shut_down`] and [`Running::join`] end it in order.
@@ -17,6 +18,8 @@ pub struct Running {
     pub(super) cores: Vec<SocketAddr>,
     pub(super) handle: ShutdownHandle,
     pub(super) threads: Vec<JoinHandle<Ended>>,
+    /// It answers until the cores have ended.
+    pub(super) admin: Option<AdminEndpoint>,
     /// Given back last, when no thread touches the directory any more.
     pub(super) _lock: DirectoryLock,
 }
@@ -61,6 +64,12 @@ impl Running {
     #[must_use]
     pub fn cores(&self) -> &[SocketAddr] {
         &self.cores
+    }
+
+    /// The address of the admin endpoint, if there is one.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminEndpoint::address)
     }
 
     /// A handle to end the broker with.

@@ -19,6 +19,7 @@ use super::clock::Clock;
 use super::metadata_log::MetadataLog;
 use super::timer::Timer;
 use super::work::WorkQueue;
+use crate::admin::{Ask, AskSeat, CoreAnswer, RingMetrics};
 use crate::io::{ConnectionEvents, Connections, Mailbox, TaskGroup};
 use crate::lane::{
     ConnectionId, Effect, Lane, LogTask, LogToken, Mail, Now, ReadToken, StoreTask, TaskFailure,
@@ -41,6 +42,7 @@ pub(super) struct ShellParts<D: Disk> {
     pub(super) connections: Rc<Connections>,
     pub(super) mailbox: Rc<Mailbox<Mail>>,
     pub(super) stores: Vec<Rc<Store<D>>>,
+    pub(super) asks: AskSeat,
 }
 
 pub(super) struct Shell<D: Disk> {
@@ -57,6 +59,8 @@ pub(super) struct Shell<D: Disk> {
     timer: Timer,
     /// Whether a shutdown has begun: then every event may be the one that drains the core.
     is_ending: Cell<bool>,
+    /// What the admin thread wants to know.
+    asks: RefCell<AskSeat>,
     /// Who waits for a wish to end, or for the core to be drained.
     watcher: RefCell<Option<Waker>>,
 }
@@ -76,6 +80,7 @@ impl<D: Disk> Shell<D> {
             metadata_work: WorkQueue::new(),
             timer: Timer::default(),
             is_ending: Cell::new(false),
+            asks: RefCell::new(parts.asks),
             watcher: RefCell::default(),
         })
     }
@@ -124,6 +129,46 @@ impl<D: Disk> Shell<D> {
             Poll::Pending
         })
         .await;
+    }
+
+    /// A message has woken the core: mail, a wish to end, or a question.
+    pub(super) fn woken(&self) {
+        self.wake_watcher();
+        loop {
+            let ask = self.asks.borrow_mut().pop();
+            let Ok(ask) = ask else { break };
+            self.answer(ask);
+        }
+    }
+
+    /// Answers the admin thread. Who does not wait any more needs no answer.
+    fn answer(&self, ask: Ask) {
+        match ask {
+            Ask::Ping(answer) => {
+                let _ = answer.send(());
+            }
+            Ask::Core(answer) => {
+                let _ = answer.send(Box::new(self.metrics()));
+            }
+            Ask::Partitions { from, answer } => {
+                let _ = answer.send(self.lane.borrow().partition_metrics(from));
+            }
+        }
+    }
+
+    fn metrics(&self) -> CoreAnswer {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let cpu_us = cpu.tv_sec.unsigned_abs() * 1_000_000 + cpu.tv_nsec.unsigned_abs() / 1000;
+        CoreAnswer {
+            lane: self.lane.borrow().metrics(),
+            cpu_us,
+            mail_queued: self.mailbox.queued(),
+            ring: RingMetrics {
+                in_flight: self.ring.in_flight(),
+                stats: self.ring.stats(),
+                turn_times: self.ring.turn_times(),
+            },
+        }
     }
 
     pub(super) fn wake_watcher(&self) {

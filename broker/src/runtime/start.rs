@@ -1,6 +1,6 @@
 //! Starting a broker: what happens once, on the caller's thread, and keeps the cores in step.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
@@ -15,6 +15,7 @@ use super::guard::{AbortOnPanic, DirectoryLock};
 use super::life::{CoreParts, live};
 use super::link::{BrokerState, Ended, Event, Link, Loaded, Order, Recover, Report};
 use super::{Running, ShutdownHandle, StartError, cores, executor, open_files};
+use crate::admin::{self, About, AdminEndpoint, Serving, asks};
 use crate::config::BrokerConfig;
 use crate::io::{bind, mailboxes};
 use crate::lane::{StoresFound, Topology};
@@ -47,26 +48,39 @@ pub fn serve_probed(
     let address = config.server.listen;
     let listeners =
         bind(address, cpus.len()).map_err(|source| StartError::Listen { address, source })?;
+    let admin = bind_admin(&config)?;
     let bootstrap = listeners[0].bootstrap_address;
     let own: Vec<SocketAddr> = listeners.iter().map(|core| core.own_address).collect();
 
     let state = Arc::new(BrokerState::new(cpus.len()));
     let (reports, incoming) = mpsc::channel();
     let clock = Clock::start();
+    let started_ms = clock.now().wall.get();
+    let (lines, asks) = asks(cpus.len());
+    let admin = admin
+        .map(|(address, listener)| {
+            let state = state.clone();
+            let is_ending = move || state.is_ending();
+            AdminEndpoint::start(listener, lines, clock, is_ending)
+                .map_err(|source| StartError::AdminListen { address, source })
+        })
+        .transpose()?;
     let mut start = Start {
         orders: Vec::new(),
         threads: Vec::new(),
         reports: incoming,
     };
     let seats = mailboxes(cpus.len());
+    let seats = seats.into_iter().zip(asks);
     let cores = cpus.iter().zip(listeners).zip(seats).enumerate();
-    for (core, ((cpu, listeners), seat)) in cores {
+    for (core, ((cpu, listeners), (seat, asks))) in cores {
         let (orders, receiver) = mpsc::channel();
         let parts = CoreParts {
             config: config.clone(),
             features: features.clone(),
             listeners,
             seat,
+            asks,
             clock,
             lock: lock.file(),
             link: Link::new(core, reports.clone(), receiver, state.clone()),
@@ -76,17 +90,41 @@ pub fn serve_probed(
         start.threads.push(thread);
     }
     drop(reports);
-    let addresses = start
+    let (addresses, topology) = start
         .run(&config, bootstrap, &own)
         .map_err(|error| start.give_up(error))?;
+    if let Some(admin) = &admin {
+        admin.broker_serves(Serving {
+            about: About {
+                broker_id: config.server.broker_id,
+                cluster_id: topology.cluster_id.to_string(),
+                bootstrap: bootstrap.to_string(),
+                started_ms,
+                partition_series_max: config.admin.partition_series_max as usize,
+            },
+            addresses: addresses.clone(),
+        });
+        tracing::info!(address = %admin.address(), "metrics, health and readiness");
+    }
     tracing::info!(%bootstrap, cores = own.len(), "the broker is ready");
     Ok(Running {
         bootstrap,
         cores: own,
         handle: ShutdownHandle::new(state, addresses),
         threads: start.threads,
+        admin,
         _lock: lock,
     })
+}
+
+/// The listener of the admin endpoint, if there is to be one.
+fn bind_admin(config: &BrokerConfig) -> Result<Option<(SocketAddr, TcpListener)>, StartError> {
+    let Some(address) = config.admin.listen else {
+        return Ok(None);
+    };
+    let bound = admin::bind(address);
+    let listener = bound.map_err(|source| StartError::AdminListen { address, source })?;
+    Ok(Some((address, listener)))
 }
 
 fn spawn(core: usize, cpu: usize, parts: CoreParts) -> Result<JoinHandle<Ended>, StartError> {
@@ -114,20 +152,20 @@ struct Start {
 }
 
 impl Start {
-    /// Takes the cores through their steps. Returns their rings' addresses.
+    /// Takes the cores through their steps. Returns their rings' addresses, and who runs what.
     fn run(
         &mut self,
         config: &BrokerConfig,
         bootstrap: SocketAddr,
         own: &[SocketAddr],
-    ) -> Result<Vec<RingAddress>, StartError> {
+    ) -> Result<(Vec<RingAddress>, Arc<Topology>), StartError> {
         let addresses = self.collect_addresses()?;
         self.order_all(|| Order::Addresses(addresses.clone()));
         let loaded = self.await_loaded()?;
         let topology = Arc::new(topology(config, bootstrap, own, &loaded.identity));
         warn_of_large_journals(config, &topology);
         let recover = Arc::new(Recover {
-            topology,
+            topology: topology.clone(),
             is_new: loaded.is_new,
             image: loaded.image,
         });
@@ -139,7 +177,7 @@ impl Start {
         }
         self.order_all(|| Order::Listen(found.clone()));
         self.await_all(|event| matches!(event, Event::Ready))?;
-        Ok(addresses)
+        Ok((addresses, topology))
     }
 
     fn collect_addresses(&self) -> Result<Vec<RingAddress>, StartError> {

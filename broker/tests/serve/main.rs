@@ -1,8 +1,10 @@
 //! A whole broker on the running kernel, spoken to in raw frames over TCP.
 
+mod admin;
 mod changes;
 mod connections;
 mod forwarding;
+mod http;
 mod old_kernels;
 mod restart;
 mod start;

@@ -28,6 +28,7 @@ pub(crate) fn config(data_dir: &Path) -> BrokerConfig {
     config.server.data_dir = data_dir.to_owned();
     config.server.listen = SocketAddr::from(([127, 0, 0, 1], 0));
     config.server.cores = CoreSelection::Count(2);
+    config.admin.listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
     config.journal.file_bytes = 40 << 20;
     config.memory.per_core_bytes = 128 << 20;
     config

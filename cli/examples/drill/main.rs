@@ -5,6 +5,7 @@
 //!
 //! Run it by `scripts/crash_drill`, which builds it and says what it can do.
 
+#[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/support/broker_process.rs"]
 mod broker_process;
 mod cycles;

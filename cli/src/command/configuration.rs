@@ -22,6 +22,11 @@ pub(crate) struct ConfigurationArguments {
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
 
+    /// Address of metrics, health and readiness; port 0 picks a free one, `off` turns it off [default:
+    /// 127.0.0.1:9600]
+    #[arg(long, value_name = "HOST:PORT|off")]
+    admin_listen: Option<String>,
+
     /// Number of cores to run on, or a list of CPU numbers such as 0,2,3 [default: all]. A new
     /// data directory gets as many stores as cores, for ever, so more cores later have no work there
     #[arg(long, value_name = "N|LIST")]
@@ -39,6 +44,7 @@ impl ConfigurationArguments {
         let flags = [
             ("--data-dir", "data_dir", self.data_dir),
             ("--listen", "listen", self.listen),
+            ("--admin-listen", "admin.listen", self.admin_listen),
             ("--cores", "cores", self.cores),
             ("--insecure", "insecure", insecure),
         ];

@@ -23,7 +23,8 @@ use crate::output::log::LogLines;
 Every setting of the configuration file can also be given in the environment, as CORELANE_<KEY> or
 CORELANE_<SECTION>_<KEY>. Flags override the environment, which overrides the file.
 
-Prints `ready HOST:PORT` on standard output once clients are accepted; logs go to standard error.
+Prints `ready HOST:PORT admin HOST:PORT` on standard output once clients are accepted, the second address
+being that of metrics and health; logs go to standard error.
 SIGTERM or SIGINT stops it cleanly; the same signal again stops it at once.")]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -52,7 +53,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
     });
 
     let mut output = io::stdout().lock();
-    writeln!(output, "ready {}", running.bootstrap())
+    let admin = running.admin();
+    let admin = admin.map(|address| format!(" admin {address}"));
+    let admin = admin.unwrap_or_default();
+    writeln!(output, "ready {}{admin}", running.bootstrap())
         .and_then(|()| output.flush())
         .map_err(|error| Failure::writing(&error))?;
     drop(output);
@@ -90,6 +94,13 @@ fn refused(error: StartError) -> Failure {
                 "is another broker running? Choose another address with --listen (port 0 picks a free one)",
             )
         }
+        StartError::AdminListen { ref source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            Failure::with_advice(
+                error,
+                "is another broker running? Choose another address with --admin-listen (port 0 picks a free one, off \
+                 turns it off)",
+            )
+        }
         StartError::DataDirectory { ref path, .. } => {
             let mut above = path.ancestors();
             match above.find(|above| above.exists()) {
@@ -106,6 +117,7 @@ fn refused(error: StartError) -> Failure {
         StartError::Kernel(_)
         | StartError::Cores(_)
         | StartError::Listen { .. }
+        | StartError::AdminListen { .. }
         | StartError::Core { .. } => Failure::with_advice(error, DOCTOR),
         _ => Failure::new(error),
     }

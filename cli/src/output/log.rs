@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use corelane_broker::admin::LOG_LINES_LOST;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines that were lost since the last one that was written.
@@ -36,6 +37,7 @@ impl<W: Write> Write for LogLine<W> {
             ),
         };
         if told.and_then(|()| self.0.write_all(line)).is_err() {
+            LOG_LINES_LOST.fetch_add(1, Ordering::Relaxed);
             LOST.fetch_add(lost + 1, Ordering::Relaxed);
         }
         Ok(line.len())

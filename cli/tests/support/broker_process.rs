@@ -31,7 +31,17 @@ pub(crate) struct Launcher {
 pub(crate) struct BrokerProcess {
     child: OwnedChild,
     address: String,
+    admin: Option<String>,
     log: PathBuf,
+}
+
+/// The addresses of a `ready` line: that of clients, and that of the admin endpoint if there is one.
+pub(crate) fn split_addresses(line: &str) -> (String, Option<String>) {
+    let (address, admin) = match line.trim_end().split_once(" admin ") {
+        Some((address, admin)) => (address, Some(admin.to_owned())),
+        None => (line.trim_end(), None),
+    };
+    (address.to_owned(), admin)
 }
 
 impl Launcher {
@@ -45,6 +55,7 @@ impl Launcher {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(["--listen", &self.listen])
+            .env("CORELANE_ADMIN_LISTEN", "127.0.0.1:0")
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -88,11 +99,12 @@ impl StartingBroker {
         });
         let problem = match receiver.recv_timeout(PATIENCE) {
             Ok(Ok(line)) => match line.strip_prefix("ready ") {
-                Some(address) => {
-                    let address = address.trim_end().to_owned();
+                Some(addresses) => {
+                    let (address, admin) = split_addresses(addresses);
                     return Ok(BrokerProcess {
                         child: self.child,
                         address,
+                        admin,
                         log: self.log,
                     });
                 }
@@ -118,6 +130,11 @@ impl BrokerProcess {
     /// The address it said it is ready at.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The address of its admin endpoint.
+    pub(crate) fn admin(&self) -> Option<&str> {
+        self.admin.as_deref()
     }
 
     /// The process's id.

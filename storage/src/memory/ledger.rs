@@ -29,6 +29,18 @@ impl MemoryKind {
         Self::ReadAhead,
         Self::Reply,
     ];
+
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Receive => "receive",
+            Self::Tail => "tail",
+            Self::Journal => "journal",
+            Self::ReadAhead => "read_ahead",
+            Self::Reply => "reply",
+        }
+    }
 }
 
 /// The reservation would exceed the cap. An operating error: refuse the work and let the sender retry.

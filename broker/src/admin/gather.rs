@@ -1,0 +1,391 @@
+//! Asks every core for its numbers and puts them together.
+//!
+//! Owns the lines to the cores, and how long a core may take. What was gathered is used again for a while, so that
+//! however often clients ask, the cores and this thread spend a small share of their time on it.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use corelane_protocol::{PartitionIndex, TopicId, TopicPartition};
+use corelane_storage::ring::RingAddress;
+use corelane_storage::store::StoreMetrics;
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::ask::{Ask, AskLine, CoreAnswer};
+use super::state::{
+    BrokerState, CoreState, Counts, MailboxState, PartitionState, Phase, RequestState, RingState,
+    StageState, StoreState, TopicState,
+};
+use super::{LOG_LINES_LOST, exposition, process};
+use crate::lane::{PartitionPiece, PartitionsPiece, RequestMetrics};
+use crate::runtime::Clock;
+
+/// How long a core may take for an answer before it counts as stuck.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was gathered is used again for at least so long …
+const REUSE_US_MIN: u64 = 100_000;
+
+/// … and for so many times as long as it took to gather and to show it …
+const REUSE_FACTOR: u64 = 10;
+
+/// … but not for longer than this.
+const REUSE_US_MAX: u64 = 1_000_000;
+
+/// What the admin thread is told once the broker serves.
+pub(crate) struct Serving {
+    pub(crate) about: About,
+    /// Every core's ring, by core number.
+    pub(crate) addresses: Vec<RingAddress>,
+}
+
+/// What does not change while a broker runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct About {
+    pub(crate) broker_id: u32,
+    pub(crate) cluster_id: String,
+    pub(crate) bootstrap: String,
+    pub(crate) started_ms: i64,
+    pub(crate) partition_series_max: usize,
+}
+
+/// The admin thread's way to the cores.
+pub(crate) struct Gatherer {
+    lines: Vec<AskLine>,
+    serving: Arc<OnceLock<Serving>>,
+    clock: Clock,
+    last: Option<Gathered>,
+}
+
+/// What was gathered, and how it was shown.
+struct Gathered {
+    state: Arc<BrokerState>,
+    /// What gathering and showing it took.
+    took_us: u64,
+    prometheus: Option<Bytes>,
+    open_metrics: Option<Bytes>,
+    json: Option<Bytes>,
+}
+
+/// A form of what was gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Prometheus,
+    OpenMetrics,
+    Json,
+}
+
+impl Gatherer {
+    /// `serving` is empty until the cores can be asked.
+    pub(crate) fn new(lines: Vec<AskLine>, serving: Arc<OnceLock<Serving>>, clock: Clock) -> Self {
+        Self {
+            lines,
+            serving,
+            clock,
+            last: None,
+        }
+    }
+
+    /// The lines to the cores; none answers before the broker serves.
+    fn lines(&mut self) -> impl Iterator<Item = &mut AskLine> {
+        if let Some(serving) = self.serving.get() {
+            for (line, address) in self.lines.iter_mut().zip(&serving.addresses) {
+                line.connect(address);
+            }
+        }
+        self.lines.iter_mut()
+    }
+
+    fn about(&self) -> About {
+        let serving = self.serving.get();
+        serving.map_or_else(About::default, |serving| serving.about.clone())
+    }
+
+    /// The cores that do not answer.
+    pub(super) async fn silent(&mut self) -> Vec<u16> {
+        let pings = self.lines().map(|line| line.ask(Ask::Ping));
+        let answers = join_all(pings.map(|ping| timeout(PATIENCE, ping))).await;
+        let numbered = (0..).zip(answers);
+        let silent = numbered.filter(|(_, answer)| !matches!(answer, Ok(Ok(()))));
+        silent.map(|(core, _)| core).collect()
+    }
+
+    /// The broker's state, a moment old at most.
+    pub(super) async fn state(&mut self, phase: Phase) -> Arc<BrokerState> {
+        let now_us = self.clock.now().monotonic_us;
+        if let Some(last) = &self.last
+            && last.state.phase == phase
+            && now_us - last.state.taken_us < reuse_us(last.took_us)
+        {
+            return last.state.clone();
+        }
+        let state = Arc::new(self.gather(phase).await);
+        self.last = Some(Gathered {
+            took_us: self.clock.now().monotonic_us - now_us,
+            state: state.clone(),
+            prometheus: None,
+            open_metrics: None,
+            json: None,
+        });
+        state
+    }
+
+    /// The broker's state in a form, a moment old at most.
+    pub(super) async fn shown(&mut self, phase: Phase, form: Shown) -> Bytes {
+        self.state(phase).await;
+        let began_us = self.clock.now().monotonic_us;
+        let most = self.about().partition_series_max;
+        let last = self.last.as_mut().expect("just gathered");
+        let place = match form {
+            Shown::Prometheus => &mut last.prometheus,
+            Shown::OpenMetrics => &mut last.open_metrics,
+            Shown::Json => &mut last.json,
+        };
+        if let Some(bytes) = place {
+            return bytes.clone();
+        }
+        let state = last.state.clone();
+        let bytes: Bytes = match form {
+            Shown::Prometheus => exposition::prometheus(state, most).into(),
+            Shown::OpenMetrics => exposition::open_metrics(state, most).into(),
+            Shown::Json => serde_json::to_vec(&*state)
+                .expect("plain data has a JSON form")
+                .into(),
+        };
+        *place = Some(bytes.clone());
+        last.took_us += self.clock.now().monotonic_us - began_us;
+        bytes
+    }
+
+    async fn gather(&mut self, phase: Phase) -> BrokerState {
+        let taken_us = self.clock.now().monotonic_us;
+        let asked = self.lines().map(ask_core);
+        let answers = join_all(asked).await;
+        let about = self.about();
+        let mut state = BrokerState {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            broker_id: about.broker_id,
+            cluster_id: about.cluster_id,
+            bootstrap: about.bootstrap,
+            phase,
+            started_ms: about.started_ms,
+            taken_us,
+            log_lines_lost: LOG_LINES_LOST.load(Ordering::Relaxed),
+            process: process::look(),
+            ..BrokerState::default()
+        };
+        let mut topics = BTreeMap::new();
+        for (core, answer) in (0..).zip(answers) {
+            let Some((answer, pieces)) = answer else {
+                state.silent_cores.push(core);
+                continue;
+            };
+            let stores = answer.lane.stores.iter();
+            state
+                .stores
+                .extend(stores.map(|store| store_state(core, store)));
+            // Every core applies the same records, one a little sooner than the other.
+            let records = answer.lane.metadata_records;
+            state.metadata_records = state.metadata_records.max(records);
+            state.cores.push(core_state(core, *answer));
+            for piece in pieces {
+                add_topics(&mut topics, core, piece);
+            }
+        }
+        state.stores.sort_by_key(|store| store.store);
+        state.topics = topics.into_values().collect();
+        state.topics.sort_by(|one, other| one.name.cmp(&other.name));
+        for topic in &mut state.topics {
+            topic
+                .partitions
+                .sort_by_key(|partition| partition.partition);
+        }
+        state
+    }
+}
+
+/// How long something is used again that took so long to make.
+fn reuse_us(took_us: u64) -> u64 {
+    took_us
+        .saturating_mul(REUSE_FACTOR)
+        .clamp(REUSE_US_MIN, REUSE_US_MAX)
+}
+
+/// All that one core says; nothing if it leaves a question unanswered.
+async fn ask_core(line: &mut AskLine) -> Option<(Box<CoreAnswer>, Vec<PartitionsPiece>)> {
+    let answer = timeout(PATIENCE, line.ask(Ask::Core)).await.ok()?.ok()?;
+    let mut pieces = Vec::new();
+    let mut next = Some(TopicPartition::new(TopicId::NIL, PartitionIndex::new(0)));
+    while let Some(from) = next {
+        let asked = line.ask(|answer| Ask::Partitions { from, answer });
+        let piece = timeout(PATIENCE, asked).await.ok()?.ok()?;
+        next = piece.next;
+        pieces.push(piece);
+    }
+    Some((answer, pieces))
+}
+
+fn add_topics(topics: &mut BTreeMap<TopicId, TopicState>, core: u16, piece: PartitionsPiece) {
+    for topic in piece.topics {
+        let known = topics.entry(topic.id).or_insert_with(|| TopicState {
+            id: topic.id.to_string(),
+            name: topic.name,
+            partitions: Vec::new(),
+        });
+        let partitions = topic.partitions.iter();
+        known
+            .partitions
+            .extend(partitions.map(|piece| partition_state(core, piece)));
+    }
+}
+
+fn partition_state(core: u16, piece: &PartitionPiece) -> PartitionState {
+    let traffic = piece.traffic;
+    let mut state = PartitionState {
+        partition: piece.index.get(),
+        core,
+        store: piece.store.get(),
+        batches_in: traffic.batches_in,
+        records_in: traffic.records_in,
+        bytes_in: traffic.bytes_in,
+        records_out: traffic.records_out,
+        bytes_out: traffic.bytes_out,
+        ..PartitionState::default()
+    };
+    if let Some(log) = &piece.log {
+        state.is_online = log.is_online;
+        state.log_start = log.offsets.log_start.get();
+        state.high_watermark = log.offsets.high_watermark.get();
+        state.log_end = log.offsets.log_end.get();
+        state.size_bytes = log.size_bytes;
+        state.segments = log.segments as u64;
+        state.damage = log.damage as u64;
+    }
+    state
+}
+
+fn core_state(core: u16, answer: CoreAnswer) -> CoreState {
+    let lane = answer.lane;
+    let ring = answer.ring;
+    CoreState {
+        core,
+        cpu_us: answer.cpu_us,
+        connections: lane.connections as u64,
+        connections_opened: lane.connections_opened,
+        connections_refused: lane.connections_refused,
+        connections_timed_out: lane.connections_timed_out,
+        received_bytes: lane.received_bytes,
+        sent_bytes: lane.sent_bytes,
+        in_flight_bytes: lane.in_flight_bytes,
+        reply_bytes: lane.reply_bytes,
+        waiting_produces: lane.waiting_produces as u64,
+        waiting_fetches: lane.waiting_fetches as u64,
+        requests: lane.requests.iter().map(request_state).collect(),
+        stages: lane
+            .stages
+            .iter()
+            .map(|(api, stage, times)| StageState {
+                api: (*api).to_owned(),
+                stage: (*stage).to_owned(),
+                times: times.into(),
+            })
+            .collect(),
+        sends: Counts::from(&lane.sends),
+        mailboxes: lane
+            .mailboxes
+            .iter()
+            .map(|mailbox| MailboxState {
+                to: mailbox.to.get(),
+                requests: u64::from(mailbox.requests),
+                bytes: mailbox.bytes,
+            })
+            .collect(),
+        mailbox_refused: lane.mailbox_refused,
+        mail_queued: answer.mail_queued as u64,
+        paced_waiting: lane.paced_waiting as u64,
+        paced: lane.paced,
+        memory_cap: lane.memory_cap as u64,
+        memory: lane
+            .memory
+            .iter()
+            .map(|(kind, bytes)| (kind.name().to_owned(), *bytes as u64))
+            .collect(),
+        partitions: lane.partitions as u64,
+        ring: RingState {
+            in_flight: u64::from(ring.in_flight),
+            turns: ring.stats.turns,
+            enters: ring.stats.enters,
+            parks: ring.stats.parks,
+            submitted: ring.stats.submitted,
+            buffers_exhausted: ring.stats.buffers_exhausted,
+            turn_times: Counts::from(&ring.turn_times),
+        },
+    }
+}
+
+fn request_state(request: &RequestMetrics) -> RequestState {
+    RequestState {
+        api: request.api.to_owned(),
+        times: Counts::from(&request.times),
+        errors: request.errors.clone(),
+    }
+}
+
+fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
+    StoreState {
+        store: store.id.get(),
+        core,
+        fenced: store.fenced.clone(),
+        is_disk_full: store.is_disk_full,
+        is_reserve_touched: store.is_reserve_touched,
+        partitions: store.partitions as u64,
+        journal_files_in_use: store.journal_files_in_use as u64,
+        journal_files_armed: store.journal_files_armed as u64,
+        journal_files_max: store.journal_files_max as u64,
+        journal_file_bytes: store.journal_file_bytes,
+        journal_replay_bytes: store.journal_replay_bytes,
+        groups_in_flight: store.groups_in_flight as u64,
+        waiting_bytes: store.waiting_bytes as u64,
+        group_bytes: Counts::from(&store.group_bytes),
+        group_wait: Counts::from(&store.group_wait),
+        group_write: Counts::from(&store.group_write),
+        spills: store.spills,
+        spilled_bytes: store.spilled_bytes,
+        segment_handles: store.segment_handles as u64,
+        scrubbed_segments: store.scrubbed_segments,
+        scrubbed_bytes: store.scrubbed_bytes,
+        damage_found: store.damage_found,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::asks;
+
+    #[test]
+    fn what_was_costly_is_used_longer_but_never_long() {
+        assert_eq!(reuse_us(0), 100_000);
+        assert_eq!(reuse_us(30_000), 300_000);
+        assert_eq!(reuse_us(5_000_000), 1_000_000);
+        assert_eq!(reuse_us(u64::MAX), 1_000_000);
+    }
+
+    #[test]
+    fn cores_that_cannot_be_asked_are_silent() {
+        let (lines, _seats) = asks(2);
+        let mut gatherer = Gatherer::new(lines, Arc::default(), Clock::start());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("an event loop");
+        assert_eq!(runtime.block_on(gatherer.silent()), [0, 1]);
+        let state = runtime.block_on(gatherer.state(Phase::Serving));
+        assert_eq!(state.silent_cores, [0, 1]);
+        assert!(state.cores.is_empty());
+    }
+}
