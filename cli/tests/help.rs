@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 15] = [
+    let commands: [&[&str]; 16] = [
         &[],
         &["serve"],
         &["topic"],
@@ -22,6 +22,7 @@ fn every_command_explains_itself() {
         &["dump"],
         &["completions"],
         &["doctor"],
+        &["top"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());

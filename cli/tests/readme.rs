@@ -46,12 +46,9 @@ fn the_first_use_works() {
         .filter(|line| !line.trim_start().starts_with("cargo "))
         .collect();
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let address = format!("127.0.0.1:{port}");
+    // Held together, so that they differ.
+    let ports = [0, 1].map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [address, admin] = ports.map(|port| port.local_addr().unwrap().to_string());
     let path = std::env::var("PATH").unwrap();
     let binaries = Path::new(CORELANE).parent().unwrap().display();
     let output = Command::new("timeout")
@@ -64,6 +61,8 @@ fn the_first_use_works() {
         .env("PATH", format!("{binaries}:{path}"))
         .env("CORELANE_LISTEN", &address)
         .env("CORELANE_BROKER", &address)
+        .env("CORELANE_ADMIN_LISTEN", &admin)
+        .env("CORELANE_ADMIN", &admin)
         .envs(SMALL_JOURNAL)
         .stdin(Stdio::null())
         .output()

@@ -9,6 +9,7 @@ mod dump;
 mod perf;
 mod produce;
 mod serve;
+mod top;
 mod topic;
 
 use clap::builder::Styles;
@@ -63,6 +64,8 @@ enum Command {
     Dump(dump::Arguments),
     /// Measure this machine: a short durable load on an embedded broker
     Perf(perf::Arguments),
+    /// Watch a broker: its cores as lanes, its topics and their rates, live
+    Top(top::Arguments),
     /// Look whether a broker can serve on this machine, and say what to change
     Doctor(doctor::Arguments),
     /// Print the script that makes a shell complete this command line
@@ -109,6 +112,7 @@ pub(crate) fn run(command_line: CommandLine) -> Result<(), Failure> {
         Command::Consume(arguments) => consume::run(arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Perf(arguments) => perf::run(&arguments),
+        Command::Top(arguments) => top::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),
     }
