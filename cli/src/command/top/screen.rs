@@ -532,7 +532,7 @@ CORE  CPU              IN/S    OUT/S  REQ/S    P50    P99  FLUSH QUEUE MEM
         assert_eq!(shown[..expected.len()], expected, "{shown:#?}");
         assert_eq!(
             shown[23],
-            "  q  quit   ↑↓  select   Enter  partitions   s  order   p  pause"
+            " q  quit   ↑↓  select   Enter  partitions   s  order   p  pause"
         );
     }
 
