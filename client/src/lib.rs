@@ -41,6 +41,7 @@ mod error;
 mod offsets;
 mod producer;
 mod record;
+mod reports;
 
 pub use corelane_protocol::batch::Compression;
 pub use corelane_protocol::request::Acks;
@@ -49,7 +50,8 @@ pub use corelane_protocol::{ApiError, ErrorCode, TopicId};
 
 pub use self::admin::{
     Admin, BrokerDescription, ClusterDescription, ConfigEntry, DeleteUpTo, NewTopic, OffsetListing,
-    OffsetSpec, PartitionDescription, TopicAlteration, TopicDescription, TopicListing,
+    OffsetSpec, PartitionDescription, ReaderDescription, TopicAlteration, TopicDescription,
+    TopicListing,
 };
 pub use self::client::{Client, ClientBuilder};
 pub use self::connection::ConnectionEvent;

@@ -29,6 +29,8 @@ pub enum ApiKey {
     CreatePartitions = 9,
     /// Gives up the oldest records of partitions.
     DeleteRecords = 10,
+    /// How far a named reader has come.
+    ReportPositions = 11,
 }
 
 impl ApiKey {
@@ -45,6 +47,7 @@ impl ApiKey {
         Self::AlterTopicConfigs,
         Self::CreatePartitions,
         Self::DeleteRecords,
+        Self::ReportPositions,
     ];
 
     /// The request with this number.
@@ -71,6 +74,7 @@ impl ApiKey {
             Self::AlterTopicConfigs => "AlterTopicConfigs",
             Self::CreatePartitions => "CreatePartitions",
             Self::DeleteRecords => "DeleteRecords",
+            Self::ReportPositions => "ReportPositions",
         }
     }
 
@@ -99,7 +103,8 @@ pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
         | ApiKey::DescribeTopics
         | ApiKey::AlterTopicConfigs
         | ApiKey::CreatePartitions
-        | ApiKey::DeleteRecords => 1..=1,
+        | ApiKey::DeleteRecords
+        | ApiKey::ReportPositions => 1..=1,
     }
 }
 
@@ -114,7 +119,7 @@ mod tests {
             assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
             assert!(versions(*key).contains(&key.version()));
         }
-        assert_eq!(ApiKey::from_u16(11), None);
+        assert_eq!(ApiKey::from_u16(12), None);
         assert_eq!(ApiKey::from_u16(u16::MAX), None);
     }
 }

@@ -9,8 +9,8 @@ use corelane_protocol::request::{
     Acks, AlterTopicConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest,
     DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry,
-    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, ProduceEntry, ProduceRequest,
-    TopicAlteration, TopicExtension,
+    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, PositionEntry, ProduceEntry,
+    ProduceRequest, ReportPositionsRequest, TopicAlteration, TopicExtension,
 };
 use corelane_protocol::{
     ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, LeaderEpoch, Offset,
@@ -104,6 +104,15 @@ fn requests() -> Vec<Request<'static>> {
         Request::DeleteTopics(DeleteTopicsRequest { names: names() }),
         Request::DescribeTopics(DescribeTopicsRequest {
             topics: Some(names()),
+        }),
+        Request::ReportPositions(ReportPositionsRequest {
+            reader: "billing".to_owned(),
+            entries: (0..3)
+                .map(|number| PositionEntry {
+                    partition: partition(number),
+                    position: Offset::new(u64::from(number) * 9),
+                })
+                .collect(),
         }),
         Request::DeleteRecords(DeleteRecordsRequest {
             entries: [
@@ -287,7 +296,7 @@ fn lists_of_names_end_somewhere() {
 
 #[test]
 fn unknown_requests_and_versions_are_told_apart() {
-    for api_key in 11..=u16::MAX {
+    for api_key in 12..=u16::MAX {
         let error = Request::decode(api_key, 1, &[]).unwrap_err();
         assert_eq!(
             (error.code(), error),

@@ -10,11 +10,12 @@ use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ApiVersionsResponse, BrokerMetadata, ConfigSource,
     CoreAddress, CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic,
     DeleteRecordsResponse, DeleteTopicsResponse, DeletedRecords, DeletedTopic,
-    DescribeTopicsResponse, DescribedPartition, DescribedTopic, DivergingEpoch, Durability,
-    ExtendedTopic, FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead,
-    FetchedHead, ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse,
-    PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt, SupportedApi,
-    TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions, encode_error,
+    DescribeTopicsResponse, DescribedPartition, DescribedReader, DescribedTopic, DivergingEpoch,
+    Durability, ExtendedTopic, FetchResponse, FetchResponseHead, Fetched, FetchedEntry,
+    FetchedEntryHead, FetchedHead, ListOffsetsResponse, ListedEntry, ListedOffset,
+    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
+    ReportPositionsResponse, ReportedPosition, SupportedApi, TopicConfigEntry, TopicDescription,
+    TopicMetadata, TopicPartitions, encode_error,
 };
 use corelane_protocol::{
     ApiError, ApiKey, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
@@ -144,6 +145,11 @@ fn describe() -> Response<'static> {
         epoch_start_offset: Offset::new(3),
         state,
         damage: vec!["00000.log at 8192".to_owned(); 2],
+        readers: vec![DescribedReader {
+            name: "billing".to_owned(),
+            position: Offset::new(6),
+            expired_unread: 7,
+        }],
     };
     let failed = PartitionState::Failed("00000.log at 4096".to_owned());
     let config = |source| TopicConfigEntry {
@@ -220,6 +226,15 @@ fn responses() -> Vec<Response<'static>> {
                     result,
                 })
                 .to_vec(),
+        }),
+        Response::ReportPositions(ReportPositionsResponse {
+            entries: [Ok(Offset::new(9)), Err(refusal())]
+                .map(|result| ReportedPosition {
+                    partition: partition(1),
+                    owner: result.is_err().then(address),
+                    result,
+                })
+                .into(),
         }),
         Response::DeleteRecords(DeleteRecordsResponse {
             entries: [Ok(Offset::new(77)), Err(refusal())]

@@ -8,10 +8,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::value::{
-    Limit, format_bytes, format_cores, format_millis, parse_address, parse_bool, parse_bytes,
-    parse_cores, parse_count, parse_millis, parse_timestamp_type,
+    Limit, format_bytes, format_cores, format_millis, guard_mode_name, parse_address, parse_bool,
+    parse_bytes, parse_cores, parse_count, parse_guard_mode, parse_millis, parse_timestamp_type,
 };
 use corelane_protocol::batch::TimestampType;
+use corelane_storage::store::GuardMode;
 
 use super::{BrokerConfig, CoreSelection, FRAME_OVERHEAD_BYTES, LogFormat, LogLevel};
 
@@ -41,6 +42,7 @@ enum Slot<'a> {
     Format(&'a mut LogFormat),
     Level(&'a mut LogLevel),
     TimestampType(&'a mut TimestampType),
+    Guard(&'a mut GuardMode),
     Limit(&'a mut Limit, Unit),
     Number(Number<'a>, Unit, RangeInclusive<u64>),
 }
@@ -103,6 +105,7 @@ impl Key {
                 *level = parse_name(text, &known, LogLevel::as_str)?;
             }
             Slot::TimestampType(kind) => *kind = parse_timestamp_type(text)?,
+            Slot::Guard(mode) => *mode = parse_guard_mode(text)?,
             Slot::Limit(limit, unit) => *limit = Limit::parse(text, |text| unit.parse(text))?,
             Slot::Number(number, unit, range) => {
                 let value = unit.parse(text)?;
@@ -135,6 +138,7 @@ impl Key {
             Slot::Format(format) => format.as_str().to_owned(),
             Slot::Level(level) => level.as_str().to_owned(),
             Slot::TimestampType(kind) => kind.as_str().to_owned(),
+            Slot::Guard(mode) => guard_mode_name(*mode).to_owned(),
             Slot::Limit(Limit(None), _) => "-1".to_owned(),
             Slot::Limit(Limit(Some(value)), unit) => unit.show(*value),
             Slot::Number(number, unit, _) => unit.show(number.load()),
@@ -271,6 +275,15 @@ pub(super) static KEYS: &[Key] = &[
     }),
     key("log.retention_bytes", |c| {
         Slot::Limit(&mut c.log.retention_bytes, Unit::Bytes)
+    }),
+    key("log.retention_guard", |c| {
+        Slot::Guard(&mut c.log.retention_guard)
+    }),
+    key("log.retention_guard_max_ms", |c| {
+        millis64(&mut c.log.retention_guard_max_ms)
+    }),
+    key("log.retention_guard_max_bytes", |c| {
+        bytes64(&mut c.log.retention_guard_max_bytes, 0..=1024 * GIB)
     }),
     key("log.message_timestamp_type", |c| {
         Slot::TimestampType(&mut c.log.message_timestamp_type)

@@ -17,6 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use corelane_protocol::batch::{BATCH_BYTES_MAX_DEFAULT, TimestampType};
+use corelane_storage::store::GuardMode;
 
 pub use error::{ConfigError, Origin};
 pub use limits::{
@@ -24,7 +25,10 @@ pub use limits::{
     METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
 };
 pub use load::{ConfigFile, ConfigSources};
-pub use value::{Limit, format_bytes, parse_bytes, parse_millis, parse_timestamp_type};
+pub use value::{
+    Limit, format_bytes, guard_mode_name, parse_bytes, parse_guard_mode, parse_millis,
+    parse_timestamp_type,
+};
 
 /// All settings of one broker.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -93,7 +97,8 @@ pub enum CoreSelection {
     List(Vec<u16>),
 }
 
-const WEEK_MS: u64 = 7 * 86_400_000;
+const DAY_MS: u64 = 86_400_000;
+const WEEK_MS: u64 = 7 * DAY_MS;
 
 /// Defaults that a topic may override (Kafka's names with dots), and how segments are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +120,12 @@ pub struct LogDefaults {
     pub retention_ms: Limit,
     /// `retention.bytes`: bytes of a partition beyond which its oldest records are deleted.
     pub retention_bytes: Limit,
+    /// `retention.guard`: what retention does about records that a named reader has not read.
+    pub retention_guard: GuardMode,
+    /// `retention.guard.max.ms`: milliseconds that it waits for readers beyond `retention.ms`.
+    pub retention_guard_max_ms: u64,
+    /// `retention.guard.max.bytes`: bytes that it keeps for readers beyond `retention.bytes`.
+    pub retention_guard_max_bytes: u64,
     /// `message.timestamp.type`: which time records have.
     pub message_timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: milliseconds that a producer's time may be behind the broker's
@@ -145,6 +156,9 @@ impl Default for LogDefaults {
             segment_ms: WEEK_MS,
             retention_ms: Limit(Some(WEEK_MS)),
             retention_bytes: Limit(None),
+            retention_guard: GuardMode::Off,
+            retention_guard_max_ms: DAY_MS,
+            retention_guard_max_bytes: 1024 * 1024 * 1024,
             message_timestamp_type: TimestampType::Create,
             message_timestamp_before_max_ms: i64::MAX.unsigned_abs(),
             message_timestamp_after_max_ms: 3_600_000,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use corelane_protocol::batch::TimestampType;
+use corelane_storage::store::GuardMode;
 
 use super::CoreSelection;
 
@@ -70,6 +71,27 @@ impl fmt::Display for Limit {
             None => f.write_str("-1"),
             Some(value) => value.fmt(f),
         }
+    }
+}
+
+/// Reads what retention does about readers.
+///
+/// # Errors
+/// Says what it may be.
+pub fn parse_guard_mode(text: &str) -> Result<GuardMode, String> {
+    let known = [GuardMode::Off, GuardMode::Warn, GuardMode::Wait];
+    let found = known
+        .into_iter()
+        .find(|mode| guard_mode_name(*mode) == text.trim());
+    found.ok_or_else(|| format!("`{text}` is unknown; choose off, warn or wait"))
+}
+
+/// The name that [`parse_guard_mode`] reads.
+pub const fn guard_mode_name(mode: GuardMode) -> &'static str {
+    match mode {
+        GuardMode::Off => "off",
+        GuardMode::Warn => "warn",
+        GuardMode::Wait => "wait",
     }
 }
 

@@ -53,6 +53,7 @@ impl<D: Disk> Lane<D> {
             Request::Fetch(request) => self.fetch(now, client, request),
             Request::ListOffsets(request) => self.list_offsets(client, &request),
             Request::DeleteRecords(request) => self.delete_records(client, &request),
+            Request::ReportPositions(request) => self.report_positions(client, &request),
             Request::Metadata(request) => self.metadata(client, request),
             Request::ApiVersions(request) => self.api_versions(client, &request),
             Request::CreateTopics(request) => self.create_topics(client, request),
@@ -71,6 +72,7 @@ fn check_entries(request: &Request<'_>) -> Result<(), ApiError> {
         Request::Fetch(request) => request.entries.len(),
         Request::ListOffsets(request) => request.entries.len(),
         Request::DeleteRecords(request) => request.entries.len(),
+        Request::ReportPositions(request) => request.entries.len(),
         _ => return Ok(()),
     };
     if count <= ENTRIES_PER_REQUEST_MAX {

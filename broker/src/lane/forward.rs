@@ -161,7 +161,7 @@ impl<D: Disk> Lane<D> {
             (ForwardKind::Gather { gather, entries }, ForwardedReply::ListOffsets(results)) => {
                 self.gathered_offsets(gather, &entries, results);
             }
-            (ForwardKind::Gather { gather, entries }, ForwardedReply::DeleteRecords(results)) => {
+            (ForwardKind::Gather { gather, entries }, ForwardedReply::LogStarts(results)) => {
                 self.gathered_log_starts(gather, &entries, results);
             }
             (ForwardKind::Gather { gather, .. }, ForwardedReply::Describe(partitions)) => {

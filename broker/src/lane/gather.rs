@@ -30,7 +30,7 @@ impl<D: Disk> Lane<D> {
         self.gathered_one(gather);
     }
 
-    /// One core has deleted records of these entries.
+    /// One core has deleted records of these entries, or noted positions.
     pub(super) fn gathered_log_starts(
         &mut self,
         gather: Key,
@@ -42,11 +42,13 @@ impl<D: Disk> Lane<D> {
             .gathers
             .get_mut(gather)
             .expect("it waits for this answer");
-        let GatherKind::DeleteRecords(response) = &mut wait.kind else {
-            unreachable!("log starts answer a request to delete records");
-        };
         for (index, result) in entries.iter().zip(results) {
-            response.entries[*index as usize].result = result;
+            let index = *index as usize;
+            match &mut wait.kind {
+                GatherKind::DeleteRecords(response) => response.entries[index].result = result,
+                GatherKind::ReportPositions(response) => response.entries[index].result = result,
+                _ => unreachable!("log starts answer what is asked of entries"),
+            }
         }
         self.gathered_one(gather);
     }
@@ -63,6 +65,9 @@ impl<D: Disk> Lane<D> {
                     response.entries[index].result = Err(error.clone());
                 }
                 GatherKind::DeleteRecords(response) => {
+                    response.entries[index].result = Err(error.clone());
+                }
+                GatherKind::ReportPositions(response) => {
                     response.entries[index].result = Err(error.clone());
                 }
                 GatherKind::Describe { .. } | GatherKind::Topics(_) => {
@@ -116,6 +121,7 @@ impl<D: Disk> Lane<D> {
         let response = match wait.kind {
             GatherKind::ListOffsets(response) => Response::ListOffsets(response),
             GatherKind::DeleteRecords(response) => Response::DeleteRecords(response),
+            GatherKind::ReportPositions(response) => Response::ReportPositions(response),
             GatherKind::Describe { response, .. } => Response::DescribeTopics(response),
             GatherKind::Topics(_) => unreachable!("the controller answers in one piece"),
         };

@@ -1,4 +1,4 @@
-//! DeleteRecords and ListOffsets: what is asked of logs, of which some takes a while.
+//! DeleteRecords, ListOffsets and ReportPositions: what is asked of logs, of which some takes a while.
 //!
 //! Entries of other cores are gathered from them. What a log can answer at once is answered at once; a
 //! deletion and a look-up by time become tasks of the store, some at a time. Nothing here waits.
@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use corelane_protocol::request::{
     DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest, ListOffsetsEntry, ListOffsetsRequest,
-    OffsetPosition,
+    OffsetPosition, PositionEntry, ReportPositionsRequest,
 };
 use corelane_protocol::response::{
     CoreAddress, DeleteRecordsResponse, DeletedRecords, ListOffsetsResponse, ListedEntry,
-    ListedOffset,
+    ListedOffset, ReportPositionsResponse, ReportedPosition,
 };
 use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset, Timestamp, TopicPartition};
 use corelane_storage::disk::Disk;
@@ -22,7 +22,7 @@ use super::parked::{ClientRequest, ForwardKind, GatherKind, GatherWait};
 use super::partitions::{Home, LocalPartition};
 use super::produce::unknown_partition;
 use super::slab::{Key, Slab};
-use super::storage_errors::{delete_records_error, partition_error, read_error};
+use super::storage_errors::{delete_records_error, partition_error, read_error, report_error};
 use super::{Effect, Lane, Mail, Now};
 
 /// Tasks of logs that one core has out at a time.
@@ -69,6 +69,8 @@ pub(super) enum LogAsker {
 pub(super) enum LogQuestions {
     Offsets(Vec<ListOffsetsEntry>),
     Deletions(Vec<DeleteRecordsEntry>),
+    /// How far a reader of this name has come.
+    Positions(String, Vec<PositionEntry>),
 }
 
 /// The answers, in the order of the questions.
@@ -120,6 +122,31 @@ impl<D: Disk> Lane<D> {
         let kind = GatherKind::DeleteRecords(response);
         self.gather(client, kind, split, LogQuestions::Deletions, |entries| {
             ForwardedRequest::DeleteRecords { entries }
+        });
+    }
+
+    pub(super) fn report_positions(
+        &mut self,
+        client: ClientRequest,
+        request: &ReportPositionsRequest,
+    ) {
+        let entries = request.entries.iter();
+        let (split, owners) = self.split(client, entries.map(|entry| (entry.partition, *entry)));
+        let results = request.entries.iter().zip(owners);
+        let response = ReportPositionsResponse {
+            entries: results
+                .map(|(entry, (refusal, owner))| ReportedPosition {
+                    partition: entry.partition,
+                    result: Err(refusal),
+                    owner,
+                })
+                .collect(),
+        };
+        let kind = GatherKind::ReportPositions(response);
+        let questions = |entries| LogQuestions::Positions(request.reader.clone(), entries);
+        self.gather(client, kind, split, questions, |entries| {
+            let reader = request.reader.clone();
+            ForwardedRequest::ReportPositions { reader, entries }
         });
     }
 
@@ -207,6 +234,14 @@ impl<D: Disk> Lane<D> {
                 let partitions = entries.iter().map(|entry| entry.partition);
                 (partitions.collect(), LogResults::LogStarts(results))
             }
+            LogQuestions::Positions(reader, entries) => {
+                let noted = entries
+                    .iter()
+                    .map(|entry| self.note_position(reader, entry));
+                let results = LogResults::LogStarts(noted.collect());
+                let partitions = entries.iter().map(|entry| entry.partition);
+                (partitions.collect(), results)
+            }
         };
         if tasks.is_empty() {
             return self.tell(asker, results);
@@ -277,6 +312,17 @@ impl<D: Disk> Lane<D> {
             },
         };
         Said::Later(local.store, LogTask::DeleteRecords { partition, before })
+    }
+
+    /// Notes how far a reader has come in a partition of this core. Gives where the log starts.
+    fn note_position(&self, reader: &str, entry: &PositionEntry) -> Result<Offset, ApiError> {
+        let local = self.serving(entry.partition)?;
+        let store = &self.stores[local.store];
+        let noted = store.report_position(entry.partition, reader, entry.position);
+        noted.map_err(|error| report_error(&error))?;
+        let offsets = local.offsets(&self.stores);
+        let offsets = offsets.map_err(|error| partition_error(&error))?;
+        Ok(offsets.log_start)
     }
 
     fn start_log_tasks(&mut self) {
@@ -362,7 +408,7 @@ impl<D: Disk> Lane<D> {
                 self.post(core, Mail::ForwardReply { token, reply });
             }
             (LogAsker::Core { core, token }, LogResults::LogStarts(results)) => {
-                let reply = ForwardedReply::DeleteRecords(results);
+                let reply = ForwardedReply::LogStarts(results);
                 self.post(core, Mail::ForwardReply { token, reply });
             }
         }

@@ -8,7 +8,9 @@
 
 use std::sync::Arc;
 
-use corelane_protocol::request::{Acks, DeleteRecordsEntry, FetchEntry, ListOffsetsEntry};
+use corelane_protocol::request::{
+    Acks, DeleteRecordsEntry, FetchEntry, ListOffsetsEntry, PositionEntry,
+};
 use corelane_protocol::response::{DescribedPartition, FetchedHead, ListedOffset, Receipt};
 use corelane_protocol::{ApiError, Offset, TopicId, TopicPartition};
 
@@ -115,6 +117,13 @@ pub enum ForwardedRequest {
         /// The partitions, and up to where.
         entries: Vec<DeleteRecordsEntry>,
     },
+    /// How far a named reader has come.
+    ReportPositions {
+        /// Its name.
+        reader: String,
+        /// The partitions, and how far.
+        entries: Vec<PositionEntry>,
+    },
     /// Partitions to describe: all that the receiver owns of these topics.
     Describe {
         /// The topics.
@@ -148,7 +157,7 @@ pub enum ForwardedReply {
     /// One offset for each entry.
     ListOffsets(Vec<Result<ListedOffset, ApiError>>),
     /// Where the log of each entry begins now.
-    DeleteRecords(Vec<Result<Offset, ApiError>>),
+    LogStarts(Vec<Result<Offset, ApiError>>),
     /// The partitions that the sender owns.
     Describe(Vec<(TopicId, DescribedPartition)>),
 }
@@ -166,6 +175,7 @@ impl ForwardedRequest {
             } => *max_bytes as usize + entries.len() * ENTRY,
             Self::ListOffsets { entries } => entries.len() * ENTRY,
             Self::DeleteRecords { entries } => entries.len() * ENTRY,
+            Self::ReportPositions { reader, entries } => reader.len() + entries.len() * ENTRY,
             Self::Describe { topics } => topics.len() * ENTRY,
         };
         bytes as u64

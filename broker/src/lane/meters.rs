@@ -139,6 +139,10 @@ impl Meters {
                 let results = response.entries.iter().map(|entry| &entry.result);
                 self.errors_of(api_key, results);
             }
+            Response::ReportPositions(response) => {
+                let results = response.entries.iter().map(|entry| &entry.result);
+                self.errors_of(api_key, results);
+            }
             Response::CreateTopics(response) => {
                 let results = response.topics.iter().map(|topic| &topic.result);
                 self.errors_of(api_key, results);

@@ -6,7 +6,7 @@ use corelane_protocol::ids::CorrelationId;
 use corelane_protocol::request::FetchEntry;
 use corelane_protocol::response::{
     DeleteRecordsResponse, DescribeTopicsResponse, FetchedEntryHead, ListOffsetsResponse,
-    ProduceResponse,
+    ProduceResponse, ReportPositionsResponse,
 };
 use corelane_protocol::{ApiKey, CoreId, TopicId};
 use corelane_storage::memory::ChunkSlice;
@@ -117,6 +117,7 @@ pub(super) struct GatherWait {
 pub(super) enum GatherKind {
     ListOffsets(ListOffsetsResponse),
     DeleteRecords(DeleteRecordsResponse),
+    ReportPositions(ReportPositionsResponse),
     Describe {
         response: DescribeTopicsResponse,
         /// Places of each topic in the response: a request may name it more than once.

@@ -8,7 +8,7 @@ use super::meters::Stage;
 use super::partitions::{Home, LocalState};
 use super::slab::Key;
 use super::{Lane, Now};
-use corelane_storage::store::Progress;
+use corelane_storage::store::{Progress, Unread};
 
 impl<D: Disk> Lane<D> {
     /// Some store of this core has progressed.
@@ -29,6 +29,7 @@ impl<D: Disk> Lane<D> {
                             self.partition_failed(key, &reason);
                         }
                     }
+                    Progress::Unread { partition, unread } => self.tell_unread(partition, &unread),
                     // The store has logged it, and fetches of it fail by themselves.
                     Progress::Damaged { .. } => {}
                 }
@@ -37,6 +38,38 @@ impl<D: Disk> Lane<D> {
         self.progress = progress;
         self.pacing.look_again = true;
         self.finish_event(now);
+    }
+
+    /// Records expired, or are to, before a named reader had them.
+    fn tell_unread(&self, partition: TopicPartition, unread: &Unread) {
+        let topic = self.image.topic(partition.topic);
+        let topic = topic.map_or("a deleted topic", |topic| topic.name.as_str());
+        let partition = partition.partition;
+        let Unread {
+            reader,
+            records,
+            expired_unread,
+            is_waited_for,
+        } = unread;
+        if *is_waited_for {
+            tracing::warn!(
+                topic,
+                %partition,
+                reader,
+                records,
+                "records that have expired are kept until their reader has read them, or retention.guard.max.ms or \
+                 retention.guard.max.bytes is over"
+            );
+        } else {
+            tracing::warn!(
+                topic,
+                %partition,
+                reader,
+                records,
+                in_all = expired_unread,
+                "records were deleted before their reader had read them"
+            );
+        }
     }
 
     /// Everything of a partition before `durable_end` is flushed.

@@ -75,6 +75,10 @@ impl<D: Disk> Lane<D> {
                 let asker = LogAsker::Core { core, token };
                 self.ask_logs(asker, &LogQuestions::Deletions(entries));
             }
+            ForwardedRequest::ReportPositions { reader, entries } => {
+                let asker = LogAsker::Core { core, token };
+                self.ask_logs(asker, &LogQuestions::Positions(reader, entries));
+            }
             ForwardedRequest::Describe { topics } => {
                 let reply = ForwardedReply::Describe(self.describe_local(&topics));
                 self.post(core, Mail::ForwardReply { token, reply });

@@ -75,6 +75,7 @@ pub(super) fn log_config(settings: &EffectiveSettings) -> LogConfig {
         segment_ms: Some(settings.segment_ms),
         retention_ms: settings.retention_ms,
         retention_bytes: settings.retention_bytes,
+        guard: settings.guard.clone(),
     }
 }
 
@@ -297,7 +298,7 @@ impl<D: Disk> Lane<D> {
         let settings = topic.settings.effective(&self.config);
         for key in self.partitions.local_keys_of(id) {
             let partition = self.partitions.local_mut(key).expect("just listed");
-            partition.settings = settings;
+            partition.settings = settings.clone();
             let store = &self.stores[partition.store];
             // A store that is out of service, or could not make the partition, has nothing to follow with.
             let configured = store.configure(partition.id, log_config(&settings));
@@ -356,7 +357,7 @@ impl<D: Disk> Lane<D> {
                 store: store.expect("the store is one of this core's"),
                 handle: None,
                 leader_epoch: placement.leader_epoch,
-                settings,
+                settings: settings.clone(),
                 state: LocalState::Creating,
                 log_start: Offset::ZERO,
                 produces: VecDeque::new(),

@@ -3,7 +3,7 @@
 use corelane_protocol::{ApiError, ErrorCode};
 
 use corelane_storage::store::{
-    AppendError, DeleteRecordsError, PartitionError, ReadError, StoreError,
+    AppendError, DeleteRecordsError, PartitionError, ReadError, ReportError, StoreError,
 };
 
 pub(super) fn append_error(error: AppendError) -> ApiError {
@@ -38,6 +38,16 @@ pub(super) fn delete_records_error(error: &DeleteRecordsError) -> ApiError {
         DeleteRecordsError::PartitionFailed(_) => ErrorCode::StorageFailed,
         DeleteRecordsError::Store(StoreError::Closed) => ErrorCode::ShuttingDown,
         DeleteRecordsError::Store(_) => ErrorCode::StorageFailed,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+pub(super) fn report_error(error: &ReportError) -> ApiError {
+    let code = match error {
+        ReportError::UnknownPartition(_) => ErrorCode::UnknownPartition,
+        ReportError::UnknownReader(_) => ErrorCode::InvalidRequest,
+        ReportError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReportError::PartitionFailed(_) => ErrorCode::StorageFailed,
     };
     ApiError::new(code, error.to_string())
 }

@@ -12,8 +12,8 @@ use corelane_protocol::request::{
 use corelane_protocol::response::{
     AlterTopicConfigsResponse, AlteredTopic, ConfigSource, CreatePartitionsResponse,
     CreateTopicsResponse, CreatedTopic, DeleteTopicsResponse, DeletedTopic, DescribeTopicsResponse,
-    DescribedPartition, DescribedTopic, ExtendedTopic, PartitionState, Response, TopicConfigEntry,
-    TopicDescription,
+    DescribedPartition, DescribedReader, DescribedTopic, ExtendedTopic, PartitionState, Response,
+    TopicConfigEntry, TopicDescription,
 };
 use corelane_protocol::{ApiError, ApiKey, CoreId, Offset, PartitionIndex, TopicId};
 use corelane_storage::disk::Disk;
@@ -274,6 +274,14 @@ impl<D: Disk> Lane<D> {
             }
             let damage = description.damage.iter();
             described.damage = damage.map(ToString::to_string).collect();
+            let readers = description.readers.into_iter();
+            described.readers = readers
+                .map(|(name, state)| DescribedReader {
+                    name,
+                    position: state.position,
+                    expired_unread: state.expired_unread,
+                })
+                .collect();
         }
         described
     }
@@ -298,6 +306,7 @@ fn describe_unanswered(
         size_bytes: 0,
         epoch_start_offset: Offset::ZERO,
         damage: Vec::new(),
+        readers: Vec::new(),
         state: PartitionState::Failed(message.to_owned()),
     }
 }

@@ -3,12 +3,14 @@
 //! Reading, writing, describing and altering all walk this one table, so a setting cannot be known to
 //! one of them only.
 
+use corelane_protocol::TopicName;
 use corelane_protocol::batch::TimestampType;
-use corelane_storage::store::SEGMENT_BYTES_MAX;
+use corelane_storage::store::{READERS_MAX, SEGMENT_BYTES_MAX};
 
 use super::TopicSettings;
 use crate::config::{
-    Limit, LogDefaults, format_bytes, parse_bytes, parse_millis, parse_timestamp_type,
+    Limit, LogDefaults, format_bytes, guard_mode_name, parse_bytes, parse_guard_mode, parse_millis,
+    parse_timestamp_type,
 };
 
 pub(super) const SEGMENT_BYTES: &str = "segment.bytes";
@@ -116,6 +118,51 @@ pub(super) static SETTINGS: &[Setting] = &[
         broker: |log| log.retention_bytes.to_string(),
     },
     Setting {
+        key: "retention.guard",
+        set: |topic, text| {
+            topic.guard = Some(parse_guard_mode(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.guard = None,
+        own: |topic| shown(topic.guard.map(guard_mode_name)),
+        broker: |log| guard_mode_name(log.retention_guard).to_owned(),
+    },
+    Setting {
+        key: "retention.guard.readers",
+        set: |topic, text| {
+            topic.guard_readers = Some(reader_names(text)?.into());
+            Ok(())
+        },
+        clear: |topic| topic.guard_readers = None,
+        own: |topic| {
+            topic
+                .guard_readers
+                .as_ref()
+                .map(|readers| readers.join(","))
+        },
+        broker: |_| String::new(),
+    },
+    Setting {
+        key: "retention.guard.max.ms",
+        set: |topic, text| {
+            topic.guard_max_ms = Some(parse_millis(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.guard_max_ms = None,
+        own: |topic| shown(topic.guard_max_ms),
+        broker: |log| log.retention_guard_max_ms.to_string(),
+    },
+    Setting {
+        key: "retention.guard.max.bytes",
+        set: |topic, text| {
+            topic.guard_max_bytes = Some(parse_bytes(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.guard_max_bytes = None,
+        own: |topic| shown(topic.guard_max_bytes),
+        broker: |log| log.retention_guard_max_bytes.to_string(),
+    },
+    Setting {
         key: "message.timestamp.type",
         set: |topic, text| {
             topic.timestamp_type = Some(parse_timestamp_type(text)?);
@@ -158,6 +205,29 @@ pub(super) static SETTINGS: &[Setting] = &[
         broker: |_| "producer".to_owned(),
     },
 ];
+
+/// The names of readers, separated by commas.
+fn reader_names(text: &str) -> Result<Vec<String>, String> {
+    let mut names: Vec<String> = Vec::new();
+    for name in text
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+    {
+        // What a topic may be called, a reader may.
+        TopicName::new(name).map_err(|_| {
+            format!("{name:?} is no name: use 1 to 249 letters, digits, '.', '_' and '-'")
+        })?;
+        if names.iter().any(|known| known == name) {
+            return Err(format!("{name} is named twice"));
+        }
+        names.push(name.to_owned());
+    }
+    if names.len() > READERS_MAX {
+        return Err(format!("name at most {READERS_MAX} readers"));
+    }
+    Ok(names)
+}
 
 fn bytes(text: &str, least: u64, most: u64) -> Result<u64, String> {
     match parse_bytes(text)? {

@@ -2,8 +2,11 @@
 //!
 //! Names and meaning are Kafka's. Never decides what a setting does to a log; the store does.
 
+use std::sync::Arc;
+
 use corelane_protocol::batch::TimestampType;
 use corelane_protocol::{ApiError, ErrorCode};
+use corelane_storage::store::{GuardMode, RetentionGuard};
 
 use super::setting_table::{MAX_MESSAGE_BYTES, SEGMENT_BYTES, SETTINGS, Setting};
 use crate::config::{BrokerConfig, Limit, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes};
@@ -37,10 +40,18 @@ pub struct TopicSettings {
     pub timestamp_before_max_ms: Option<u64>,
     /// Milliseconds that a producer's time may be ahead of the broker's clock.
     pub timestamp_after_max_ms: Option<u64>,
+    /// What retention does about records that a named reader has not read.
+    pub guard: Option<GuardMode>,
+    /// The readers that it knows by name.
+    pub guard_readers: Option<Arc<[String]>>,
+    /// Milliseconds that it waits longer than `retention_ms` at most.
+    pub guard_max_ms: Option<u64>,
+    /// Bytes that it keeps more than `retention_bytes` at most.
+    pub guard_max_bytes: Option<u64>,
 }
 
 /// What applies to the partitions of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectiveSettings {
     /// Size at which a segment file is closed, in bytes.
     pub segment_bytes: u64,
@@ -62,6 +73,8 @@ pub struct EffectiveSettings {
     pub timestamp_before_max_ms: u64,
     /// Milliseconds that a producer's time may be ahead of the broker's clock.
     pub timestamp_after_max_ms: u64,
+    /// What retention does about records that a named reader has not read.
+    pub guard: RetentionGuard,
 }
 
 impl EffectiveSettings {
@@ -193,6 +206,14 @@ impl TopicSettings {
             timestamp_after_max_ms: self
                 .timestamp_after_max_ms
                 .unwrap_or(log.message_timestamp_after_max_ms),
+            guard: RetentionGuard {
+                mode: self.guard.unwrap_or(log.retention_guard),
+                readers: self.guard_readers.clone().unwrap_or_default(),
+                ms_max: self.guard_max_ms.unwrap_or(log.retention_guard_max_ms),
+                bytes_max: self
+                    .guard_max_bytes
+                    .unwrap_or(log.retention_guard_max_bytes),
+            },
         }
     }
 

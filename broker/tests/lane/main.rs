@@ -16,6 +16,7 @@ mod log_requests;
 mod metrics;
 mod pacing;
 mod producing;
+mod readers;
 mod restart;
 mod scrubbing;
 mod shutdown;

@@ -1,12 +1,15 @@
 //! `corelane consume`: prints records, as fast as they come and as soon as they come.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use corelane_client::{Client, Consumer, Error, OffsetSpec, Records, Start};
 use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
 
 use crate::command::{BrokerArguments, Format};
 use crate::failure::Failure;
@@ -57,9 +60,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FORMAT|json")]
     print: Option<PrintFormat>,
 
+    /// Report what was printed as read by the reader of this name, one of those in the topic's
+    /// retention.guard.readers: retention then knows what it has read
+    #[arg(long, value_name = "NAME")]
+    reader: Option<String>,
+
     #[command(flatten)]
     broker: BrokerArguments,
 }
+
+/// How often a reader's position is reported while there is always more to print.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +157,13 @@ async fn consume(arguments: Arguments) -> Result<(), Failure> {
         output: BufWriter::with_capacity(256 * 1024, io::stdout().lock()),
         left: arguments.max.unwrap_or(u64::MAX),
         progress,
+        report: arguments.reader.as_deref().map(|reader| Report {
+            client: &client,
+            topic: &arguments.topic,
+            reader,
+            printed: BTreeMap::new(),
+            sent: Instant::now(),
+        }),
     };
     let outcome = print_all(&mut consumer, &mut printer, partitions.len()).await;
     printer.progress.finish_and_clear();
@@ -218,12 +236,17 @@ async fn print_all(
         let next = match consumer.next().now_or_never() {
             Some(next) => next,
             None => {
-                printer.flush()?;
+                printer.flush().await?;
                 consumer.next().await
             }
         };
         match next {
-            Ok(Some(records)) => printer.print(&records)?,
+            Ok(Some(records)) => {
+                printer.print(&records)?;
+                if printer.is_report_due() {
+                    printer.flush().await?;
+                }
+            }
             Ok(None) => break,
             // The partition goes on by itself.
             Err(error @ Error::LogTruncated { .. }) => printer.warn(&error),
@@ -233,7 +256,7 @@ async fn print_all(
             }
         }
     }
-    printer.flush()?;
+    printer.flush().await?;
     if failed == 0 {
         Ok(())
     } else {
@@ -247,18 +270,46 @@ struct Printer<'a> {
     /// Records that may still be printed.
     left: u64,
     progress: ProgressBar,
+    /// Under which name it is reported what was printed, if it is.
+    report: Option<Report<'a>>,
+}
+
+/// What a reader of this name has printed.
+struct Report<'a> {
+    client: &'a Client,
+    topic: &'a str,
+    reader: &'a str,
+    /// Where reading goes on behind what was printed and not reported, by partition.
+    printed: BTreeMap<u32, u64>,
+    sent: Instant,
+}
+
+impl Report<'_> {
+    /// Reports what was printed, which has been written out.
+    async fn send(&mut self) -> Result<(), Failure> {
+        self.sent = Instant::now();
+        if self.printed.is_empty() {
+            return Ok(());
+        }
+        let positions = std::mem::take(&mut self.printed).into_iter();
+        let positions = positions.map(|(partition, offset)| (self.topic, partition, offset));
+        let admin = self.client.admin();
+        let reported = admin.report_positions(self.reader, positions).await;
+        reported.map_err(|error| topic_failure(self.topic, &error))
+    }
 }
 
 impl Printer<'_> {
     fn print(&mut self, records: &Records) -> Result<(), Failure> {
         let mut headers = Vec::new();
-        let mut printed = 0;
+        let (mut printed, mut last) = (0, None);
         for record in records
             .iter()
             .take(usize::try_from(self.left).unwrap_or(usize::MAX))
         {
             headers.clear();
             headers.extend(record.headers());
+            last = Some(record.offset());
             let record = PrintedRecord {
                 topic: record.topic(),
                 partition: record.partition(),
@@ -272,15 +323,29 @@ impl Printer<'_> {
             written.map_err(|error| Failure::writing(&error))?;
             printed += 1;
         }
+        if let (Some(report), Some(last)) = (&mut self.report, last) {
+            report.printed.insert(records.partition(), last + 1);
+        }
         self.left -= printed;
         self.progress.inc(printed);
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Failure> {
+    /// Whether what was printed is to be reported although more is there to be printed.
+    fn is_report_due(&self) -> bool {
+        let report = self.report.as_ref();
+        report.is_some_and(|report| report.sent.elapsed() >= REPORT_EVERY)
+    }
+
+    /// Writes everything out, and then reports it.
+    async fn flush(&mut self) -> Result<(), Failure> {
         self.output
             .flush()
-            .map_err(|error| Failure::writing(&error))
+            .map_err(|error| Failure::writing(&error))?;
+        match &mut self.report {
+            Some(report) => report.send().await,
+            None => Ok(()),
+        }
     }
 
     fn warn(&self, error: &Error) {

@@ -15,6 +15,7 @@ use super::Admin;
 use crate::cluster::Repeat;
 use crate::connection::unexpected;
 use crate::error::{Error, Result};
+use crate::reports::{Position, report};
 
 /// A topic to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,6 +242,43 @@ impl Admin {
             self.cluster.forget(topic);
         }
         deleted.map(Offset::get)
+    }
+
+    /// Reports how far a named reader has come, as (topic, partition, offset of the next record that it wants): it
+    /// needs nothing before that any more. The topics name the readers that they know in `retention.guard.readers`.
+    ///
+    /// The broker keeps positions a few seconds behind: after a crash it may know an earlier one.
+    ///
+    /// # Errors
+    /// `Refused` with `UnknownTopic`, `UnknownPartition`, `InvalidRequest` for a reader that a topic does not name,
+    /// or `OffsetOutOfRange` beyond what can be read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave some positions reported.
+    pub async fn report_positions<S: AsRef<str>>(
+        &self,
+        reader: &str,
+        positions: impl IntoIterator<Item = (S, u32, u64)>,
+    ) -> Result<()> {
+        let positions: Vec<_> = positions.into_iter().collect();
+        let mut named = Vec::with_capacity(positions.len());
+        for (topic, partition, offset) in &positions {
+            named.push(Position {
+                topic: topic.as_ref(),
+                id: self.cluster.topic(topic.as_ref()).await?.id,
+                partition: *partition,
+                offset: *offset,
+            });
+        }
+        let reported = report(&self.cluster, reader, &named).await;
+        if let Err(error) = &reported
+            && error.code() == Some(ErrorCode::UnknownTopic)
+        {
+            for position in &named {
+                self.cluster.forget(position.topic);
+            }
+        }
+        reported
     }
 
     /// Deletes a topic and everything in it. Returns the identity that it had.

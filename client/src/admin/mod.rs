@@ -89,6 +89,21 @@ pub struct PartitionDescription {
     /// Damage that costs only what it hit, the first few, each with file and position: reading that fails, what
     /// is around it can be read.
     pub damage: Vec<String>,
+    /// The readers that the topic names (`retention.guard.readers`).
+    pub readers: Vec<ReaderDescription>,
+}
+
+/// How far a named reader has come in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReaderDescription {
+    /// Its name.
+    pub name: String,
+    /// The offset of the next record that it wants, as it reported it last; 0 if it never did.
+    pub position: u64,
+    /// Records that are there for it to read.
+    pub lag: u64,
+    /// Records that were deleted before it had come so far.
+    pub expired_unread: u64,
 }
 
 /// Which offset of a partition to ask for.
@@ -320,6 +335,19 @@ fn description(
             epoch_start_offset: partition.epoch_start_offset.get(),
             state: partition.state,
             damage: partition.damage,
+            readers: partition
+                .readers
+                .into_iter()
+                .map(|reader| ReaderDescription {
+                    lag: partition
+                        .high_watermark
+                        .get()
+                        .saturating_sub(reader.position.max(partition.log_start_offset).get()),
+                    name: reader.name,
+                    position: reader.position.get(),
+                    expired_unread: reader.expired_unread,
+                })
+                .collect(),
         });
     TopicDescription {
         name,

@@ -38,6 +38,8 @@ pub(super) struct Assigned {
     pub(super) last_served: u64,
     /// Why it failed for good.
     pub(super) failure: Option<Error>,
+    /// The position that was reported last.
+    pub(super) reported: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,7 @@ impl Assigned {
             not_before: Duration::ZERO,
             last_served: 0,
             failure: None,
+            reported: None,
         }
     }
 

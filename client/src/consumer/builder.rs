@@ -23,6 +23,7 @@ pub struct ConsumerBuilder {
     buffer_bytes: usize,
     offset_reset: OffsetReset,
     on_truncation: OnTruncation,
+    reader: Option<String>,
     seed: Option<u64>,
 }
 
@@ -48,6 +49,7 @@ impl ConsumerBuilder {
             buffer_bytes: 8 * 1024 * 1024,
             offset_reset: OffsetReset::default(),
             on_truncation: OnTruncation::default(),
+            reader: None,
             seed: None,
         }
     }
@@ -131,6 +133,13 @@ impl ConsumerBuilder {
         self
     }
 
+    /// The name under which [`Consumer::report_processed`] reports how far this reader has come: one that the topics
+    /// name in `retention.guard.readers`.
+    pub fn reader(mut self, name: impl Into<String>) -> Self {
+        self.reader = Some(name.into());
+        self
+    }
+
     /// Makes the consumer's random choices (jitter of waits) repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -184,7 +193,12 @@ impl ConsumerBuilder {
             offset_reset: self.offset_reset,
         };
         let fetcher = Fetcher::new(settings, partitions, self.offset_reset != OffsetReset::Fail);
-        Ok(Consumer::new(self.cluster, fetcher, parameters))
+        Ok(Consumer::new(
+            self.cluster,
+            fetcher,
+            parameters,
+            self.reader,
+        ))
     }
 
     /// Fills in the positions, and the ends where reading shall end. Asks only if need be.

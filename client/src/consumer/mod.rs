@@ -23,11 +23,13 @@ pub use self::builder::ConsumerBuilder;
 pub use self::records::{ConsumedRecord, Records, RecordsIter};
 pub use self::start::{OffsetReset, OnTruncation, Start};
 
+use self::assigned::Assigned;
 use self::fetcher::{Fetcher, Item, PartitionId};
 use self::io::FetchIo;
 use self::start::{Asked, Found, bounds, find};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::reports::{Position, report};
 
 /// The parts of a fetch request that never change.
 #[derive(Debug, Clone, Copy)]
@@ -48,15 +50,23 @@ pub struct Consumer {
     cluster: Arc<Cluster>,
     fetcher: Fetcher,
     io: FetchIo,
+    /// The name under which positions are reported.
+    reader: Option<String>,
 }
 
 impl Consumer {
-    fn new(cluster: Arc<Cluster>, fetcher: Fetcher, parameters: FetchParameters) -> Self {
+    fn new(
+        cluster: Arc<Cluster>,
+        fetcher: Fetcher,
+        parameters: FetchParameters,
+        reader: Option<String>,
+    ) -> Self {
         let io = FetchIo::new(Arc::clone(&cluster), parameters);
         Self {
             cluster,
             fetcher,
             io,
+            reader,
         }
     }
 
@@ -183,6 +193,41 @@ impl Consumer {
                 assigned.position.offset,
             )
         })
+    }
+
+    /// Reports as the reader that [`ConsumerBuilder::reader`] named that everything which was handed out has been
+    /// processed, so that retention need not keep it for this reader. Call it once it has been: what a crash of this
+    /// program would lose is not to be reported. Nothing is sent for partitions whose position is reported already.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the consumer has no name; as [`Admin::report_positions`](crate::Admin::report_positions).
+    ///
+    /// # Cancel safety
+    /// Safe: what may not have been reported is reported by the next call.
+    pub async fn report_processed(&mut self) -> Result<()> {
+        let Some(reader) = &self.reader else {
+            return Err(Error::invalid(
+                "the consumer has no name; give it one with ConsumerBuilder::reader",
+            ));
+        };
+        let unreported = |assigned: &&Assigned| assigned.reported != Some(assigned.position.offset);
+        let positions = self.fetcher.partitions.iter().filter(unreported);
+        let positions: Vec<Position<'_>> = positions
+            .map(|assigned| Position {
+                topic: &assigned.topic,
+                id: assigned.topic_id,
+                partition: assigned.partition,
+                offset: assigned.position.offset,
+            })
+            .collect();
+        if positions.is_empty() {
+            return Ok(());
+        }
+        report(&self.cluster, reader, &positions).await?;
+        for assigned in &mut self.fetcher.partitions {
+            assigned.reported = Some(assigned.position.offset);
+        }
+        Ok(())
     }
 
     /// Goes on reading a partition at `offset`. A failure of the partition is forgotten. Whether the

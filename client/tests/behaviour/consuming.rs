@@ -563,3 +563,36 @@ async fn reading_to_the_end_does_not_wait_for_what_is_gone() {
     let read = read_all(&mut consumer).await;
     assert!(offsets(&read, 0).into_iter().eq(0..20));
 }
+
+#[tokio::test]
+async fn a_reader_reports_what_was_processed_and_nothing_twice() {
+    let (broker, client) = numbers(1, 2, 30).await;
+    let build = |name: &str| {
+        let consumer = client.consumer().assign_topic("t", Start::Earliest);
+        consumer.reader(name).build()
+    };
+    let mut consumer = build("billing").await.unwrap();
+    read_some(&mut consumer, 60).await.unwrap();
+    for _ in 0..2 {
+        consumer.report_processed().await.unwrap();
+    }
+    let reported = |partition| {
+        let key = ("billing".to_owned(), partition);
+        broker.state().positions.get(&key).copied()
+    };
+    assert_eq!([reported(0), reported(1)], [Some(30), Some(30)]);
+    assert_eq!(broker.state().counters.reports, 1);
+    let error = build("nobody").await.unwrap().report_processed().await;
+    assert_eq!(error.unwrap_err().code(), Some(ErrorCode::InvalidRequest));
+    let admin = client.admin();
+    admin
+        .report_positions("billing", [("t", 1, 7)])
+        .await
+        .unwrap();
+    assert_eq!(reported(1), Some(7));
+    let mut nameless = client.consumer().assign_topic("t", Start::Earliest);
+    nameless = nameless.max_bytes(1);
+    let mut nameless = nameless.build().await.unwrap();
+    let error = nameless.report_processed().await.unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+}

@@ -12,8 +12,9 @@ use corelane_protocol::response::{
     DeleteTopicsResponse, DeletedRecords, DeletedTopic, DescribeTopicsResponse, DescribedPartition,
     DescribedTopic, DivergingEpoch, ExtendedTopic, FetchResponse, Fetched, FetchedEntry,
     ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata,
-    PartitionState, ProduceResponse, ProducedEntry, Receipt, SupportedApi, TopicConfigEntry,
-    TopicDescription, TopicMetadata, TopicPartitions,
+    PartitionState, ProduceResponse, ProducedEntry, Receipt, ReportPositionsResponse,
+    ReportedPosition, SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata,
+    TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, ApiKey, BrokerId, CoreId, ErrorCode, LeaderEpoch, Offset,
@@ -82,6 +83,28 @@ pub(crate) async fn handle(
             Response::DeleteTopics(DeleteTopicsResponse {
                 topics: topics.collect(),
             })
+        }
+        Request::ReportPositions(request) => {
+            let mut state = shared.state();
+            let entries = request.entries.iter().map(|entry| {
+                let found = state.partition(entry.partition.topic, entry.partition.partition);
+                let start = found.map(|(_, partition)| Offset::new(partition.start));
+                ReportedPosition {
+                    partition: entry.partition,
+                    result: match &*request.reader {
+                        "billing" => start,
+                        _ => Err(ErrorCode::InvalidRequest.into()),
+                    },
+                    owner: None,
+                }
+            });
+            let entries = entries.collect();
+            for entry in &request.entries {
+                let key = (request.reader.clone(), entry.partition.partition.get());
+                state.positions.insert(key, entry.position.get());
+            }
+            state.counters.reports += 1;
+            Response::ReportPositions(ReportPositionsResponse { entries })
         }
         Request::DeleteRecords(request) => {
             let mut state = shared.state();
@@ -526,6 +549,7 @@ fn describe(shared: &Shared, names: Option<Vec<String>>) -> DescribeTopicsRespon
                     epoch_start_offset: Offset::new(*partition.epochs.last().unwrap()),
                     state: PartitionState::Online,
                     damage: Vec::new(),
+                    readers: Vec::new(),
                 });
         let description = TopicDescription {
             id: topic.id,

@@ -42,6 +42,7 @@ pub(crate) struct Counters {
     pub(crate) batches: u64,
     pub(crate) resumes: u64,
     pub(crate) fetches: u64,
+    pub(crate) reports: u64,
     pub(crate) metadata: u64,
     /// Bytes of produce requests not answered yet, and the most there were on one connection.
     pub(crate) outstanding_bytes: BTreeMap<u64, usize>,
@@ -136,6 +137,8 @@ pub(crate) struct State {
     pub(crate) in_flight_bytes_max: u32,
     pub(crate) batch_bytes_max: u32,
     pub(crate) counters: Counters,
+    /// What readers reported, by name and partition.
+    pub(crate) positions: BTreeMap<(String, u32), u64>,
     /// Connections on which a partition waits for a resume.
     pub(crate) poisoned: BTreeSet<(u64, TopicId, u32)>,
     next_topic: u8,
@@ -153,6 +156,7 @@ impl State {
             in_flight_bytes_max: 8 << 20,
             batch_bytes_max: 1 << 20,
             counters: Counters::default(),
+            positions: BTreeMap::new(),
             poisoned: BTreeSet::new(),
             next_topic: 1,
         }

@@ -14,6 +14,7 @@ mod fetch;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod report_positions;
 
 pub use alter_topic_configs::{AlterTopicConfigsRequest, TopicAlteration};
 pub use api_versions::ApiVersionsRequest;
@@ -26,6 +27,7 @@ pub use fetch::{FetchEntry, FetchRequest};
 pub use list_offsets::{ListOffsetsEntry, ListOffsetsRequest, OffsetPosition};
 pub use metadata::MetadataRequest;
 pub use produce::{Acks, ProduceEntry, ProduceRequest};
+pub use report_positions::{PositionEntry, ReportPositionsRequest};
 
 use crate::api::{ApiKey, versions};
 use crate::frame::{RequestFlags, RequestHeader};
@@ -57,6 +59,8 @@ pub enum Request<'a> {
     CreatePartitions(CreatePartitionsRequest),
     /// See [`DeleteRecordsRequest`].
     DeleteRecords(DeleteRecordsRequest),
+    /// See [`ReportPositionsRequest`].
+    ReportPositions(ReportPositionsRequest),
 }
 
 impl<'a> Request<'a> {
@@ -82,6 +86,7 @@ impl<'a> Request<'a> {
             }
             ApiKey::CreatePartitions => Self::CreatePartitions(CreatePartitionsRequest::decode(r)?),
             ApiKey::DeleteRecords => Self::DeleteRecords(DeleteRecordsRequest::decode(r)?),
+            ApiKey::ReportPositions => Self::ReportPositions(ReportPositionsRequest::decode(r)?),
         };
         reader.finish()?;
         Ok(request)
@@ -123,6 +128,7 @@ impl<'a> Request<'a> {
                 Self::AlterTopicConfigs(request) => request.encode(w),
                 Self::CreatePartitions(request) => request.encode(w),
                 Self::DeleteRecords(request) => request.encode(w),
+                Self::ReportPositions(request) => request.encode(w),
             },
         )
     }
@@ -141,6 +147,7 @@ impl<'a> Request<'a> {
             Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
             Self::CreatePartitions(_) => ApiKey::CreatePartitions,
             Self::DeleteRecords(_) => ApiKey::DeleteRecords,
+            Self::ReportPositions(_) => ApiKey::ReportPositions,
         }
     }
 }

@@ -110,6 +110,19 @@ pub struct DescribedPartition {
     pub state: PartitionState,
     /// Damage that was found in it and that costs only what it hit, the first few: each with file and position.
     pub damage: Vec<String>,
+    /// The readers that the topic knows by name.
+    pub readers: Vec<DescribedReader>,
+}
+
+/// How far a named reader has come in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedReader {
+    /// Its name.
+    pub name: String,
+    /// The offset of the next record that it wants, as far as the broker knows; 0 if it never said so.
+    pub position: Offset,
+    /// Records that were deleted before it had come so far.
+    pub expired_unread: u64,
 }
 
 /// Whether a partition serves.
@@ -122,7 +135,7 @@ pub enum PartitionState {
 }
 
 /// Bytes of a partition that is online.
-const PARTITION_BYTES_MIN: usize = 4 + 2 + 2 + 4 + 8 + 8 + 8 + 8 + 8 + 1 + 4;
+const PARTITION_BYTES_MIN: usize = 4 + 2 + 2 + 4 + 8 + 8 + 8 + 8 + 8 + 1 + 4 + 4;
 
 impl DescribeTopicsResponse {
     pub(super) fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -191,6 +204,13 @@ impl DescribedPartition {
                 Some(message) => PartitionState::Failed(message),
             },
             damage: r.list(2, |r| r.string())?,
+            readers: r.list(2 + 8 + 8, |r| {
+                Ok(DescribedReader {
+                    name: r.string()?,
+                    position: r.offset()?,
+                    expired_unread: r.u64()?,
+                })
+            })?,
         })
     }
 
@@ -212,5 +232,10 @@ impl DescribedPartition {
             }
         }
         w.list(&self.damage, |w, damage| w.message(damage));
+        w.list(&self.readers, |w, reader| {
+            w.text(&reader.name);
+            w.offset(reader.position);
+            w.u64(reader.expired_unread);
+        });
     }
 }

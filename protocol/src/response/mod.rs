@@ -11,6 +11,7 @@ mod fetch;
 mod list_offsets;
 mod metadata;
 mod produce;
+mod report_positions;
 
 pub use alter_topic_configs::{AlterTopicConfigsResponse, AlteredTopic};
 pub use api_versions::{ApiVersionsResponse, SupportedApi};
@@ -19,8 +20,8 @@ pub use create_topics::{CreateTopicsResponse, CreatedTopic};
 pub use delete_records::{DeleteRecordsResponse, DeletedRecords};
 pub use delete_topics::{DeleteTopicsResponse, DeletedTopic};
 pub use describe_topics::{
-    ConfigSource, DescribeTopicsResponse, DescribedPartition, DescribedTopic, PartitionState,
-    TopicConfigEntry, TopicDescription,
+    ConfigSource, DescribeTopicsResponse, DescribedPartition, DescribedReader, DescribedTopic,
+    PartitionState, TopicConfigEntry, TopicDescription,
 };
 pub use fetch::{
     DivergingEpoch, FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead,
@@ -32,6 +33,7 @@ pub use metadata::{
     TopicPartitions,
 };
 pub use produce::{Durability, ProduceResponse, ProducedEntry, Receipt};
+pub use report_positions::{ReportPositionsResponse, ReportedPosition};
 
 use crate::api::ApiKey;
 use crate::error::{ApiError, ErrorCode};
@@ -64,6 +66,8 @@ pub enum Response<'a> {
     CreatePartitions(CreatePartitionsResponse),
     /// See [`DeleteRecordsResponse`].
     DeleteRecords(DeleteRecordsResponse),
+    /// See [`ReportPositionsResponse`].
+    ReportPositions(ReportPositionsResponse),
 }
 
 impl<'a> Response<'a> {
@@ -99,6 +103,7 @@ impl<'a> Response<'a> {
                 Self::CreatePartitions(CreatePartitionsResponse::decode(r)?)
             }
             ApiKey::DeleteRecords => Self::DeleteRecords(DeleteRecordsResponse::decode(r)?),
+            ApiKey::ReportPositions => Self::ReportPositions(ReportPositionsResponse::decode(r)?),
         };
         reader.finish()?;
         Ok(Ok(response))
@@ -127,6 +132,7 @@ impl<'a> Response<'a> {
             Self::AlterTopicConfigs(_) => ApiKey::AlterTopicConfigs,
             Self::CreatePartitions(_) => ApiKey::CreatePartitions,
             Self::DeleteRecords(_) => ApiKey::DeleteRecords,
+            Self::ReportPositions(_) => ApiKey::ReportPositions,
         }
     }
 
@@ -155,6 +161,7 @@ impl<'a> Response<'a> {
             Self::AlterTopicConfigs(response) => response.encode(w),
             Self::CreatePartitions(response) => response.encode(w),
             Self::DeleteRecords(response) => response.encode(w),
+            Self::ReportPositions(response) => response.encode(w),
         })
     }
 }

@@ -8,7 +8,7 @@ use corelane_protocol::{Offset, TopicPartition};
 
 use super::{CatalogueRecord, FlushState, SealedSegment};
 use crate::epochs::EpochHistory;
-use crate::store::LogConfig;
+use crate::store::{LogConfig, ReaderState};
 
 /// What the catalogue says of one partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct PartitionImage {
     pub sealed: Vec<SealedSegment>,
     /// Those wholly below it whose files may be there still, oldest first.
     pub expired: Vec<SealedSegment>,
+    /// Its named readers.
+    pub readers: BTreeMap<String, ReaderState>,
     /// Its leader epochs.
     pub epochs: EpochHistory,
     /// Why it is given up, if it is.
@@ -51,6 +53,7 @@ impl CatalogueImage {
                     log_start: Offset::ZERO,
                     sealed: Vec::new(),
                     expired: Vec::new(),
+                    readers: BTreeMap::new(),
                     epochs: EpochHistory::default(),
                     failed: None,
                 };
@@ -117,6 +120,14 @@ impl CatalogueImage {
                 image.epochs.trim(image.log_start);
                 Ok(())
             }
+            CatalogueRecord::ReaderAt {
+                partition,
+                reader,
+                state,
+            } => {
+                self.existing(partition)?.readers.insert(reader, state);
+                Ok(())
+            }
             CatalogueRecord::PartitionDeleted { partition } => {
                 self.partitions
                     .remove(&partition)
@@ -162,6 +173,12 @@ impl CatalogueImage {
                 });
             }
             records.extend(epoch_records(partition, &image.epochs));
+            let readers = image.readers.iter();
+            records.extend(readers.map(|(reader, &state)| CatalogueRecord::ReaderAt {
+                partition,
+                reader: reader.clone(),
+                state,
+            }));
             if let Some(reason) = &image.failed {
                 records.push(CatalogueRecord::PartitionFailed {
                     partition,
@@ -248,6 +265,17 @@ mod tests {
         }
     }
 
+    fn read(position: u64, expired_unread: u64) -> CatalogueRecord {
+        CatalogueRecord::ReaderAt {
+            partition: partition(),
+            reader: "billing".to_owned(),
+            state: ReaderState {
+                position: Offset::new(position),
+                expired_unread,
+            },
+        }
+    }
+
     fn flushed(segment: u64) -> CatalogueRecord {
         CatalogueRecord::PartitionFlushed {
             partition: partition(),
@@ -327,6 +355,8 @@ mod tests {
             sealed(30, 40),
             flushed(40),
             started(7, 40),
+            read(5, 0),
+            read(7, 2),
         ];
         for count in 0..=steps.len() {
             let expected = image(&steps[..count]).expect("they follow");

@@ -12,7 +12,7 @@ use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 
 use crate::epochs::EpochStart;
 use crate::position::{LogPoint, LogPosition};
-use crate::store::LogConfig;
+use crate::store::{LogConfig, ReaderState, RetentionGuard};
 use crate::times::SegmentTimes;
 
 pub(crate) use checkpoint::CHECKPOINT_FILES_MAX;
@@ -131,6 +131,15 @@ pub enum CatalogueRecord {
         /// The epoch, and where the log ends now.
         begun: EpochStart,
     },
+    /// A named reader of a partition has come so far.
+    ReaderAt {
+        /// Which partition's.
+        partition: TopicPartition,
+        /// Its name.
+        reader: String,
+        /// How far, and what it has missed.
+        state: ReaderState,
+    },
     /// A partition's log is damaged and part of its journal was given up, so it never serves again.
     PartitionFailed {
         /// Which.
@@ -150,6 +159,7 @@ mod kind {
     pub(super) const PARTITION_FAILED: u8 = 7;
     pub(super) const SEGMENTS_REMOVED: u8 = 8;
     pub(super) const EPOCH_STARTED: u8 = 9;
+    pub(super) const READER_AT: u8 = 10;
 }
 
 const REASON_BYTES_MAX: usize = 1024;
@@ -210,6 +220,17 @@ impl CatalogueRecord {
                 out.topic_partition(*partition);
                 out.u32(begun.epoch.get());
                 out.offset(begun.start);
+            }
+            Self::ReaderAt {
+                partition,
+                reader,
+                state,
+            } => {
+                out.u8(kind::READER_AT);
+                out.topic_partition(*partition);
+                out.offset(state.position);
+                out.u64(state.expired_unread);
+                out.text(reader);
             }
             Self::PartitionDeleted { partition } => {
                 out.u8(kind::PARTITION_DELETED);
@@ -281,6 +302,14 @@ impl CatalogueRecord {
                     start: input.offset()?,
                 },
             },
+            kind::READER_AT => Self::ReaderAt {
+                partition,
+                state: ReaderState {
+                    position: input.offset()?,
+                    expired_unread: input.u64()?,
+                },
+                reader: input.string()?,
+            },
             kind::PARTITION_DELETED => Self::PartitionDeleted { partition },
             kind::PARTITION_REMOVED => Self::PartitionRemoved { partition },
             kind::PARTITION_FAILED => Self::PartitionFailed {
@@ -324,6 +353,7 @@ fn decode_config(input: &mut Reader<'_>) -> Result<LogConfig, DecodeError> {
         segment_ms: option()?,
         retention_bytes: option()?,
         retention_ms: option()?,
+        guard: RetentionGuard::default(),
     })
 }
 
@@ -380,6 +410,7 @@ mod tests {
                 segment_ms: Some(2),
                 retention_bytes: None,
                 retention_ms: Some(4),
+                guard: RetentionGuard::default(),
             },
         };
         let bytes = [
@@ -449,7 +480,17 @@ mod tests {
         let started = CatalogueRecord::EpochStarted { partition, begun };
         let bytes = [&prefix(9)[..], &[5, 0, 0, 0], &number(8)];
         assert_eq!(started.encode(), bytes.concat());
-        for record in [created, flushed, sealed, moved, removed, started] {
+        let reader = CatalogueRecord::ReaderAt {
+            partition,
+            reader: "bill".to_owned(),
+            state: ReaderState {
+                position: Offset::new(3),
+                expired_unread: 4,
+            },
+        };
+        let bytes = [&prefix(10)[..], &number(3), &number(4), &[4, 0], b"bill"];
+        assert_eq!(reader.encode(), bytes.concat());
+        for record in [created, flushed, sealed, moved, removed, started, reader] {
             let bytes = record.encode();
             assert_eq!(CatalogueRecord::decode(&bytes), Ok(record));
             assert!(CatalogueRecord::decode(&bytes[..bytes.len() - 1]).is_err());

@@ -63,6 +63,14 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
             "leader epoch {} of partition {partition} begins at offset {}",
             begun.epoch, begun.start
         ),
+        CatalogueRecord::ReaderAt {
+            partition,
+            reader,
+            state,
+        } => format!(
+            "reader {reader} of partition {partition} is at offset {}, {} records expired unread",
+            state.position, state.expired_unread
+        ),
         CatalogueRecord::PartitionDeleted { partition } => {
             format!("partition {partition} deleted: its files are still to be removed")
         }
@@ -120,7 +128,7 @@ mod tests {
     use crate::catalogue::{FlushState, SealedSegment};
     use crate::epochs::EpochStart;
     use crate::journal::{ChainPoint, JournalCheckpoint, JournalFile};
-    use crate::store::LogConfig;
+    use crate::store::{LogConfig, ReaderState};
 
     #[test]
     fn every_record_is_a_sentence() {
@@ -175,6 +183,14 @@ mod tests {
                     start: Offset::new(6),
                 },
             },
+            CatalogueRecord::ReaderAt {
+                partition,
+                reader: "billing".to_owned(),
+                state: ReaderState {
+                    position: Offset::new(4),
+                    expired_unread: 2,
+                },
+            },
             CatalogueRecord::PartitionDeleted { partition },
             CatalogueRecord::PartitionRemoved { partition },
             CatalogueRecord::PartitionFailed {
@@ -197,6 +213,7 @@ mod tests {
                 "log start of partition P moved to 6",
                 "segments of partition P up to offset 5 removed: their files are gone",
                 "leader epoch 2 of partition P begins at offset 6",
+                "reader billing of partition P is at offset 4, 2 records expired unread",
                 "partition P deleted: its files are still to be removed",
                 "partition P removed: its files are gone",
                 "partition P failed for good: a reason",

@@ -14,7 +14,7 @@ use crate::journal::{FileId, JournalFiles, PartEntry};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition};
 use crate::segment::batches::{BatchPeek, peek, peek_times};
-use crate::store::{Partition, Status};
+use crate::store::{Partition, Readers, Status};
 use crate::tail::ChunkPool;
 
 /// The partitions of a store that is being opened.
@@ -46,6 +46,8 @@ impl Replay {
             partition.wanted_log_start = found.log_start;
             partition.expired.clone_from(&found.expired);
             partition.epochs.clone_from(&found.epochs);
+            // Which of them count is known once the partition is given its settings.
+            partition.readers = Readers::new(found.readers.clone());
             if let Some(reason) = &found.failed {
                 let reason: Rc<str> = reason.as_str().into();
                 partition.status = Status::Failed(Rc::clone(&reason));

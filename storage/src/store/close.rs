@@ -57,6 +57,11 @@ impl<D: Disk> Store<D> {
         self.spill_all().await?;
         // The next opening raises no epochs if this end is clean.
         self.record_epochs().await?;
+        match self.record_readers().await {
+            // Positions that lag do no harm.
+            Err(error) if error.is_disk_full() => {}
+            recorded => drop(recorded?),
+        }
         self.record_clean().await
     }
 

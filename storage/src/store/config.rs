@@ -2,6 +2,7 @@
 
 use corelane_protocol::batch::BatchLimits;
 
+use super::guard::RetentionGuard;
 use crate::catalogue::CHECKPOINT_FILES_MAX;
 use crate::journal::{CommitPlanner, FIRST_GROUP, JournalLimits, PlannerLimits, group_bytes};
 use crate::layout::{BLOCK, block_ceiling};
@@ -167,6 +168,8 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// ms after its last append, by the broker's clock, at which a segment is deleted: Kafka's `retention.ms`.
     pub retention_ms: Option<u64>,
+    /// What retention does about readers that have not come so far. It is not in the catalogue.
+    pub guard: RetentionGuard,
 }
 
 /// The largest segment: positions in an index have 32 bits.
@@ -181,6 +184,7 @@ impl Default for LogConfig {
             segment_ms: None,
             retention_bytes: None,
             retention_ms: None,
+            guard: RetentionGuard::default(),
             batch_bytes_max: BatchLimits::default().batch_bytes_max,
         }
     }

@@ -46,6 +46,7 @@ impl State {
         let may_wait = config.is_weak()
             && has_time
             && config.flush_messages.is_none_or(|limit| waiting < limit);
+        partition.readers.follow(&config.guard);
         partition.config = config;
         if !may_wait {
             self.make_due(handle);

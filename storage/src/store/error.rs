@@ -104,6 +104,28 @@ pub enum DeleteRecordsError {
     Store(#[from] StoreError),
 }
 
+/// Why a reader's position was not noted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// The store has no such partition.
+    #[error("the store has no partition {0}")]
+    UnknownPartition(TopicPartition),
+    /// The partition does not know the reader by name.
+    #[error("the topic does not name a reader {0:?}; add it to retention.guard.readers")]
+    UnknownReader(String),
+    /// Nobody can have read so far.
+    #[error("position {position} is beyond the high watermark {high_watermark}")]
+    OutOfRange {
+        /// The position reported.
+        position: Offset,
+        /// The end of what can be read.
+        high_watermark: Offset,
+    },
+    /// The partition's log is damaged in a way that does not let it serve.
+    #[error("the partition is out of service: {0}")]
+    PartitionFailed(Rc<str>),
+}
+
 /// Why a batch was not appended. Nothing of it is in the log then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {

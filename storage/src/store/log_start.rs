@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{Offset, Timestamp, TopicPartition};
 
+use super::guard::{ReaderState, are_readers_due};
 use super::partition::{PartitionHandle, Status};
 use super::state::State;
 use super::{DeleteRecordsError, Store, StoreError};
@@ -29,6 +30,13 @@ pub(crate) struct Trims {
     pub(super) removals: std::collections::VecDeque<PartitionHandle>,
     /// Partitions whose latest leader epoch is not durable yet, each once.
     pub(super) epochs: Vec<PartitionHandle>,
+    /// Partitions with positions of readers that are to be recorded, each once.
+    pub(super) readers: Vec<PartitionHandle>,
+    /// It is time to record them.
+    pub(super) are_readers_due: bool,
+    pub(super) readers_recorded_at: Option<Timestamp>,
+    /// The time of the last tick.
+    pub(super) now: Option<Timestamp>,
     /// When what failed was last tried again.
     retried_at: Option<Timestamp>,
     /// How often a log start could not be moved, and why the last time.
@@ -51,6 +59,44 @@ impl Trims {
             self.retried_at = Some(now);
         }
         is_due
+    }
+}
+
+/// A log start that is to be moved, and who has not read what lies below.
+struct Move {
+    handle: PartitionHandle,
+    partition: TopicPartition,
+    log_start: Offset,
+    unread: Vec<(String, ReaderState)>,
+}
+
+impl Move {
+    /// What is recorded of it: all at once, so that nothing is counted twice or not at all.
+    fn records(&self) -> impl Iterator<Item = CatalogueRecord> {
+        let partition = self.partition;
+        let moved = CatalogueRecord::LogStartMoved {
+            partition,
+            log_start: self.log_start,
+        };
+        let unread = self.unread.iter();
+        std::iter::once(moved).chain(
+            unread.map(move |(reader, state)| CatalogueRecord::ReaderAt {
+                partition,
+                reader: reader.clone(),
+                state: *state,
+            }),
+        )
+    }
+}
+
+impl Trims {
+    /// Whether positions of readers should be recorded.
+    pub(super) fn are_positions_due(&mut self, now: Timestamp) -> bool {
+        if self.readers.is_empty() || !are_readers_due(&mut self.readers_recorded_at, now) {
+            return false;
+        }
+        self.are_readers_due = true;
+        true
     }
 }
 
@@ -104,7 +150,8 @@ impl<D: Disk> Store<D> {
             if self.has_ended() {
                 return;
             }
-            let has_recorded = self.retry_epochs().await;
+            let mut has_recorded = self.retry_epochs().await;
+            has_recorded |= self.record_due_readers().await;
             let has_moved = self.move_log_starts().await;
             let has_removed = self.remove_expired().await;
             if !(has_recorded || has_moved || has_removed || self.has_ended()) {
@@ -119,26 +166,28 @@ impl<D: Disk> Store<D> {
         if moves.is_empty() {
             return false;
         }
-        let records: Vec<_> = moves.iter().map(|(_, record)| record.clone()).collect();
+        let records = moves.iter().flat_map(Move::records);
+        let records: Vec<_> = records.collect();
         let recorded = self.record(&records).await;
         let is_recorded = recorded.is_ok();
         {
             let mut state = self.state.borrow_mut();
-            for (handle, _) in &moves {
-                if let Some(partition) = state.partitions.get_mut(*handle) {
+            for moved in &moves {
+                if let Some(partition) = state.partitions.get_mut(moved.handle) {
                     partition.flags.is_moving = false;
                 }
             }
             match recorded {
                 Ok(()) => {
-                    for (handle, record) in &moves {
-                        state.log_start_moved(*handle, record);
+                    for moved in moves {
+                        state.unread_expired(moved.handle, moved.unread);
+                        state.log_start_moved(moved.handle, moved.log_start);
                     }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "log starts could not be moved");
-                    for (handle, _) in &moves {
-                        state.queue_move(*handle);
+                    for moved in &moves {
+                        state.queue_move(moved.handle);
                     }
                     state.trims.failures += 1;
                     state.trims.failure = Some(error);
@@ -246,7 +295,7 @@ impl State {
     }
 
     /// The next log starts to be moved.
-    fn plan_moves(&mut self) -> Vec<(PartitionHandle, CatalogueRecord)> {
+    fn plan_moves(&mut self) -> Vec<Move> {
         let mut moves = Vec::new();
         while moves.len() < MOVES_MAX
             && let Some(handle) = self.trims.moves.pop_front()
@@ -259,20 +308,18 @@ impl State {
                 continue;
             }
             partition.flags.is_moving = true;
-            let record = CatalogueRecord::LogStartMoved {
+            moves.push(Move {
+                handle,
                 partition: partition.id,
                 log_start: partition.wanted_log_start,
-            };
-            moves.push((handle, record));
+                unread: partition.unread_below(partition.wanted_log_start),
+            });
         }
         moves
     }
 
     /// The catalogue says where a log start is now.
-    fn log_start_moved(&mut self, handle: PartitionHandle, record: &CatalogueRecord) {
-        let CatalogueRecord::LogStartMoved { log_start, .. } = *record else {
-            return;
-        };
+    fn log_start_moved(&mut self, handle: PartitionHandle, log_start: Offset) {
         let Some(partition) = self.partitions.get_mut(handle) else {
             return;
         };

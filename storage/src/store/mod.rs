@@ -14,6 +14,7 @@ mod epochs;
 mod error;
 mod fetch;
 mod group;
+mod guard;
 mod index_load;
 mod log_start;
 mod maintain;
@@ -49,13 +50,15 @@ use uuid::Uuid;
 
 pub use config::{LogConfig, SEGMENT_BYTES_MAX, StoreConfig};
 pub use error::{
-    AppendError, Corruption, DeleteRecordsError, PartitionError, ReadError, StoreError,
+    AppendError, Corruption, DeleteRecordsError, PartitionError, ReadError, ReportError, StoreError,
 };
 pub use fetch::{DiskRead, Fetched, Read};
+pub use guard::{GuardMode, READERS_MAX, ReaderState, RetentionGuard, Unread};
 pub use metrics::{PartitionMetrics, StoreMetrics};
 pub use partition::PartitionHandle;
 pub use report::RecoveryReport;
 
+pub(crate) use guard::Readers;
 pub(crate) use notify::{AsyncLock, Notify};
 pub(crate) use partition::{Partition, Status};
 
@@ -151,6 +154,13 @@ pub enum Progress {
         /// Why.
         reason: Rc<str>,
     },
+    /// Records expired, or are to, before a named reader had them; said now and then.
+    Unread {
+        /// The partition.
+        partition: TopicPartition,
+        /// Who lacks how many.
+        unread: Unread,
+    },
     /// Something that a partition has on disk is damaged. Reads of it are refused, everything else goes on.
     Damaged {
         /// The partition.
@@ -182,6 +192,8 @@ pub struct LogDescription {
     pub size_bytes: u64,
     /// Whether it serves.
     pub state: LogState,
+    /// Its named readers.
+    pub readers: Vec<(String, ReaderState)>,
     /// Its leader epochs, oldest first: those that have records from the log start on, and the latest.
     pub epochs: Vec<EpochStart>,
     /// Damage that was found in it since the store was opened, the first few: each with file and position. Reads
@@ -325,7 +337,8 @@ impl<D: Disk> Store<D> {
             self.wake.spill.notify();
             self.wake.journal.notify();
         }
-        if state.trims.is_retry_due(now) {
+        state.trims.now = Some(now);
+        if state.trims.is_retry_due(now) | state.trims.are_positions_due(now) {
             self.wake.trim.notify();
         }
         let scrub_rate = state.config.scrub_bytes_per_second;
@@ -387,6 +400,12 @@ impl<D: Disk> Store<D> {
             state: refusal.map_or(LogState::Online, |reason| {
                 LogState::Failed(Rc::clone(reason))
             }),
+            readers: {
+                let readers = found.readers.states.iter();
+                readers
+                    .map(|(name, state)| (name.clone(), *state))
+                    .collect()
+            },
             epochs: found.epochs.starts().to_vec(),
             damage: found.damage.clone(),
         })

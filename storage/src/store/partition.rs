@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{Offset, Timestamp, TopicPartition};
 
+use super::guard::Readers;
 use super::{LogConfig, LogOffsets};
 use crate::catalogue::{FlushState, SealedSegment};
 use crate::epochs::EpochHistory;
@@ -73,6 +74,8 @@ pub(crate) struct Partition {
     pub(crate) status: Status,
     /// Why the catalogue says that it never serves again, if it does.
     pub(crate) given_up: Option<Rc<str>>,
+    /// Those who are known by name, and how far they have come.
+    pub(crate) readers: Readers,
     /// Its leader epochs; the latest is that of every append.
     pub(crate) epochs: EpochHistory,
     /// After the last batch that was appended.
@@ -160,11 +163,14 @@ impl Partition {
         flush: FlushState,
         sealed: Vec<SealedSegment>,
     ) -> Self {
+        let mut readers = Readers::default();
+        readers.follow(&config.guard);
         Self {
             id,
             config,
             status: Status::Online,
             given_up: None,
+            readers,
             epochs: EpochHistory::default(),
             end: flush.whole,
             journaled: flush.whole,

@@ -165,7 +165,8 @@ impl<D: Disk> Store<D> {
             .partitions
             .iter()
             .map(|(_, partition)| {
-                partition.sealed.len() + partition.expired.len() + partition.epochs.starts().len()
+                let segments = partition.sealed.len() + partition.expired.len();
+                segments + partition.epochs.starts().len() + partition.readers.states.len()
             })
             .sum();
         (state.partitions.len() + parts) as u64 * PARTITION_RECORD_BYTES

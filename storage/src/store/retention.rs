@@ -30,6 +30,8 @@ impl State {
     /// Ends segments that are too old, and says which log starts are to be moved where.
     fn expire(&mut self, now: Timestamp) -> Vec<(PartitionHandle, Offset)> {
         let mut expired = Vec::new();
+        // Nobody is waited for at the expense of what is to be appended.
+        let may_wait = !self.reserve.is_touched && !self.is_disk_full;
         for _ in 0..LOOKS_MAX.min(self.partitions.len()) {
             let Some(handle) = self.partitions.next_in_turn() else {
                 break;
@@ -40,10 +42,15 @@ impl State {
             if partition.refusal().is_some() || partition.flags.is_deleting {
                 continue;
             }
-            if let Some(log_start) = partition.expired_upto(now) {
+            let expiry = partition.expiry(now, may_wait);
+            let is_roll_due = partition.is_roll_due(now);
+            if let Some(log_start) = expiry.log_start {
                 expired.push((handle, log_start));
             }
-            if partition.is_roll_due(now) {
+            if let Some(upto) = expiry.waits_upto {
+                self.say_waiting(handle, upto, now);
+            }
+            if is_roll_due {
                 self.roll_now(handle);
             } else {
                 self.roll_deleted(handle);
@@ -53,12 +60,22 @@ impl State {
     }
 }
 
+/// What a look at a partition found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Expiry {
+    /// Where the log is to start, if that has changed.
+    log_start: Option<Offset>,
+    /// Records below this have expired, and wait for readers.
+    waits_upto: Option<Offset>,
+}
+
 impl Partition {
-    /// Where the log is to start, if sealed segments have expired since it was last asked to.
-    fn expired_upto(&self, now: Timestamp) -> Option<Offset> {
+    /// What has expired since it was last asked for; if the guard may wait, without what it waits for.
+    fn expiry(&self, now: Timestamp, may_wait: bool) -> Expiry {
         let (bytes_max, ms_max) = (self.config.retention_bytes, self.config.retention_ms);
         let mut size = bytes_max.map_or(0, |_| self.size_bytes());
         let mut log_start = None;
+        let mut waits_upto = None;
         for segment in &self.sealed {
             let bytes = segment.data_end - SEGMENT_DATA;
             let is_too_much = bytes_max.is_some_and(|max| size.saturating_sub(bytes) >= max);
@@ -67,10 +84,19 @@ impl Partition {
             if !(is_too_much || is_too_old) {
                 break;
             }
+            let late_ms = ms_max.map_or(0, |max| age_ms.saturating_sub(max));
+            let excess_bytes = bytes_max.map_or(0, |max| size.saturating_sub(max));
+            if may_wait && self.is_guarded(segment.end_offset, late_ms, excess_bytes) {
+                waits_upto = Some(segment.end_offset);
+                break;
+            }
             size = size.saturating_sub(bytes);
             log_start = Some(segment.end_offset);
         }
-        log_start.filter(|log_start| *log_start > self.wanted_log_start)
+        Expiry {
+            log_start: log_start.filter(|log_start| *log_start > self.wanted_log_start),
+            waits_upto,
+        }
     }
 
     /// Whether the segment that is appended to has to end: for its age, or because all of it has expired.
@@ -90,7 +116,7 @@ mod tests {
 
     use super::*;
     use crate::catalogue::{FlushState, SealedSegment};
-    use crate::store::LogConfig;
+    use crate::store::{GuardMode, LogConfig, RetentionGuard};
     use crate::times::SegmentTimes;
 
     /// Three sealed segments of 1,000 bytes, last appended to at 100, 200 and 300, and an empty one.
@@ -111,8 +137,8 @@ mod tests {
     }
 
     fn expired(config: LogConfig, now: i64) -> Option<u64> {
-        let upto = partition(config).expired_upto(Timestamp::new(now));
-        upto.map(Offset::get)
+        let expiry = partition(config).expiry(Timestamp::new(now), true);
+        expiry.log_start.map(Offset::get)
     }
 
     #[test]
@@ -149,7 +175,50 @@ mod tests {
             ..LogConfig::default()
         });
         partition.wanted_log_start = Offset::new(30);
-        assert_eq!(partition.expired_upto(Timestamp::new(0)), None);
+        let expiry = partition.expiry(Timestamp::new(0), true);
+        assert_eq!(expiry.log_start, None);
+    }
+
+    /// What expires, and up to where it is waited, with two readers of which one has come to these offsets.
+    fn guarded(config: LogConfig, position: u64, now: i64, may_wait: bool) -> [Option<u64>; 2] {
+        let guard = RetentionGuard {
+            mode: GuardMode::Wait,
+            readers: ["fast".to_owned(), "slow".to_owned()].into(),
+            ms_max: 100,
+            bytes_max: 1_500,
+        };
+        let mut partition = partition(LogConfig { guard, ..config });
+        for (reader, position) in [("fast", 30), ("slow", position)] {
+            let state = partition.readers.states.get_mut(reader);
+            state.expect("it is named").position = Offset::new(position);
+        }
+        let expiry = partition.expiry(Timestamp::new(now), may_wait);
+        [expiry.log_start, expiry.waits_upto].map(|offset| offset.map(Offset::get))
+    }
+
+    #[test]
+    fn expiry_waits_for_the_slowest_reader_up_to_a_cap() {
+        let ms = || LogConfig {
+            retention_ms: Some(50),
+            ..LogConfig::default()
+        };
+        // The first segment is 51 ms old, then 150 and 151.
+        assert_eq!(guarded(ms(), 0, 151, true), [None, Some(10)]);
+        assert_eq!(guarded(ms(), 9, 151, true), [None, Some(10)]);
+        assert_eq!(guarded(ms(), 10, 151, true), [Some(10), None]);
+        assert_eq!(guarded(ms(), 0, 250, true), [None, Some(10)]);
+        assert_eq!(guarded(ms(), 0, 251, true), [Some(10), Some(20)]);
+        assert_eq!(guarded(ms(), 15, 350, true), [Some(10), Some(20)]);
+        assert_eq!(guarded(ms(), 0, 151, false), [Some(10), None]);
+        let bytes = |max| LogConfig {
+            retention_bytes: Some(max),
+            ..LogConfig::default()
+        };
+        // There are 3,000 bytes.
+        assert_eq!(guarded(bytes(2500), 0, 0, true), [None, None]);
+        assert_eq!(guarded(bytes(2000), 0, 0, true), [None, Some(10)]);
+        assert_eq!(guarded(bytes(1000), 0, 0, true), [Some(10), Some(20)]);
+        assert_eq!(guarded(bytes(1000), 20, 0, true), [Some(20), None]);
     }
 
     #[test]

@@ -350,6 +350,7 @@ fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
         });
     }
     records.extend(epoch_records(id, &partition.epochs));
+    records.extend(partition.readers.records(id));
     if let Some(reason) = &partition.given_up {
         records.push(CatalogueRecord::PartitionFailed {
             partition: id,

@@ -12,6 +12,7 @@ mod many_partitions;
 mod model;
 mod refusals;
 mod retention;
+mod retention_guard;
 mod scrub;
 mod support;
 mod time_search;

@@ -21,6 +21,9 @@ Settings, by Kafka's names:
   segment.ms          a segment file is closed so long after its first record
   retention.ms        records are deleted so long after the broker took them; -1: never
   retention.bytes     the oldest records of a partition beyond so many bytes are deleted; -1: none
+  retention.guard     records that a named reader has not read: off, warn, or wait for it up to a cap
+  retention.guard.readers    the names, separated by commas (see consume --reader)
+  retention.guard.max.ms, retention.guard.max.bytes    the caps
   message.timestamp.type
                       CreateTime, the producer's, or LogAppendTime, when the broker took the record
   message.timestamp.before.max.ms, message.timestamp.after.max.ms

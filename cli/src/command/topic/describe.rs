@@ -86,6 +86,7 @@ fn print_tables(topic: &TopicDescription) -> io::Result<()> {
         ]);
     }
     table::print(&partitions)?;
+    print_readers(topic)?;
     print_remarks(topic)?;
     if topic.configs.is_empty() {
         return Ok(());
@@ -106,6 +107,37 @@ fn print_tables(topic: &TopicDescription) -> io::Result<()> {
         settings.add_row([&config.key, &config.value, &set_by]);
     }
     table::print(&settings)
+}
+
+/// The readers that the topic knows by name.
+fn print_readers(topic: &TopicDescription) -> io::Result<()> {
+    if topic
+        .partitions
+        .iter()
+        .all(|partition| partition.readers.is_empty())
+    {
+        return Ok(());
+    }
+    line(format_args!(""))?;
+    let mut readers = table::table(&[
+        Column::Text("READER"),
+        Column::Number("PARTITION"),
+        Column::Number("POSITION"),
+        Column::Number("LAG"),
+        Column::Number("EXPIRED UNREAD"),
+    ]);
+    for partition in &topic.partitions {
+        for reader in &partition.readers {
+            readers.add_row([
+                reader.name.clone(),
+                partition.partition.to_string(),
+                reader.position.to_string(),
+                units::count(reader.lag),
+                units::count(reader.expired_unread),
+            ]);
+        }
+    }
+    table::print(&readers)
 }
 
 /// What is worth a sentence of a partition: damage, and what a restart may have lost.
@@ -178,6 +210,16 @@ struct Partition {
     error: Option<String>,
     /// What of it is damaged, each with file and position.
     damage: Vec<String>,
+    /// Those that the topic knows by name.
+    readers: Vec<Reader>,
+}
+
+#[derive(Serialize)]
+struct Reader {
+    name: String,
+    position: u64,
+    lag: u64,
+    expired_unread: u64,
 }
 
 #[derive(Serialize)]
@@ -226,6 +268,16 @@ impl From<PartitionDescription> for Partition {
             state,
             error,
             damage: partition.damage,
+            readers: partition
+                .readers
+                .into_iter()
+                .map(|reader| Reader {
+                    name: reader.name,
+                    position: reader.position,
+                    lag: reader.lag,
+                    expired_unread: reader.expired_unread,
+                })
+                .collect(),
         }
     }
 }

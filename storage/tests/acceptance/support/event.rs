@@ -105,6 +105,9 @@ impl fmt::Display for Event {
                 Some(partition) => write!(f, "failed {partition}: {reason}"),
                 None => write!(f, "a store failed: {reason}"),
             },
+            Self::Progress(Progress::Unread { partition, unread }) => {
+                write!(f, "unread {partition}: {unread:?}")
+            }
             Self::Progress(Progress::Damaged { partition, reason }) => {
                 write!(f, "damaged {partition}: {reason}")
             }

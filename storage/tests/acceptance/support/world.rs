@@ -354,6 +354,7 @@ impl World {
                     self.expect(log.progress(*durable_end, *high_watermark))
                 });
             }
+            Progress::Unread { partition, .. } => panic!("{partition} knows no readers"),
             Progress::Damaged { partition, reason } => assert!(
                 self.tolerance == Tolerance::Damage,
                 "store {index}, {partition:?} is damaged: {reason}"
