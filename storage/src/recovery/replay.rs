@@ -153,8 +153,8 @@ impl Replay {
             .collect()
     }
 
-    /// Begins a new leader epoch in every partition that may serve again, in memory only: it counts once the
-    /// catalogue has it. One that is out of service now may come back after an orderly end, so it gets one too.
+    /// Begins a new leader epoch in every partition that may serve again, and cuts the positions of readers back to
+    /// its start, in memory only: it counts once the catalogue has it. One that is out of service now may come back after an orderly end, so it gets one too.
     pub(crate) fn raise_epochs(&mut self) -> Vec<(TopicPartition, EpochStart)> {
         let partitions = self.partitions.values_mut();
         let raised = partitions.filter(|partition| partition.given_up.is_none());
@@ -167,6 +167,7 @@ impl Replay {
             let begins = partition.epochs.begin(begun);
             begins.expect("it is later than the latest, and begins no earlier");
             partition.flags.awaits_epoch = true;
+            partition.readers.cut_back(begun.start);
             (partition.id, begun)
         });
         raised.collect()

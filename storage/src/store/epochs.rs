@@ -113,7 +113,10 @@ impl State {
                 begun: partition.epochs.latest(),
             };
             begun.push((*handle, record));
-            if begun.len() == EPOCHS_PER_RECORDING {
+            // Those who had read what is gone are recorded with it.
+            let readers = partition.readers.records(partition.id);
+            begun.extend(readers.map(|record| (*handle, record)));
+            if begun.len() >= EPOCHS_PER_RECORDING {
                 break;
             }
         }

@@ -87,19 +87,24 @@ impl Readers {
         }
     }
 
+    /// The log ends here: nobody has read more, whatever was reported of records that are gone.
+    pub(crate) fn cut_back(&mut self, end: Offset) {
+        for state in self.states.values_mut() {
+            state.position = state.position.min(end);
+        }
+    }
+
     /// The records that give the catalogue what is known.
     pub(crate) fn records(
         &self,
         partition: TopicPartition,
     ) -> impl Iterator<Item = CatalogueRecord> {
         let states = self.states.iter();
-        states
-            .filter(|(_, state)| **state != ReaderState::default())
-            .map(move |(name, state)| CatalogueRecord::ReaderAt {
-                partition,
-                reader: name.clone(),
-                state: *state,
-            })
+        states.map(move |(name, state)| CatalogueRecord::ReaderAt {
+            partition,
+            reader: name.clone(),
+            state: *state,
+        })
     }
 
     /// The readers that have not come to an offset, each with how many records it lacks of those from `log_start`

@@ -219,3 +219,27 @@ fn the_reserve_of_the_disk_is_worth_more_than_readers() {
     assert_eq!(log_start(&store), 40);
     assert_eq!(reader(&store).expired_unread, 40);
 }
+
+#[test]
+fn a_position_is_cut_back_with_a_weak_log() {
+    let config = LogConfig {
+        flush_messages: Some(4),
+        retention_ms: None,
+        ..guarded(GuardMode::Wait)
+    };
+    let machine = Machine::new(12);
+    let store = machine.store_with(small_config(), &[(partition(1, 0), config.clone())]);
+    append(&machine, &store, 6);
+    report(&store, 6).expect("it is readable");
+    tick(&machine, &store, 100);
+    // What was reported is on the disk, and the records 4 and 5 are not.
+    let mut machine = Machine::from_image(13, &machine.disk.crash(1));
+    for life in 0..2 {
+        let (store, _) = machine.open(STORE, small_config()).expect("it recovers");
+        let configured = store.configure(partition(1, 0), config.clone());
+        configured.expect("it is there");
+        assert_eq!(reader(&store).position, Offset::new(4));
+        append(&machine, &store, 4);
+        machine = Machine::from_image(14 + life, &machine.disk.crash(life));
+    }
+}
