@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// What each crate may import at run time, without the `corelane-` prefix.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("protocol", &[]),
     ("storage", &["protocol"]),
     ("broker", &["protocol", "storage"]),
@@ -15,6 +15,7 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("bench", &["broker", "protocol", "storage"]),
     ("checker", &["protocol"]),
     ("sim", &["broker", "checker", "protocol", "storage"]),
+    ("fuzz", &["broker", "protocol", "storage"]),
 ];
 
 /// What a crate's tests and examples may import besides.

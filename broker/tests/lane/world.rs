@@ -101,20 +101,29 @@ impl World {
         let executor = Executor::new(seed);
         let disk = MemoryDisk::new(&executor);
         let stores = 2 * cores;
+        Self::create_stores(&executor, &disk, stores, &config);
+        Self::start(executor, disk, cores, stores, config, Vec::new(), seed)
+    }
+
+    pub(crate) fn create_stores(
+        executor: &Executor,
+        disk: &MemoryDisk,
+        stores: u16,
+        config: &BrokerConfig,
+    ) {
         executor.block_on(async {
             for store in 0..stores {
                 let uuid = Uuid::from_u128(u128::from(store) + 1);
                 let id = StoreId::new(store);
-                Store::create(&disk, &dir(id), id, uuid, &store_config(&config))
+                Store::create(disk, &dir(id), id, uuid, &store_config(config))
                     .await
                     .expect("a new store");
             }
         });
-        Self::start(executor, disk, cores, stores, config, Vec::new(), seed)
     }
 
     /// A broker on what a disk holds.
-    fn start(
+    pub(crate) fn start(
         executor: Executor,
         disk: MemoryDisk,
         cores: u16,
@@ -388,7 +397,7 @@ impl World {
         }
     }
 
-    fn perform_effects(&mut self) -> bool {
+    pub(crate) fn perform_effects(&mut self) -> bool {
         let mut any = false;
         for index in 0..self.cores.len() {
             while let Some(effect) = self.cores[index].lane.poll_effect() {

@@ -2,3 +2,4 @@
 
 pub(crate) mod escapes;
 pub(crate) mod lines;
+pub(crate) mod start;
