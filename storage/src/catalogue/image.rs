@@ -8,6 +8,7 @@ use corelane_protocol::{Offset, TopicPartition};
 
 use super::{CatalogueRecord, FlushState, SealedSegment};
 use crate::epochs::EpochHistory;
+use crate::position::SEGMENT_DATA;
 use crate::store::{LogConfig, ReaderState};
 
 /// What the catalogue says of one partition.
@@ -40,6 +41,11 @@ pub struct CatalogueImage {
     pub deleted: Vec<TopicPartition>,
 }
 
+/// Whether data of a segment may begin or end there: an index has positions of 32 bits.
+fn is_position(at: u64) -> bool {
+    (SEGMENT_DATA..=u64::from(u32::MAX)).contains(&at)
+}
+
 impl CatalogueImage {
     /// Applies a record. Returns what contradicts it in the image, if anything does: then the catalogue is
     /// damaged in a way that its checksums could not show.
@@ -69,6 +75,9 @@ impl CatalogueImage {
                 {
                     return Err("a partition's flushed end goes back");
                 }
+                if !is_position(state.flushed.at) || !is_position(state.whole.position.at) {
+                    return Err("a partition is flushed to where no segment has data");
+                }
                 image.flush = state;
                 Ok(())
             }
@@ -82,6 +91,9 @@ impl CatalogueImage {
                 };
                 if !follows || segment.end_offset <= segment.base {
                     return Err("a sealed segment does not follow the one before");
+                }
+                if !is_position(segment.data_end) {
+                    return Err("a sealed segment ends where no segment has data");
                 }
                 if segment.end_offset <= image.log_start {
                     image.expired.push(segment);

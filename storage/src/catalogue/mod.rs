@@ -341,9 +341,11 @@ fn encode_config(out: &mut Writer<'_>, config: &LogConfig) {
 fn decode_config(input: &mut Reader<'_>) -> Result<LogConfig, DecodeError> {
     let (segment_bytes, batch_bytes_max) = (input.u64()?, input.u32()?);
     let mut option = || -> Result<Option<u64>, DecodeError> {
-        let is_some = input.bool()?;
-        let value = input.u64()?;
-        Ok(is_some.then_some(value))
+        match (input.bool()?, input.u64()?) {
+            (true, value) => Ok(Some(value)),
+            (false, 0) => Ok(None),
+            (false, _) => Err(input.invalid("value of a setting that is not set")),
+        }
     };
     Ok(LogConfig {
         segment_bytes,
