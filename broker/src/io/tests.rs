@@ -319,3 +319,22 @@ async fn exchange(
     tasks.ended().await;
     ring.close().await;
 }
+
+/// A task that is done at once starts the next one, as a flood of requests answered from memory does.
+#[test]
+fn tasks_that_start_tasks_do_not_nest() {
+    fn next(tasks: TaskGroup, left: u32) {
+        if left > 0 {
+            let more = tasks.clone();
+            tasks.spawn(async move { next(more, left - 1) });
+        }
+    }
+    let core = LocalExecutorBuilder::new(Placement::Unbound)
+        .spawn(|| async {
+            let tasks = TaskGroup::default();
+            next(tasks.clone(), 100_000);
+            tasks.ended().await;
+        })
+        .expect("an executor");
+    core.join().expect("no overflow of the stack");
+}
