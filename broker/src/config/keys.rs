@@ -355,6 +355,9 @@ pub(super) static KEYS: &[Key] = &[
     key("limits.frame_timeout_ms", |c| {
         millis32(&mut c.limits.frame_timeout_ms, 100..=DAY_MS)
     }),
+    key("limits.reply_timeout_ms", |c| {
+        millis32(&mut c.limits.reply_timeout_ms, 100..=DAY_MS)
+    }),
     key("limits.topics_max", |c| {
         count32(&mut c.limits.topics_max, 1..=1_000_000)
     }),

@@ -41,6 +41,8 @@ pub struct Limits {
     /// Time that a client has to send a request whole, from its first byte on, and its first request,
     /// from the connection on, in milliseconds.
     pub frame_timeout_ms: u32,
+    /// Time in which a client that has replies to read has to take in some of them, in milliseconds.
+    pub reply_timeout_ms: u32,
     /// Topics of the broker.
     pub topics_max: u32,
     /// Partitions of one topic.
@@ -78,6 +80,7 @@ impl Default for Limits {
             core_in_flight_bytes_max: 128 * MIB,
             connections_max: 10_000,
             frame_timeout_ms: 60_000,
+            reply_timeout_ms: 60_000,
             topics_max: 10_000,
             topic_partitions_max: 10_000,
             partitions_max: 100_000,

@@ -10,6 +10,7 @@ use corelane_protocol::{CoreId, TopicPartition};
 use super::effect::ReplyPart;
 use super::frame_deadlines::FrameDebt;
 use super::pacing::Bottleneck;
+use super::reply_limits::Unmoved;
 use super::slab::Key;
 use crate::config::Limits;
 
@@ -52,6 +53,10 @@ pub(super) struct Connection {
     pub(super) sent_us: Option<u64>,
     /// The part of them that was made for replies, as opposed to log memory, still in the ledger.
     pub(super) ledger_bytes: u64,
+    /// Replies that did not move when they were looked at.
+    pub(super) unmoved: Option<Unmoved>,
+    /// Requests about topics taken up and not answered.
+    pub(super) questions_about_topics: u32,
     /// Bytes that fetches in the middle of a disk read may add to them.
     pub(super) expected_bytes: u64,
     /// Whether the shell was told to receive.
@@ -86,6 +91,8 @@ impl Connection {
             unsent_since_us: None,
             sent_us: None,
             ledger_bytes: 0,
+            unmoved: None,
+            questions_about_topics: 0,
             expected_bytes: 0,
             receiving: true,
             closing: false,

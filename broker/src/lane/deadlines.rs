@@ -83,11 +83,14 @@ impl<D: Disk> Lane<D> {
         let pacing = self.pacing.check_us();
         let frames = self.frame_checks.first().map(|(check, _)| *check);
         let produces = self.produce_check_us;
+        let replies = self.reply_check_us;
         let retry = self.pending_records.retry_us();
-        [fetch, frames, produces, stores, pacing, retry, shutdown]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            fetch, frames, produces, replies, stores, pacing, retry, shutdown,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Time has passed: to be called at or after [`Lane::next_deadline`].
@@ -105,6 +108,9 @@ impl<D: Disk> Lane<D> {
         self.check_frames(now);
         if self.produce_check_us.is_some_and(|check| check <= time) {
             self.check_produces(now);
+        }
+        if self.reply_check_us.is_some_and(|check| check <= time) {
+            self.check_replies(now);
         }
         if self
             .store_clock

@@ -403,11 +403,20 @@ impl<D: Disk> Lane<D> {
         bytes: Vec<u8>,
     ) {
         debug_assert_eq!(entries.len(), results.len(), "one result for each entry");
+        // They are a copy that this core has to keep until they are read.
+        let has_room = bytes.len() <= self.ledger.available();
         for (index, result) in entries.iter().zip(results) {
-            heads[*index as usize].result = result;
+            heads[*index as usize].result = match result {
+                Ok(head) if head.batch_bytes > 0 && !has_room => {
+                    let problem = "the memory of this core is full of replies that nobody reads";
+                    Err(ApiError::new(ErrorCode::Overloaded, problem))
+                }
+                result => result,
+            };
         }
         let head = FetchResponseHead { entries: heads };
-        self.answer_fetch(client, &head, [ReplyPart::Bytes(bytes)]);
+        let bytes = has_room.then_some(ReplyPart::Bytes(bytes));
+        self.answer_fetch(client, &head, bytes);
     }
 }
 

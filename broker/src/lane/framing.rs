@@ -130,15 +130,17 @@ impl<D: Disk> Lane<D> {
     /// again when something changes.
     fn may_take(&mut self, now: Now, key: Key, header: &RequestHeader, frame: &[u8]) -> bool {
         let limits = &self.config.limits;
-        let Some(connection) = self.connections.get_mut(key) else {
+        let Some(connection) = self.connections.get(key) else {
             return false;
         };
+        let replies_allow = self.replies_allow(connection, header);
+        let connection = self.connections.get_mut(key).expect("just looked up");
         connection.queued_us.get_or_insert(now.monotonic_us);
         let in_flight_bytes = self.in_flight_bytes + frame.len() as u64;
         let core_has_room =
             self.in_flight_bytes == 0 || in_flight_bytes <= limits.core_in_flight_bytes_max;
         connection.stalled = true;
-        if !connection.may_take(frame.len(), limits) {
+        if !replies_allow || !connection.may_take(frame.len(), limits) {
             return false;
         }
         if !core_has_room {

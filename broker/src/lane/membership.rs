@@ -37,6 +37,7 @@ impl<D: Disk> Lane<D> {
         self.meters.connections_opened += 1;
         let key = self.connections.insert(Connection::new(peer));
         self.follow_frame(now, key);
+        self.plan_reply_check(now);
         Ok(key.into())
     }
 
@@ -80,6 +81,9 @@ impl<D: Disk> Lane<D> {
         };
         if let Some(check_us) = connection.frame_debt.check_us {
             self.frame_checks.remove(&(check_us, id.key()));
+        }
+        if self.connections.is_empty() {
+            self.reply_check_us = None;
         }
         self.in_flight_bytes -= connection.in_flight_bytes;
         self.reply_bytes -= connection.unsent_bytes + connection.expected_bytes;

@@ -37,6 +37,7 @@ mod receive_mail;
 mod reconcile;
 mod records;
 mod reply;
+mod reply_limits;
 mod report;
 mod shutdown;
 mod slab;
@@ -147,6 +148,8 @@ pub struct Lane<D: Disk> {
     fetch_deadlines: BTreeSet<(u64, Key)>,
     /// When connections are looked at that owed the rest of a frame.
     frame_checks: BTreeSet<(u64, Key)>,
+    /// When connections are next looked at whose clients do not read.
+    reply_check_us: Option<u64>,
     /// When produces are next checked for their deadlines.
     produce_check_us: Option<u64>,
     /// Disk reads that wait for others to finish.
@@ -225,6 +228,7 @@ impl<D: Disk> Lane<D> {
             woken: Vec::new(),
             fetch_deadlines: BTreeSet::new(),
             frame_checks: BTreeSet::new(),
+            reply_check_us: None,
             produce_check_us: None,
             queued_reads: VecDeque::new(),
             reads_in_flight: 0,

@@ -3,14 +3,15 @@
 //! Replies of one connection that are made within one round of events lie in one buffer and become
 //! one send.
 
-use corelane_protocol::ApiError;
 use corelane_protocol::frame::ResponseMeta;
 use corelane_protocol::ids::CorrelationId;
 use corelane_protocol::response::{FetchResponseHead, Response, encode_error};
+use corelane_protocol::{ApiError, ErrorCode};
 use corelane_storage::disk::Disk;
 use corelane_storage::memory::{ChunkSlice, MemoryKind};
 
 use super::parked::ClientRequest;
+use super::reply_limits::{changes_nothing, is_about_topics};
 use super::slab::Key;
 use super::{Effect, Lane, ReplyPart};
 
@@ -51,8 +52,8 @@ impl<D: Disk> Lane<D> {
         self.release_request(client);
         self.meters.fetch_errors(head);
         let mut whole = false;
-        self.write_reply(client, |meta, out| whole = head.encode_head(meta, out));
-        if whole {
+        let is_kept = self.write_reply(client, |meta, out| whole = head.encode_head(meta, out));
+        if whole && is_kept {
             for part in batches {
                 self.push_part(client.connection, part);
             }
@@ -102,6 +103,7 @@ impl<D: Disk> Lane<D> {
             return;
         };
         connection.requests -= 1;
+        connection.questions_about_topics -= u32::from(is_about_topics(client.api_key));
         connection.in_flight_bytes -= client.frame_bytes;
         self.in_flight_bytes -= client.frame_bytes;
         self.list_if_stalled(client.connection);
@@ -110,16 +112,18 @@ impl<D: Disk> Lane<D> {
         self.note_answered(client.connection);
     }
 
+    /// Writes a reply, or, where there is no memory for one that can be asked for again, that there is none. Whether
+    /// it was the reply.
     fn write_reply(
         &mut self,
         client: ClientRequest,
         write: impl FnOnce(&ResponseMeta, &mut Vec<u8>),
-    ) {
+    ) -> bool {
         let Some(connection) = self.connections.get_mut(client.connection) else {
-            return;
+            return false;
         };
         if connection.closing {
-            return;
+            return false;
         }
         let meta = ResponseMeta {
             api_version: client.api_version,
@@ -138,8 +142,18 @@ impl<D: Disk> Lane<D> {
         };
         let before = out.len();
         write(&meta, out);
+        let is_kept =
+            !changes_nothing(client.api_key) || out.len() - before <= self.ledger.available();
+        if !is_kept {
+            out.truncate(before);
+            let problem = "the memory of this core is full of replies that nobody reads";
+            let error = ApiError::new(ErrorCode::Overloaded, problem);
+            encode_error(client.api_key, &meta, &error, out);
+            out.shrink_to_fit();
+        }
         let length = out.len() - before;
         self.count_reply(client.connection, length, length);
+        is_kept
     }
 
     fn push_part(&mut self, key: Key, part: ReplyPart) {

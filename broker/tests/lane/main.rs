@@ -11,6 +11,7 @@ mod forwarding;
 mod framing;
 mod half_frames;
 mod leader_epochs;
+mod ledger;
 mod limits;
 mod log_requests;
 mod metrics;
