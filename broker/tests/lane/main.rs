@@ -5,6 +5,7 @@ mod altering;
 mod backpressure;
 mod client;
 mod cold_reads;
+mod conversation;
 mod failures;
 mod fetching;
 mod forwarding;
