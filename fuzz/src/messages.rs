@@ -4,9 +4,10 @@
 //! Input: a byte whose lowest bit says which (0 a request, 1 a response), and a frame.
 
 use corelane_protocol::frame::{RequestHeader, ResponseHeader, ResponseMeta};
-use corelane_protocol::request::{ApiVersionsRequest, MetadataRequest};
 use corelane_protocol::response::encode_error;
-use corelane_protocol::{ApiError, ApiKey, CorrelationId, Request, RequestFlags, Response};
+use corelane_protocol::{ApiError, ApiKey, Request, Response};
+
+const CONVERSATION: &[u8] = include_bytes!("../../protocol/tests/golden/conversation-1");
 
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 
@@ -103,9 +104,16 @@ fn encode(header: &ResponseHeader, response: &Result<Response<'_>, ApiError>) ->
     out
 }
 
-/// Every request and response of the golden conversation, and empty bodies of every kind.
+/// Every request and response of the recorded conversation, and empty bodies of every kind.
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
+    let mut rest = CONVERSATION;
+    while let Some((length, after)) = rest.split_first_chunk::<4>() {
+        let (said, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+        // Requests and responses take turns.
+        seeds.push([&[(seeds.len() % 2) as u8], said].concat());
+        rest = after;
+    }
     for key in ApiKey::ALL {
         let mut frame = vec![0; RequestHeader::LEN + 5];
         frame[0] = 17;
@@ -118,25 +126,5 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         frame[6] = 1;
         seeds.push([vec![1], frame].concat());
     }
-    for request in samples() {
-        let mut frame = vec![0];
-        let flags = RequestFlags::NO_FORWARD;
-        request
-            .encode(CorrelationId::new(5), flags, &mut frame)
-            .expect("a small request");
-        seeds.push(frame);
-    }
     seeds
-}
-
-fn samples() -> Vec<Request<'static>> {
-    vec![
-        Request::ApiVersions(ApiVersionsRequest {
-            client_name: "probe".to_owned(),
-            client_version: "1.2".to_owned(),
-        }),
-        Request::Metadata(MetadataRequest {
-            topics: Some(vec!["orders".to_owned(), String::new()]),
-        }),
-    ]
 }

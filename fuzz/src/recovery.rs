@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use corelane_protocol::{LeaderEpoch, Offset, StoreId, Timestamp, TopicPartition};
+use corelane_protocol::{Offset, StoreId, Timestamp, TopicPartition};
 use corelane_storage::directory::{self, DirectoryIdentity};
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::store::{LogState, ReadError, RecoveryReport, StoreConfig, StoreError};
@@ -236,7 +236,7 @@ fn append_to_all(
     for partition in store.partitions() {
         let bytes = batch(&format!("{partition}"), 1, 3000);
         let now = Timestamp::new(NOW.get() + 1000);
-        if let Ok(given) = store.append(partition, &bytes, LeaderEpoch::new(3), now) {
+        if let Ok(given) = store.append(partition, &bytes, now) {
             appended.insert(partition, (given, bytes));
         }
     }

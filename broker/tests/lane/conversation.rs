@@ -15,7 +15,6 @@ use corelane_protocol::response::ApiVersionsResponse;
 use corelane_protocol::{
     Offset, Request, RequestFlags, RequestHeader, Response, ResponseHeader, Timestamp, TopicId,
 };
-use uuid::Uuid;
 
 use crate::client::{Put, alteration, at, extension, fetch_request, frame, produce_frame, put};
 use crate::world::World;
@@ -97,10 +96,22 @@ fn rich(compression: Compression) -> Vec<u8> {
     builder.finish().expect("records").to_vec()
 }
 
+/// The id that the topic gets, which the broker of this seed always gives.
+fn topic_id() -> TopicId {
+    let said = converse(session(TopicId::NIL).into_iter().take(3));
+    let answered = &said[2].1;
+    let header = ResponseHeader::parse(answered, u32::MAX);
+    let header = header.expect("sound").expect("whole");
+    match Response::decode(&header, &answered[ResponseHeader::LEN..]) {
+        Ok(Ok(Response::CreateTopics(mut created))) => {
+            created.topics.remove(0).result.expect("it was created")
+        }
+        other => panic!("not an answer to a creation: {other:?}"),
+    }
+}
+
 /// A session that uses every request, and is refused in many ways.
-fn session() -> Vec<Vec<u8>> {
-    // The first id that a broker of this seed gives.
-    let topic = TopicId::new(Uuid::from_u128((u128::from(SEED) << 64) + 1));
+fn session(topic: TopicId) -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     let mut say = |flags, request: &Request<'_>| {
         frames.push(frame(frames.len() as u32 + 1, flags, request));
@@ -260,7 +271,7 @@ fn without_release(answer: &[u8]) -> Vec<u8> {
 #[test]
 fn the_recorded_conversation_goes_the_same_way_again() {
     if std::env::var("CORELANE_GOLDEN").is_ok_and(|asked| asked == "write") {
-        let recorded = encode(&converse(session()));
+        let recorded = encode(&converse(session(topic_id())));
         std::fs::create_dir_all(path().parent().expect("a directory")).expect("it can be written");
         std::fs::write(path(), recorded).expect("room");
     }
