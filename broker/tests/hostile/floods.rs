@@ -64,6 +64,8 @@ fn floods_of_every_kind_of_request() {
         partition,
         offset: Offset::ZERO,
         max_bytes: 1 << 20,
+        current_epoch: None,
+        last_epoch: None,
     });
     let floods = [
         encoded(&Request::Metadata(MetadataRequest { topics: None })),

@@ -60,6 +60,8 @@ fn consumers_that_never_read_hold_nobody_up() {
                 partition: partition(&loaded, (index + number as u32) % 4),
                 offset: Offset::new(number as u64 % 60 * 10),
                 max_bytes: 16 << 20,
+                current_epoch: None,
+                last_epoch: None,
             });
             let fetch = Request::Fetch(FetchRequest {
                 max_wait_ms: 10_000,
