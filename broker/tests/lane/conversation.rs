@@ -9,7 +9,8 @@ use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, Compression, Re
 use corelane_protocol::request::{
     Acks, ApiVersionsRequest, CreateTopicsRequest, DeleteBefore, DeleteRecordsEntry,
     DeleteRecordsRequest, DeleteTopicsRequest, DescribeTopicsRequest, ListOffsetsEntry,
-    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition,
+    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, PositionEntry,
+    ReportPositionsRequest,
 };
 use corelane_protocol::response::ApiVersionsResponse;
 use corelane_protocol::{
@@ -208,6 +209,26 @@ fn session(topic: TopicId) -> Vec<Vec<u8>> {
         &alteration("orders", &[("retention.ms", "1 d")], &["segment.bytes"]),
     );
     say(plain, &alteration("orders", &[("x", "1")], &[]));
+    let guard = [
+        ("retention.guard", "wait"),
+        ("retention.guard.readers", "billing"),
+    ];
+    say(plain, &alteration("orders", &guard, &[]));
+    for reader in ["billing", "nobody"] {
+        let positions = [(0, 2), (1, 1 << 40), (9, 0)];
+        say(
+            plain,
+            &Request::ReportPositions(ReportPositionsRequest {
+                reader: reader.to_owned(),
+                entries: positions
+                    .map(|(index, position)| PositionEntry {
+                        partition: at(topic, index),
+                        position: Offset::new(position),
+                    })
+                    .to_vec(),
+            }),
+        );
+    }
     say(plain, &extension("orders", 6));
     say(plain, &extension("orders", 2));
     say(
