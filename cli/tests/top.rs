@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
 use support::{TestBroker, corelane};
 
 #[test]
@@ -87,4 +90,49 @@ fn a_taken_admin_port_is_named() {
         "another broker",
         "--admin-listen",
     ]);
+}
+
+/// Reading a terminal that is gone returns nothing for ever: a process that does not notice runs on, and busily.
+#[test]
+fn a_terminal_that_is_gone_ends_the_live_view() {
+    let broker = TestBroker::start();
+    let admin = broker.process().admin().expect("it has an admin endpoint");
+    let command = format!(
+        "exec {} top --admin {admin}",
+        env!("CARGO_BIN_EXE_corelane")
+    );
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--command", &command, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("bsdutils is part of every Debian");
+    let children = format!("/proc/{0}/task/{0}/children", terminal.id());
+    let is_top = |pid: &str| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).nth(1) == Some(b"top"))
+    };
+    let top = wait_for(|| {
+        let pids = std::fs::read_to_string(&children).ok()?;
+        pids.split_whitespace()
+            .find(|pid| is_top(pid))
+            .map(str::to_owned)
+    });
+    // It has drawn something, so it reads the terminal as well.
+    let mut drawn = [0; 1];
+    std::io::Read::read_exact(terminal.stdout.as_mut().expect("piped"), &mut drawn)
+        .expect("it draws");
+    terminal.kill().expect("it runs");
+    terminal.wait().expect("it was killed");
+    wait_for(|| (!is_top(&top)).then_some(()));
+}
+
+fn wait_for<T>(mut found: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(found) = found() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("it does not come to that within 20 s");
 }

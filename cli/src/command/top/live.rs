@@ -13,6 +13,7 @@ use corelane_broker::admin::state::BrokerState;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use super::app::{App, Key};
 use super::fetch::fetch;
@@ -26,10 +27,11 @@ type Fetched = Result<BrokerState, String>;
 
 pub(super) fn run(admin: &str, interval: Duration) -> Result<(), Failure> {
     let is_over = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, is_over.clone())
-            .map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
-    }
+    let registered = [SIGINT, SIGTERM]
+        .into_iter()
+        .try_for_each(|signal| signal_hook::flag::register(signal, is_over.clone()).map(drop))
+        .and_then(|()| end_with_the_terminal());
+    registered.map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
     let fetched = start_fetching(admin.to_owned(), interval)?;
     // With a hook that gives the terminal back if the program panics.
     let mut terminal = ratatui::try_init()
@@ -37,6 +39,18 @@ pub(super) fn run(admin: &str, interval: Duration) -> Result<(), Failure> {
     let outcome = show(&mut terminal, &mut App::new(admin), &fetched, &is_over);
     ratatui::restore();
     outcome.map_err(|error| Failure::new(format_args!("cannot use the terminal: {error}")))
+}
+
+/// Ends the program when its terminal is gone: reading the terminal then never returns, and a flag would not be seen.
+fn end_with_the_terminal() -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP])?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            ratatui::restore();
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
 }
 
 /// Fetches again and again on a thread of its own, so that a broker that does not answer delays no key.
