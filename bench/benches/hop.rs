@@ -7,15 +7,13 @@ use std::time::Duration;
 
 use corelane_bench::clock::Clock;
 use corelane_bench::cpu;
-use corelane_storage::ring::{Ring, RingAddress, RingConfig, probe};
+use corelane_storage::ring::{PREEMPT_TIMER, Ring, RingAddress, RingConfig, probe};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use glommio::{LocalExecutorBuilder, Placement};
 use rtrb::{Consumer, Producer, RingBuffer};
 
 /// As the broker's queues.
 const QUEUE_ITEMS: usize = 256;
-/// As the broker's executors: a shorter timer makes glommio sleep although tasks are runnable.
-const PREEMPT_TIMER: Duration = Duration::from_millis(100);
 
 /// What travels: as large as a small message of the broker.
 type Item = [u64; 8];

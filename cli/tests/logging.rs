@@ -5,12 +5,16 @@ mod support;
 use std::fs::OpenOptions;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use support::broker_process::OwnedChild;
 use support::{CORELANE, SMALL_JOURNAL};
 use tempfile::TempDir;
+
+/// How long a start may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Broker {
     child: OwnedChild,
@@ -31,21 +35,30 @@ fn start(stderr: Stdio) -> Broker {
         .stderr(stderr)
         .spawn()
         .expect("the system works");
-    let mut child = OwnedChild(child);
-    let mut line = String::new();
-    let stdout = child.0.stdout.take().expect("the system works");
-    BufReader::new(stdout)
-        .read_line(&mut line)
-        .expect("the system works");
-    let address = line
-        .strip_prefix("ready ")
-        .expect("it gets ready")
-        .trim_end();
+    let (child, address) = wait_until_ready(OwnedChild(child));
     Broker {
-        address: address.to_owned(),
+        address,
         child,
         _directory: directory,
     }
+}
+
+/// The broker and its address, once it has said that it is ready.
+fn wait_until_ready(mut child: OwnedChild) -> (OwnedChild, String) {
+    let stdout = child.0.stdout.take().expect("the system works");
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        let read = BufReader::new(stdout).read_line(&mut line);
+        // Nobody listens any more once the wait was given up.
+        let _ = sender.send(read.map(|_| line));
+    });
+    let line = receiver
+        .recv_timeout(PATIENCE)
+        .expect("it says something in time");
+    let line = line.expect("the system works");
+    let address = line.strip_prefix("ready ").expect("it gets ready");
+    (child, address.trim_end().to_owned())
 }
 
 impl Broker {

@@ -6,13 +6,12 @@ use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use corelane_storage::disk::memory::MemoryDisk;
 use corelane_storage::disk::uring::UringDisk;
 use corelane_storage::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use corelane_storage::memory::AlignedBuf;
-use corelane_storage::ring::{Features, Ring, RingConfig, probe};
+use corelane_storage::ring::{Features, PREEMPT_TIMER, Ring, RingConfig, probe};
 use corelane_storage::testing::Executor;
 use glommio::{LocalExecutorBuilder, Placement};
 
@@ -72,7 +71,7 @@ fn on_a_directory<F: Future<Output = ()> + 'static>(
     test: impl FnOnce(UringDisk) -> F + Send + 'static,
 ) {
     let core = LocalExecutorBuilder::new(Placement::Unbound)
-        .preempt_timer(Duration::from_millis(100))
+        .preempt_timer(PREEMPT_TIMER)
         .io_memory(64 * 1024)
         .spawn(move || async move {
             let dir = tempfile::tempdir().expect("a directory");
@@ -382,7 +381,7 @@ fn a_filesystem_in_memory_is_served_too() {
         return;
     }
     let core = LocalExecutorBuilder::new(Placement::Unbound)
-        .preempt_timer(Duration::from_millis(100))
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
             let dir = tempfile::tempdir_in("/dev/shm").expect("a directory");
             let ring = Ring::start(RingConfig::default(), &probed()).expect("a ring");

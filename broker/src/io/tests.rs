@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use corelane_storage::ring::{Acceptor, Ring, RingAddress, RingConfig, probe};
+use corelane_storage::ring::{Acceptor, PREEMPT_TIMER, Ring, RingAddress, RingConfig, probe};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::{
@@ -72,7 +72,7 @@ fn serve<F: Future<Output = ()> + 'static>(
     check: impl FnOnce(Rc<Echo>, Ring) -> F + Send + 'static,
 ) {
     let core = LocalExecutorBuilder::new(Placement::Unbound)
-        .preempt_timer(Duration::from_millis(100))
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
             let features = probe().expect("Linux 6.1 or newer with io_uring");
             let ring = Ring::start(RingConfig::default(), &features).expect("a ring");
@@ -258,7 +258,7 @@ fn mail_arrives_complete_and_in_order() {
             starts.push(start);
             let told = told.clone();
             LocalExecutorBuilder::new(Placement::Unbound)
-                .preempt_timer(Duration::from_millis(100))
+                .preempt_timer(PREEMPT_TIMER)
                 .spawn(move || exchange(seat, told, started, ITEMS))
                 .expect("an executor")
         })

@@ -16,7 +16,7 @@
 //!   `O_DIRECT` on tmpfs.
 //! - *Its timers.* Its first sleep may take 8 ms instead of 1: `Ring::sleep` is a timeout of this ring.
 //! - *Its channels between cores.* Their p99 was 1.7 ms under load: cores wake each other with `Ring::post`.
-//! - *Short preempt timers.* With them it sleeps although tasks are runnable (`driver`).
+//! - *Preempt timers.* When one fires early it sleeps although tasks are runnable (`driver`).
 //! - *Cancelling tasks.* Each cancelled task leaks 62 to 70 bytes: tasks are detached and end by themselves.
 #![expect(
     unsafe_code,
@@ -40,6 +40,7 @@ mod slots;
 mod sockets;
 
 pub use buffers::{BufferConfig, Piece};
+pub use driver::PREEMPT_TIMER;
 pub use files::{Directory, FileStatus, HeldFile, RingFile};
 pub use message::RingAddress;
 pub use multishot::{Acceptor, ReceiveControl, Receiver};

@@ -191,6 +191,7 @@ impl Ring {
         });
         let ring = Self { inner };
         glommio::spawn_local(driver::run(ring.clone())).detach();
+        glommio::spawn_local(driver::heartbeat(ring.clone())).detach();
         Ok(ring)
     }
 

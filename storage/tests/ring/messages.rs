@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use corelane_storage::ring::{Features, Ring, RingAddress, RingConfig};
+use corelane_storage::ring::{Features, PREEMPT_TIMER, Ring, RingAddress, RingConfig};
 use glommio::{LocalExecutorBuilder, Placement, timer};
 
 use crate::support::{Numbers, features, on_core, patiently};
@@ -38,7 +38,7 @@ fn core(
     peer: mpsc::Receiver<RingAddress>,
 ) -> glommio::ExecutorJoinHandle<()> {
     LocalExecutorBuilder::new(Placement::Unbound)
-        .preempt_timer(Duration::from_millis(100))
+        .preempt_timer(PREEMPT_TIMER)
         .io_memory(64 * 1024)
         .spawn(move || async move {
             let ring = Ring::start(RingConfig::default(), &features).expect("a ring");

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use corelane_storage::ring::{Features, Ring, RingConfig, Socket, probe};
+use corelane_storage::ring::{Features, PREEMPT_TIMER, Ring, RingConfig, Socket, probe};
 use glommio::{LocalExecutorBuilder, Placement};
 
 /// A test that takes so long has lost a wake-up.
@@ -33,7 +33,7 @@ where
 {
     patiently(move || {
         let core = LocalExecutorBuilder::new(Placement::Unbound)
-            .preempt_timer(Duration::from_millis(100))
+            .preempt_timer(PREEMPT_TIMER)
             .io_memory(64 * 1024)
             .spawn(move || async move {
                 let ring = Ring::start(config, &features).expect("a ring");

@@ -4,10 +4,12 @@ use std::io::{Read, Write};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use corelane_storage::ring::{Features, Receiver, RingConfig, SendBatch, SendPart, Socket};
-use glommio::timer;
+use corelane_storage::ring::{Features, Receiver, Ring, RingConfig, SendBatch, SendPart, Socket};
+use glommio::{LocalExecutorBuilder, Placement, timer};
 
-use crate::support::{Numbers, connection, features, on_core, on_core_with, socket, spawn};
+use crate::support::{
+    Numbers, connection, features, on_core, on_core_with, patiently, socket, spawn,
+};
 
 /// A client pauses between requests for times around those at which the driver changes how it waits. One
 /// lost wake-up stops the test for good: nothing else happens on that core.
@@ -41,6 +43,29 @@ fn requests_at_any_moment_are_answered() {
             assert!(stats.parks > 100, "the driver slept: {stats:?}");
         });
     }
+}
+
+/// glommio falls asleep on runnable tasks whenever its preempt timer fires before its first look at them,
+/// which a short timer provokes and a thread that is not scheduled for long enough cannot avoid. It has to wake
+/// up by itself again: nothing else may ever happen on that core.
+#[test]
+fn a_core_that_sleeps_on_runnable_tasks_wakes_up_by_itself() {
+    patiently(|| {
+        let core = LocalExecutorBuilder::new(Placement::Unbound)
+            .preempt_timer(Duration::from_micros(300))
+            .io_memory(64 * 1024)
+            .spawn(|| async {
+                let ring = Ring::start(RingConfig::default(), &features()).expect("a ring");
+                for round in 0..2000 {
+                    let answer = glommio::executor().spawn_blocking(move || round).await;
+                    assert_eq!(answer, round);
+                    ring.sleep(Duration::from_micros(100)).await;
+                }
+                ring.close().await;
+            })
+            .expect("an executor");
+        core.join().expect("no panic");
+    });
 }
 
 async fn echo(socket: Socket) {
