@@ -162,6 +162,9 @@ mod kind {
     pub(super) const READER_AT: u8 = 10;
 }
 
+/// The kinds of records are the numbers from 1 up to this one.
+pub const LAST_KIND: u8 = kind::READER_AT;
+
 const REASON_BYTES_MAX: usize = 1024;
 
 impl CatalogueRecord {

@@ -1,17 +1,17 @@
 //! Golden data directories: what earlier builds of a format version wrote is opened for ever.
 //!
-//! `CORELANE_GOLDEN=write` makes them anew, once for each version of the format; the files of a version that
-//! was released are never changed.
+//! `CORELANE_GOLDEN=NAME` makes the one of that name anew; the files of a version that was released are never
+//! changed.
 
 use std::path::PathBuf;
 use std::rc::Rc;
 
 use corelane_protocol::batch::{DecompressLimit, RecordBatch, batches};
-use corelane_protocol::{Offset, StoreId, Timestamp};
+use corelane_protocol::{Offset, Timestamp};
 use corelane_storage::directory::{self, DirectoryIdentity, Opened};
 use corelane_storage::disk::memory::DiskImage;
 use corelane_storage::dump::dump;
-use corelane_storage::store::{LogConfig, StoreConfig};
+use corelane_storage::store::{LogConfig, RecoveryReport, StoreConfig};
 use uuid::Uuid;
 
 use crate::image_file::{decode, encode};
@@ -26,7 +26,7 @@ const IDENTITY: DirectoryIdentity = DirectoryIdentity {
 /// Records of each log, and where it starts.
 const LOGS: [(u128, u64, u64); 3] = [(1, 30, 13), (2, 6, 0), (3, 9, 9)];
 
-fn config() -> StoreConfig {
+pub(crate) fn config() -> StoreConfig {
     StoreConfig {
         spill_bytes: 4096,
         ..small_config()
@@ -55,13 +55,13 @@ fn log_config(number: u128) -> LogConfig {
     }
 }
 
-fn path_of(name: &str) -> PathBuf {
+pub(crate) fn path_of(name: &str) -> PathBuf {
     let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
     PathBuf::from(tests).join(name)
 }
 
-/// Makes a data directory with a life behind it.
-fn make(is_closed: bool) -> DiskImage {
+/// A machine with a new data directory.
+pub(crate) fn new_directory() -> Machine {
     let machine = Machine::new(1);
     let opened = machine
         .executor
@@ -70,6 +70,12 @@ fn make(is_closed: bool) -> DiskImage {
     machine.create(STORE, &config());
     let finished = directory::finish(&machine.disk, &IDENTITY);
     machine.executor.block_on(finished).expect("the disk works");
+    machine
+}
+
+/// Makes a data directory with a life behind it.
+fn make(is_closed: bool) -> DiskImage {
+    let machine = new_directory();
     let (store, _) = machine.open(STORE, config()).expect("it was just made");
     let mut wanted: Vec<_> = LOGS
         .iter()
@@ -111,7 +117,12 @@ fn store_end(store: &Store, number: u128) -> u64 {
     offsets.high_watermark.get()
 }
 
-fn append(machine: &Machine, store: &Store, number: u128, records: std::ops::Range<u64>) {
+pub(crate) fn append(
+    machine: &Machine,
+    store: &Store,
+    number: u128,
+    records: std::ops::Range<u64>,
+) {
     for record in records {
         let bytes = batch(&format!("log {number} record {record}"), 1, 100);
         let now = Timestamp::new(NOW.get() + record as i64);
@@ -123,7 +134,12 @@ fn append(machine: &Machine, store: &Store, number: u128, records: std::ops::Ran
 }
 
 /// The offset and the text of each record from the log's start on.
-fn records(machine: &Machine, store: &Rc<Store>, number: u128, from: u64) -> Vec<(u64, String)> {
+pub(crate) fn records(
+    machine: &Machine,
+    store: &Rc<Store>,
+    number: u128,
+    from: u64,
+) -> Vec<(u64, String)> {
     let read = read_all(store, partition(number, 0), Offset::new(from), 10_000);
     let bytes = machine.executor.block_on(read).expect("nothing is damaged");
     let mut found = Vec::new();
@@ -139,6 +155,15 @@ fn records(machine: &Machine, store: &Rc<Store>, number: u128, from: u64) -> Vec
     found
 }
 
+/// Opens what a golden directory became on a disk.
+pub(crate) fn open(machine: &Machine) -> (Rc<Store>, RecoveryReport) {
+    let opened = machine
+        .executor
+        .block_on(directory::open(&machine.disk, IDENTITY));
+    assert!(matches!(opened, Ok(Opened::Existing(found)) if found == IDENTITY));
+    machine.open(STORE, config()).expect("it opens")
+}
+
 fn expect_opens(name: &str, is_clean: bool) {
     let golden = std::fs::read(path_of(name)).expect("it is part of the sources");
     let image = decode(&golden);
@@ -149,19 +174,7 @@ fn expect_opens(name: &str, is_clean: bool) {
         let dumped = dump(&mut std::io::Cursor::new(&bytes), &mut Vec::new());
         assert!(dumped.is_ok(), "{name}: {path}: {dumped:?}");
     }
-    let opened = machine
-        .executor
-        .block_on(directory::open(&machine.disk, IDENTITY));
-    assert!(matches!(opened, Ok(Opened::Existing(found)) if found == IDENTITY));
-    let opened = Store::open(
-        machine.disk.clone(),
-        STORE.to_owned(),
-        StoreId::new(0),
-        config(),
-        crate::support::ledger(),
-    );
-    let (store, report) = machine.executor.block_on(opened).expect("it opens");
-    machine.run(&store);
+    let (store, report) = open(&machine);
     assert_eq!(report.was_clean, is_clean, "{name}");
     assert!(
         report.failed.is_empty() && report.warnings.is_empty(),
@@ -194,19 +207,20 @@ fn expect_opens(name: &str, is_clean: bool) {
 
 #[test]
 fn a_directory_of_version_1_that_was_closed_opens() {
-    write_if_asked("version-1-closed", true);
+    write_if_asked("version-1-closed", || make(true));
     expect_opens("version-1-closed", true);
 }
 
 #[test]
 fn a_directory_of_version_1_that_was_left_opens() {
-    write_if_asked("version-1-left", false);
+    write_if_asked("version-1-left", || make(false));
     expect_opens("version-1-left", false);
 }
 
-fn write_if_asked(name: &str, is_closed: bool) {
-    if std::env::var("CORELANE_GOLDEN").is_ok_and(|asked| asked == "write") {
+/// Makes a golden directory anew if the environment names it.
+pub(crate) fn write_if_asked(name: &str, make: impl FnOnce() -> DiskImage) {
+    if std::env::var("CORELANE_GOLDEN").is_ok_and(|asked| asked == name) {
         std::fs::create_dir_all(path_of("")).expect("the sources can be written");
-        std::fs::write(path_of(name), encode(&make(is_closed))).expect("it has room");
+        std::fs::write(path_of(name), encode(&make())).expect("it has room");
     }
 }

@@ -5,6 +5,7 @@ mod disk_reserve;
 mod dump;
 mod durability;
 mod golden;
+mod golden_kinds;
 mod image_file;
 mod leader_epochs;
 mod leftovers;
