@@ -9,13 +9,17 @@ use std::path::Path;
 use corelane_broker::config::{BrokerConfig, CoreSelection};
 use corelane_broker::runtime::{self, Running};
 use corelane_protocol::request::{
-    CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, NewTopic,
+    Acks, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, NewTopic, ProduceEntry,
+    ProduceRequest,
 };
+use corelane_protocol::response::CoreAddress;
 use corelane_protocol::{
     CorrelationId, PartitionIndex, Request, RequestFlags, Response, ResponseHeader, TopicId,
+    TopicPartition,
 };
 use tempfile::TempDir;
 
+use crate::frames::Batch;
 use crate::{BenchError, scratch};
 
 /// The largest answer that is taken, bytes: metadata of 100,000 partitions.
@@ -38,7 +42,7 @@ impl Embedded {
     pub fn start(parent: Option<&Path>, cpu: usize) -> Result<Self, BenchError> {
         let directory = scratch::directory(parent)?;
         Ok(Self {
-            running: runtime::serve(config(&directory.path().join("data"), cpu)?)?,
+            running: runtime::serve(config(&directory.path().join("data"), &[cpu])?)?,
             _directory: directory,
         })
     }
@@ -59,17 +63,18 @@ impl Embedded {
     }
 }
 
-/// The default settings, but for the place, a free port, and one CPU.
+/// The default settings, but for the place, a free port, and a core on each of the CPUs.
 ///
 /// # Errors
-/// The CPU has a number that no broker takes.
-pub fn config(data_dir: &Path, cpu: usize) -> Result<BrokerConfig, BenchError> {
+/// A CPU has a number that no broker takes.
+pub fn config(data_dir: &Path, cpus: &[usize]) -> Result<BrokerConfig, BenchError> {
     let mut config = BrokerConfig::default();
-    let cpu = u16::try_from(cpu);
-    let cpu = cpu.map_err(|_| BenchError::Settings("a CPU beyond 65,535".into()))?;
+    let cpus = cpus.iter().map(|cpu| u16::try_from(*cpu));
+    let cpus = cpus.collect::<Result<Vec<_>, _>>();
+    let cpus = cpus.map_err(|_| BenchError::Settings("a CPU beyond 65,535".into()))?;
     config.server.data_dir = data_dir.to_owned();
     config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    config.server.cores = CoreSelection::List(vec![cpu]);
+    config.server.cores = CoreSelection::List(cpus);
     config.admin.listen = None;
     Ok(config)
 }
@@ -195,6 +200,62 @@ impl Control {
         })
     }
 
+    /// The addresses of all cores.
+    ///
+    /// # Errors
+    /// The broker refuses to say, or an address leads nowhere.
+    pub fn core_addresses(&mut self) -> Result<Vec<SocketAddr>, BenchError> {
+        let topics = Some(Vec::new());
+        let request = Request::Metadata(MetadataRequest { topics });
+        self.call("to name its cores", &request, |response| {
+            let Response::Metadata(metadata) = response else {
+                return Err(unexpected(&response));
+            };
+            let cores = metadata.brokers.iter().flat_map(|broker| &broker.cores);
+            cores.map(core_address).collect()
+        })
+    }
+
+    /// Writes a batch to each of some partitions, and waits until all are durable.
+    ///
+    /// # Errors
+    /// The broker refuses one.
+    pub(crate) fn produce(
+        &mut self,
+        topic: TopicId,
+        partitions: &[PartitionIndex],
+        batch: &Batch,
+    ) -> Result<(), BenchError> {
+        let what = "a batch";
+        let entries = partitions.iter().map(|partition| ProduceEntry {
+            partition: TopicPartition::new(topic, *partition),
+            resume: false,
+            batch: batch.bytes(),
+        });
+        let request = Request::Produce(ProduceRequest {
+            acks: Acks::All,
+            timeout_ms: 30_000,
+            entries: entries.collect(),
+        });
+        self.call(what, &request, |response| {
+            let Response::Produce(response) = response else {
+                return Err(unexpected(&response));
+            };
+            let count = response.entries.len();
+            for entry in response.entries {
+                entry
+                    .result
+                    .map_err(|error| BenchError::Refused { what, error })?;
+            }
+            if count == partitions.len() {
+                Ok(())
+            } else {
+                let text = format!("{count} receipts for {} batches", partitions.len());
+                Err(BenchError::Protocol(text))
+            }
+        })
+    }
+
     /// The core that owns the topic's first partition, with all partitions that it owns.
     ///
     /// # Errors
@@ -221,18 +282,23 @@ impl Control {
             let cores = broker.map_or(&[][..], |broker| &broker.cores);
             let core = cores.iter().find(|core| core.core == first.core);
             let core = core.ok_or_else(|| missing("the core's address"))?;
-            let resolved = (core.host.as_str(), core.port).to_socket_addrs();
-            let mut addresses = resolved.map_err(BenchError::io("the core's address"))?;
             let owned = topic.partitions.iter().filter(|partition| {
                 (partition.leader, partition.core) == (first.leader, first.core)
             });
             Ok(CoreTopic {
                 id: topic.id,
-                address: addresses.next().ok_or_else(|| missing("an address"))?,
+                address: core_address(core)?,
                 partitions: owned.map(|partition| partition.partition).collect(),
             })
         })
     }
+}
+
+fn core_address(core: &CoreAddress) -> Result<SocketAddr, BenchError> {
+    let resolved = (core.host.as_str(), core.port).to_socket_addrs();
+    let mut addresses = resolved.map_err(BenchError::io("the core's address"))?;
+    let missing = || BenchError::Protocol("a core's address leads nowhere".into());
+    addresses.next().ok_or_else(missing)
 }
 
 fn unexpected(response: &Response<'_>) -> BenchError {

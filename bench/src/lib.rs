@@ -7,13 +7,17 @@
 
 pub mod beside;
 pub mod broker;
+pub mod child;
 pub mod clock;
 pub mod cpu;
 pub mod error;
 pub mod frames;
+pub mod hostile;
+pub mod idle;
 pub mod latency;
 pub mod limits;
 pub mod machine;
+mod open_files;
 pub mod outstanding;
 pub mod partitions;
 pub mod relay;

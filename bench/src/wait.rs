@@ -1,5 +1,8 @@
-//! Waiting for a socket, precisely.
-#![expect(unsafe_code, reason = "std has no poll and no timer slack")]
+//! Waiting for a socket, precisely, and making way for those who do.
+#![expect(
+    unsafe_code,
+    reason = "std has no poll, no timer slack and no scheduling classes"
+)]
 
 use std::io;
 use std::net::TcpStream;
@@ -29,4 +32,11 @@ pub(crate) fn wait(socket: &TcpStream, for_room: bool, timeout_ns: u64) -> io::R
 pub(crate) fn be_punctual() {
     // SAFETY: a call with plain numbers. A refusal costs precision only.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64, 0_u64, 0_u64, 0_u64) };
+}
+
+/// Has the calling thread run only while nobody else wants its CPU. Says whether that worked.
+pub(crate) fn make_way() -> bool {
+    let nothing = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the call reads one parameter, which lives through it; 0 is the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const nothing) == 0 }
 }

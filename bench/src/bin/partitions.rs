@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use corelane_bench::BenchError;
-use corelane_bench::partitions::{Settings, child, measure};
+use corelane_bench::partitions::{Settings, measure};
+use corelane_bench::{BenchError, child};
 
 /// Measures the same load over few and many partitions, and what a broker with so many takes: memory, handles,
 /// idle CPU, the time to make them, and the time to start again.
@@ -41,8 +41,8 @@ struct Arguments {
     /// Serve a broker in this directory until standard input ends: how this program starts itself.
     #[arg(long, hide = true)]
     serve: Option<PathBuf>,
-    #[arg(long, hide = true, default_value_t = 0)]
-    serve_cpu: usize,
+    #[arg(long, hide = true, value_delimiter = ',')]
+    serve_cpus: Vec<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<(), BenchError> {
     if let Some(directory) = &arguments.serve {
-        return child::serve(directory, arguments.serve_cpu);
+        return child::serve(directory, &arguments.serve_cpus);
     }
     let seconds = |name: &str, seconds: f64| {
         let duration = Duration::try_from_secs_f64(seconds);

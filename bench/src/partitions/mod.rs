@@ -1,10 +1,7 @@
 //! What partitions cost: the same load over few and many, and what a broker with many of them takes and needs.
 //!
-//! Owns the measurement. The broker is a process of its own ([`child`]), so that its memory, handles and CPU are
-//! its own, and so that it can be killed.
-
-pub mod child;
-mod process;
+//! Owns the measurement. The broker is a process of its own ([`crate::child`]), so that its memory, handles and CPU
+//! are its own, and so that it can be killed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +10,7 @@ use corelane_protocol::request::Acks;
 use serde::Serialize;
 
 use crate::broker::{Control, LANE_THREADS};
+use crate::child::Child;
 use crate::clock::Clock;
 use crate::cpu::{self, Threads};
 use crate::frames::{Batch, Frames};
@@ -21,7 +19,6 @@ use crate::sender::{Outcome, Pace, Peer, Plan, send};
 use crate::series::median;
 use crate::table::{figure, table};
 use crate::{BenchError, scratch};
-use process::Child;
 
 /// What is measured.
 #[derive(Clone, Debug)]
@@ -175,7 +172,7 @@ pub fn measure(settings: &Settings) -> Result<Report, BenchError> {
 
 fn cost(settings: &Settings, data: &Path, partitions: u32) -> Result<Cost, BenchError> {
     let (server_cpu, sender_cpu) = cpu::pair();
-    let child = Child::start(data, server_cpu)?;
+    let child = Child::start(data, &[server_cpu])?;
     let (empty_memory_bytes, empty_handles) = (child.memory_bytes(), child.handles());
     let mut control = Control::connect(child.address())?;
     let clock = Clock::start();
@@ -189,7 +186,7 @@ fn cost(settings: &Settings, data: &Path, partitions: u32) -> Result<Cost, Bench
     child.stop()?;
 
     let clock = Clock::start();
-    let child = Child::start(data, server_cpu)?;
+    let child = Child::start(data, &[server_cpu])?;
     let mut control = Control::connect(child.address())?;
     let clean_restart_s = clock.elapsed().as_secs_f64();
     let run = Run {
@@ -203,7 +200,7 @@ fn cost(settings: &Settings, data: &Path, partitions: u32) -> Result<Cost, Bench
     child.kill()?;
 
     let clock = Clock::start();
-    let child = Child::start(data, server_cpu)?;
+    let child = Child::start(data, &[server_cpu])?;
     Control::connect(child.address())?;
     let crash_restart_s = clock.elapsed().as_secs_f64();
     child.stop()?;
@@ -250,7 +247,7 @@ fn spread_once(
     partitions: u32,
 ) -> Result<Outcome, BenchError> {
     let (server_cpu, sender_cpu) = cpu::pair();
-    let child = Child::start(data, server_cpu)?;
+    let child = Child::start(data, &[server_cpu])?;
     let mut control = Control::connect(child.address())?;
     control.create_topic("spread", partitions, settings.segment_bytes(partitions))?;
     let run = Run {

@@ -1,4 +1,6 @@
-//! A broker in a process of its own: started, looked at, ended or killed.
+//! A broker in a process of its own: started, looked at, ended or killed. So its memory, handles and CPU are its own.
+
+mod serve;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -11,21 +13,23 @@ use std::time::Duration;
 use crate::BenchError;
 use crate::clock::Clock;
 use crate::cpu::Threads;
+pub use serve::serve;
 
 /// A running broker; killed if it is dropped.
-pub(super) struct Child {
+pub(crate) struct Child {
     process: process::Child,
     address: SocketAddr,
 }
 
 impl Child {
-    /// Starts it and waits until it is ready.
-    pub(super) fn start(data_dir: &Path, cpu: usize) -> Result<Self, BenchError> {
+    /// Starts it with a core on each of the CPUs, and waits until it is ready.
+    pub(crate) fn start(data_dir: &Path, cpus: &[usize]) -> Result<Self, BenchError> {
         let program = std::env::current_exe();
         let program = program.map_err(BenchError::io("cannot find this program"))?;
         let mut command = Command::new(program);
         command.arg("--serve").arg(data_dir);
-        command.arg("--serve-cpu").arg(cpu.to_string());
+        let cpus: Vec<_> = cpus.iter().map(usize::to_string).collect();
+        command.arg("--serve-cpus").arg(cpus.join(","));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let process = command.spawn();
         let mut process = process.map_err(BenchError::io("cannot start a broker"))?;
@@ -45,19 +49,28 @@ impl Child {
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
     /// Resident memory, bytes.
-    pub(super) fn memory_bytes(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// The most that was ever resident, bytes.
+    pub(crate) fn memory_peak_bytes(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.id());
         let status = fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kilobytes = line.and_then(|line| line.split_ascii_whitespace().next());
         kilobytes
             .and_then(|field| field.parse::<u64>().ok())
@@ -66,12 +79,12 @@ impl Child {
     }
 
     /// Open handles.
-    pub(super) fn handles(&self) -> usize {
+    pub(crate) fn handles(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
     }
 
     /// CPU of all threads over a while, per cent of one core.
-    pub(super) fn cpu_percent(&self, duration: Duration) -> f64 {
+    pub(crate) fn cpu_percent(&self, duration: Duration) -> f64 {
         let threads = Threads::named(self.id(), "");
         let clock = Clock::start();
         let before = threads.run_time_ns();
@@ -81,7 +94,7 @@ impl Child {
     }
 
     /// Ends it in order.
-    pub(super) fn stop(mut self) -> Result<(), BenchError> {
+    pub(crate) fn stop(mut self) -> Result<(), BenchError> {
         drop(self.process.stdin.take());
         let ended = self.process.wait();
         let status = ended.map_err(BenchError::io("cannot wait for the broker"))?;
@@ -95,7 +108,7 @@ impl Child {
     }
 
     /// Kills it, as a crash would.
-    pub(super) fn kill(mut self) -> Result<(), BenchError> {
+    pub(crate) fn kill(mut self) -> Result<(), BenchError> {
         let killed = self.process.kill().and_then(|()| self.process.wait());
         killed
             .map(drop)

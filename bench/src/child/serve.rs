@@ -11,8 +11,8 @@ use crate::{BenchError, broker};
 ///
 /// # Errors
 /// The broker does not start, or does not end in order.
-pub fn serve(data_dir: &Path, cpu: usize) -> Result<(), BenchError> {
-    let running = runtime::serve(broker::config(data_dir, cpu)?)?;
+pub fn serve(data_dir: &Path, cpus: &[usize]) -> Result<(), BenchError> {
+    let running = runtime::serve(broker::config(data_dir, cpus)?)?;
     let mut output = std::io::stdout();
     let told = writeln!(output, "ready {}", running.bootstrap()).and_then(|()| output.flush());
     told.map_err(BenchError::io("standard output"))?;
