@@ -390,6 +390,11 @@ fn a_full_disk_refuses_and_recovers() {
             };
             assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         }
+        assert_eq!(
+            disk.files().len(),
+            1,
+            "what a rewrite has taken is given back"
+        );
         log.append(&[b"small"], None).await.unwrap();
         disk.set_capacity(None);
         log.append(&[&large], None).await.unwrap();

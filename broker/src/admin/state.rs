@@ -179,7 +179,7 @@ pub struct StoreState {
     pub core: u16,
     /// Why it takes no appends, if it does not.
     pub fenced: Option<String>,
-    /// Segments and journal files find no room on the disk.
+    /// Segments or the catalogue find no room on the disk.
     pub is_disk_full: bool,
     /// The disk has less room than the reserve.
     pub is_reserve_touched: bool,

@@ -357,9 +357,18 @@ fn partitions_that_a_full_disk_refused_are_made_after_a_restart_on_the_full_disk
 fn partitions_that_a_full_disk_refused_are_not_made_for_a_topic_that_was_deleted() {
     let (mut world, client, name) = with_a_topic_half_made(71);
     assert!(world.delete(client, &name).is_ok(), "it makes room");
+    let partitions = |world: &World| {
+        let stores = world.cores.iter();
+        let stores = stores.flat_map(|core| core.lane.metrics().stores);
+        stores.map(|store| store.partitions).sum::<usize>()
+    };
+    let before = partitions(&world);
     world.disk.set_capacity(None);
+    // The stores find out that there is room.
+    world.pass_ms(5000);
     let operations = world.disk.operations();
     world.pass_ms(5000);
     assert_eq!(world.disk.operations(), operations, "nothing is left to do");
+    assert_eq!(partitions(&world), before);
     assert!(world.try_create(client, &name, 4, &[]).is_ok());
 }

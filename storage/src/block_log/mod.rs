@@ -275,7 +275,14 @@ impl<D: Disk> BlockLog<D> {
             incarnation: writer.header.incarnation + 1,
             ..writer.header
         };
-        let new = write_new(&self.disk, &self.path, header, records, checkpoint).await?;
+        let new = match write_new(&self.disk, &self.path, header, records, checkpoint).await {
+            Ok(new) => new,
+            Err(error) => {
+                // It would keep the room that it has taken; one that stays is removed before the next.
+                let _ = remove_leftover(&self.disk, &self.path).await;
+                return Err(error);
+            }
+        };
         writer.is_poisoned = true;
         put_in_place(&self.disk, &self.path)
             .await

@@ -113,7 +113,7 @@ impl State {
         }
         let cost = self.planner.unjournaled_cost() + CommitPlanner::cost(1, length);
         if !self.files.has_room_for(cost) {
-            return Err(if self.is_disk_full {
+            return Err(if self.is_disk_full() {
                 AppendError::DiskFull
             } else {
                 AppendError::JournalFull

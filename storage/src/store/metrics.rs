@@ -69,7 +69,7 @@ pub struct StoreMetrics {
     pub id: StoreId,
     /// Why it takes no appends, if it does not: it is out of service, or was fenced.
     pub fenced: Option<String>,
-    /// Segments and journal files find no room on the disk.
+    /// Segments or the catalogue find no room on the disk.
     pub is_disk_full: bool,
     /// The disk has less room than the reserve.
     pub is_reserve_touched: bool,
@@ -147,7 +147,7 @@ impl<D: Disk> Store<D> {
         StoreMetrics {
             id: self.id,
             fenced: state.fenced.as_deref().map(str::to_owned),
-            is_disk_full: state.is_disk_full,
+            is_disk_full: state.is_disk_full(),
             is_reserve_touched: state.reserve.is_touched,
             partitions: state.partitions.len(),
             journal_files_in_use: state.files.in_use(),

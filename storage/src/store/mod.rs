@@ -84,6 +84,8 @@ pub struct Store<D: Disk> {
     catalogue: Option<BlockLog<D>>,
     /// Whose turn it is to change the catalogue.
     catalogue_turn: AsyncLock<()>,
+    /// A catalogue of fewer bytes is not rewritten.
+    compact_at: Cell<u64>,
     /// Whose turn it is to create or delete partitions.
     topics_turn: AsyncLock<()>,
     /// The open journal files, by number.
@@ -333,7 +335,7 @@ impl<D: Disk> Store<D> {
         if state.planner.is_due() || state.seal.is_due {
             self.wake.commit.notify();
         }
-        if state.wants_memory || state.is_disk_full {
+        if state.wants_memory || state.is_disk_full() {
             self.wake.spill.notify();
             self.wake.journal.notify();
         }

@@ -16,6 +16,7 @@ use super::commit::GroupBuffers;
 use super::index_load::IndexCache;
 use super::maintain::{io_error, prewrite, write_header};
 use super::read_cache::ReadCache;
+use super::record::REWRITE_BYTES_MIN;
 use super::state::{Chain, State};
 use super::{
     AsyncLock, Corruption, LogConfig, Partition, RecoveryReport, Status, Store, StoreConfig,
@@ -230,6 +231,7 @@ impl<D: Disk> Store<D> {
             uuid,
             catalogue,
             catalogue_turn: AsyncLock::new(()),
+            compact_at: Cell::new(REWRITE_BYTES_MIN),
             topics_turn: AsyncLock::new(()),
             journal_files: RefCell::new(journal_files),
             handles: RefCell::new(SegmentHandles::new(config.open_files_max)),

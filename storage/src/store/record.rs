@@ -4,6 +4,7 @@
 
 use std::io;
 
+use super::state::Full;
 use super::{Store, StoreError};
 use crate::block_log::{BlockLog, BlockLogError};
 use crate::catalogue::CatalogueRecord;
@@ -13,7 +14,7 @@ use crate::journal::CheckpointEffects;
 /// The most bytes of records in one append: far below what a block log takes.
 const APPEND_BYTES_MAX: usize = 1 << 20;
 /// A catalogue below this size is never rewritten.
-const REWRITE_BYTES_MIN: u64 = 256 << 10;
+pub(super) const REWRITE_BYTES_MIN: u64 = 256 << 10;
 /// A catalogue is rewritten when it is so many times larger than what it says.
 const REWRITE_FACTOR: u64 = 4;
 /// About what a record takes, in bytes: generous.
@@ -80,7 +81,7 @@ impl<D: Disk> Store<D> {
         };
         let len = catalogue.len_bytes().await;
         let live = self.catalogue_bytes();
-        if len < REWRITE_BYTES_MIN || len < REWRITE_FACTOR * live {
+        if len < self.compact_at.get() || len < REWRITE_FACTOR * live {
             return;
         }
         if !self.state.borrow().trims.epochs.is_empty() {
@@ -95,9 +96,16 @@ impl<D: Disk> Store<D> {
         };
         let encoded: Vec<Vec<u8>> = records.iter().map(CatalogueRecord::encode).collect();
         match catalogue.rewrite(&encoded, &checkpoint.encode()).await {
-            Ok(()) => self.checkpointed(effects),
+            Ok(()) => {
+                self.compact_at.set(REWRITE_BYTES_MIN);
+                self.checkpointed(effects);
+            }
             Err(error) if catalogue.is_poisoned().await => self.fence(error.to_string()),
-            Err(error) => tracing::warn!(%error, "the catalogue could not be rewritten"),
+            Err(error) => {
+                // A full disk is not asked again before the catalogue itself found room.
+                self.compact_at.set(len + REWRITE_BYTES_MIN);
+                tracing::warn!(%error, "the catalogue could not be rewritten; it is tried again when it is longer");
+            }
         }
     }
 
@@ -124,6 +132,9 @@ impl<D: Disk> Store<D> {
         };
         match appended {
             Ok(()) => {
+                if kind == Kind::Usual {
+                    self.set_catalogue_full(false);
+                }
                 self.checkpointed(effects);
                 Ok(())
             }
@@ -147,9 +158,7 @@ impl<D: Disk> Store<D> {
                 if source.kind() == io::ErrorKind::StorageFull
                     && !catalogue.is_poisoned().await =>
             {
-                let mut state = self.state.borrow_mut();
-                state.set_disk_full(true);
-                self.tell_news(&state);
+                self.set_catalogue_full(true);
                 StoreError::io("writing", file, source)
             }
             _ => {
@@ -157,6 +166,16 @@ impl<D: Disk> Store<D> {
                 StoreError::Fenced(reason.into())
             }
         }
+    }
+
+    fn set_catalogue_full(&self, is_full: bool) {
+        let mut state = self.state.borrow_mut();
+        let full = Full {
+            catalogue: is_full,
+            ..state.full
+        };
+        state.set_full(full);
+        self.tell_news(&state);
     }
 
     fn catalogue_bytes(&self) -> u64 {

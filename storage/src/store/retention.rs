@@ -31,7 +31,7 @@ impl State {
     fn expire(&mut self, now: Timestamp) -> Vec<(PartitionHandle, Offset)> {
         let mut expired = Vec::new();
         // Nobody is waited for at the expense of what is to be appended.
-        let may_wait = !self.reserve.is_touched && !self.is_disk_full;
+        let may_wait = !self.reserve.is_touched && !self.is_disk_full();
         for _ in 0..LOOKS_MAX.min(self.partitions.len()) {
             let Some(handle) = self.partitions.next_in_turn() else {
                 break;

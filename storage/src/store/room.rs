@@ -110,7 +110,7 @@ impl State {
     }
 
     fn find_room(&self, wanted: RoomWanted) -> RoomFound {
-        let is_full = self.is_disk_full || self.reserve.is_touched;
+        let is_full = self.is_disk_full() || self.reserve.is_touched;
         if self.fenced.is_some() || self.is_closing || is_full {
             return RoomFound::Enough;
         }

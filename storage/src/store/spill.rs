@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::Store;
 use super::segments::SegmentError;
 use super::spill_plan::{SpillOutcome, SpillWork};
-use super::state::State;
+use super::state::{Full, State};
 use crate::disk::{Disk, DiskFile, Durable, OpenOptions, WRITE_SEGMENTS_MAX, WriteData};
 use crate::layout::BLOCK;
 use crate::memory::{AlignedBuf, AlignedSlice};
@@ -50,13 +50,15 @@ impl<D: Disk> Store<D> {
             works
         };
         if works.is_empty() {
+            self.look_for_room().await;
             return false;
         }
         let in_flight = self.state.borrow().config.spills_in_flight;
         let outcomes = stream::iter(works.iter().map(|work| self.spill(work)));
         let outcomes: Vec<SpillOutcome> = outcomes.buffered(in_flight).collect().await;
-        let (mut flushed, mut records) = (Vec::new(), Vec::new());
+        let (mut flushed, mut records, mut is_full) = (Vec::new(), Vec::new(), false);
         for (work, outcome) in works.iter().zip(outcomes) {
+            is_full |= matches!(outcome, SpillOutcome::DiskFull);
             if matches!(outcome, SpillOutcome::Flushed) {
                 records.extend(State::spill_records(work));
                 flushed.push(work);
@@ -65,9 +67,28 @@ impl<D: Disk> Store<D> {
             }
         }
         let is_recorded = flushed.is_empty() || self.record(&records).await.is_ok();
-        self.settle(&flushed, is_recorded);
+        self.settle(&flushed, is_recorded, is_full);
         self.compact_catalogue().await;
         is_recorded && flushed.len() == works.len()
+    }
+
+    /// With no segments to write there is none that finds no room, and only a record shows whether the catalogue has
+    /// some again.
+    async fn look_for_room(&self) {
+        let full = {
+            let mut state = self.state.borrow_mut();
+            let full = Full {
+                segments: false,
+                ..state.full
+            };
+            state.set_full(full);
+            self.tell_news(&state);
+            full
+        };
+        if full.catalogue && !self.has_ended() {
+            // A failure leaves all as it is, or fences the store.
+            let _ = self.record(&[]).await;
+        }
     }
 
     /// Lets go of what damaged partitions hold of a journal that is needed.
@@ -87,8 +108,13 @@ impl<D: Disk> Store<D> {
     }
 
     /// Counts what was flushed, or puts it back.
-    fn settle(&self, flushed: &[&SpillWork], is_recorded: bool) {
+    fn settle(&self, flushed: &[&SpillWork], is_recorded: bool, is_full: bool) {
         let mut state = self.state.borrow_mut();
+        let full = Full {
+            segments: is_full,
+            ..state.full
+        };
+        state.set_full(full);
         for work in flushed {
             if is_recorded {
                 state.spilled(work);
@@ -97,7 +123,6 @@ impl<D: Disk> Store<D> {
             }
         }
         if is_recorded && !flushed.is_empty() {
-            state.set_disk_full(false);
             // A segment may have been sealed that is deleted already.
             self.wake.trim.notify();
             // What failed is tried again by a tick: the two tasks must not wake each other for ever.

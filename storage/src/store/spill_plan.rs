@@ -344,7 +344,6 @@ impl State {
         match outcome {
             SpillOutcome::Flushed => {}
             SpillOutcome::DiskFull => {
-                self.set_disk_full(true);
                 self.queue_spill(work.handle);
             }
             SpillOutcome::Failed { file, error } => {

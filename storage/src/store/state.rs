@@ -43,8 +43,7 @@ pub(crate) struct State {
     pub(crate) segments_made: u64,
     /// Deleted partitions whose files are still being removed.
     pub(crate) removing: Vec<TopicPartition>,
-    /// Segments cannot be written because the device is full.
-    pub(crate) is_disk_full: bool,
+    pub(crate) full: Full,
     pub(crate) reserve: Reserve,
     pub(crate) scrub: Scrub,
     pub(crate) meters: Meters,
@@ -70,6 +69,15 @@ pub(crate) struct Chain {
     /// The newest group that is durable with all before it.
     pub(crate) durable_sequence: u64,
     pub(crate) durable_checksum: u32,
+}
+
+/// What the device has no room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// Some segment could not be written when that was last tried.
+    pub(crate) segments: bool,
+    /// The catalogue took no records when that was last tried.
+    pub(crate) catalogue: bool,
 }
 
 /// Whether the last group with data is known durable by a later one.
@@ -104,7 +112,7 @@ impl State {
             forcing: None,
             segments_made: 0,
             removing: Vec::new(),
-            is_disk_full: false,
+            full: Full::default(),
             reserve: Reserve::default(),
             scrub: Scrub::default(),
             meters: Meters::default(),
@@ -149,10 +157,16 @@ impl State {
         }
     }
 
-    /// Notes whether the device has room, and says so when that changes.
-    pub(crate) fn set_disk_full(&mut self, is_full: bool) {
-        let was_full = std::mem::replace(&mut self.is_disk_full, is_full);
-        match (was_full, is_full) {
+    /// Whether the device is full, so that a full journal cannot be emptied.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.full != Full::default()
+    }
+
+    /// Notes what the device has no room for, and says so when that changes.
+    pub(crate) fn set_full(&mut self, full: Full) {
+        let was_full = self.is_disk_full();
+        self.full = full;
+        match (was_full, self.is_disk_full()) {
             (false, true) => tracing::warn!(
                 "the disk is full: appends are refused once the journal is; free space, or delete topics"
             ),

@@ -1,6 +1,7 @@
 //! The store on the in-memory disk: what it promises, through crashes, errors and damage.
 
 mod delete_records;
+mod disk_full_places;
 mod disk_reserve;
 mod dump;
 mod durability;

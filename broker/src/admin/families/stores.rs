@@ -19,7 +19,7 @@ pub(super) static STORES: &[Family] = &[
         Gauge,
         None,
         ["core", "store"],
-        "1 while segments or journal files find no room on the disk",
+        "1 while segments or the catalogue find no room on the disk",
         |b, s| {
             s.each_store(b, |t| u64::from(t.is_disk_full));
         }
