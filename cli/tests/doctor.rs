@@ -24,6 +24,8 @@ fn a_machine_that_runs_the_tests_can_serve() {
         "doctor",
         "--listen",
         "127.0.0.1:0",
+        "--admin-listen",
+        "127.0.0.1:0",
         "--data-dir",
         data.to_str().unwrap(),
     ];
@@ -68,6 +70,8 @@ fn a_running_broker_is_recognised() {
         data,
         "--listen",
         broker.address(),
+        "--admin-listen",
+        "off",
         "--format",
         "json",
     ];
@@ -91,6 +95,8 @@ fn what_keeps_a_broker_from_serving_is_exit_code_1() {
         "doctor",
         "--listen",
         "127.0.0.1:0",
+        "--admin-listen",
+        "off",
         "--data-dir",
         file.to_str().unwrap(),
     ]);
@@ -120,6 +126,37 @@ fn what_keeps_a_broker_from_serving_is_exit_code_1() {
         let hint = String::from_utf8_lossy(&output.stderr).contains("`corelane doctor`");
         assert_eq!(hint, command == "serve", "{output:?}");
     }
+}
+
+#[test]
+fn a_taken_admin_address_is_found_as_serve_finds_it() {
+    let directory = tempfile::tempdir_in("/var/tmp").unwrap();
+    let data = directory.path().join("data");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = taken.local_addr().unwrap().to_string();
+    let arguments = |command| {
+        let data = data.to_str().unwrap();
+        let listen = "127.0.0.1:0";
+        [
+            command,
+            "--listen",
+            listen,
+            "--admin-listen",
+            &admin,
+            "--data-dir",
+            data,
+        ]
+        .map(str::to_owned)
+    };
+    let run = |command| {
+        let arguments = arguments(command);
+        corelane(&arguments.each_ref().map(String::as_str))
+    };
+    let outcome = run("doctor");
+    outcome.assert_code(1);
+    let found = format!("{admin} is taken by another program");
+    assert!(outcome.stdout.contains(&found), "{}", outcome.stdout);
+    run("serve").assert_error_says(&[&admin, "--admin-listen"]);
 }
 
 #[test]

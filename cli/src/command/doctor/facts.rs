@@ -39,6 +39,8 @@ pub(super) struct Facts {
     pub(super) directory: Result<DirectoryFacts, String>,
     /// Whether the bootstrap address can be bound.
     pub(super) listen: Result<(), ListenFault>,
+    /// Whether the address of metrics and health can be bound; nothing if it is off.
+    pub(super) admin: Option<Result<(), ListenFault>>,
     /// Whether the clock is synchronised; the error if that cannot be asked.
     pub(super) clock: Result<bool, String>,
     /// The chosen word of `transparent_hugepage/enabled`, where the kernel has it.
@@ -92,6 +94,7 @@ pub(super) fn gather(config: &BrokerConfig) -> Facts {
         memory_bytes: memory_bytes(),
         directory: directory::look(&config.server.data_dir),
         listen: listen(config.server.listen),
+        admin: config.admin.listen.map(bind),
         clock: clock(),
         huge_pages: read("/sys/kernel/mm/transparent_hugepage/enabled")
             .and_then(|text| Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())),
@@ -135,16 +138,19 @@ fn memory_bytes() -> Option<u64> {
 }
 
 fn listen(address: SocketAddr) -> Result<(), ListenFault> {
-    let fault = |error: io::Error| match error.kind() {
+    bind(address)?;
+    // Each core takes any free port besides.
+    bind(SocketAddr::new(address.ip(), 0))
+}
+
+fn bind(address: SocketAddr) -> Result<(), ListenFault> {
+    let bound = TcpListener::bind(address).map(drop);
+    bound.map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenFault::InUse,
         io::ErrorKind::PermissionDenied => ListenFault::NotPermitted,
         io::ErrorKind::AddrNotAvailable => ListenFault::NotHere,
         _ => ListenFault::Other(error.to_string()),
-    };
-    let _bootstrap = TcpListener::bind(address).map_err(fault)?;
-    // Each core takes any free port besides.
-    TcpListener::bind(SocketAddr::new(address.ip(), 0)).map_err(fault)?;
-    Ok(())
+    })
 }
 
 fn clock() -> Result<bool, String> {

@@ -1,5 +1,7 @@
 //! What the machine gives to a process: files, CPUs, memory, addresses, time.
 
+use std::net::SocketAddr;
+
 use corelane_broker::config::{BrokerConfig, CoreSelection};
 
 use super::{Check, Facts, Size};
@@ -112,46 +114,85 @@ pub(super) fn memory(facts: &Facts, config: &BrokerConfig, size: Size) -> Check 
 }
 
 pub(super) fn listen(facts: &Facts, config: &BrokerConfig) -> Check {
-    const NAME: &str = "address";
-    let address = config.server.listen;
-    let user = facts
-        .directory
-        .as_ref()
-        .ok()
-        .and_then(|made| made.user.as_ref());
-    match (&facts.listen, user) {
-        (Ok(()), _) => Check::ok(
-            NAME,
-            format!("{address} is free; each core takes another free port"),
-        ),
-        (Err(ListenFault::InUse), Some(user)) => Check::ok(
-            NAME,
-            format!("{address} is taken, and the data directory is used by a broker ({user})"),
-        ),
-        (Err(ListenFault::InUse), None) => Check::problem(
-            NAME,
-            format!("{address} is taken by another program"),
-            format!(
-                "find it with `ss -ltnp sport = :{}`; or choose another address with --listen (port 0 picks a free \
-                 one)",
-                address.port()
+    let address = Address {
+        name: "address",
+        address: config.server.listen,
+        others: "; each core takes another free port",
+        flag: "--listen",
+        elsewhere: "choose one that `ip address` lists; advertised_host is for what clients are told",
+    };
+    address.judge(&facts.listen, facts)
+}
+
+/// The address of metrics and health; nothing if it is off.
+pub(super) fn admin(facts: &Facts, config: &BrokerConfig) -> Option<Check> {
+    let address = Address {
+        name: "admin address",
+        address: config.admin.listen?,
+        others: "",
+        flag: "--admin-listen",
+        elsewhere: "choose one that `ip address` lists",
+    };
+    Some(address.judge(facts.admin.as_ref()?, facts))
+}
+
+/// An address that a broker listens on.
+struct Address {
+    /// The check's name.
+    name: &'static str,
+    address: SocketAddr,
+    /// What else is taken there.
+    others: &'static str,
+    /// The flag that chooses another one.
+    flag: &'static str,
+    /// The advice if it is no address of this machine.
+    elsewhere: &'static str,
+}
+
+impl Address {
+    fn judge(&self, found: &Result<(), ListenFault>, facts: &Facts) -> Check {
+        let Self {
+            name,
+            address,
+            others,
+            flag,
+            elsewhere,
+        } = *self;
+        let Err(fault) = found else {
+            return Check::ok(name, format!("{address} is free{others}"));
+        };
+        let directory = facts.directory.as_ref().ok();
+        let user = directory.and_then(|made| made.user.as_ref());
+        match (fault, user) {
+            (ListenFault::InUse, Some(user)) => Check::ok(
+                name,
+                format!("{address} is taken, and the data directory is used by a broker ({user})"),
             ),
-        ),
-        (Err(ListenFault::NotPermitted), _) => Check::problem(
-            NAME,
-            format!("this user may not listen on {address}"),
-            "choose a port from 1024 on (sysctl net.ipv4.ip_unprivileged_port_start)",
-        ),
-        (Err(ListenFault::NotHere), _) => Check::problem(
-            NAME,
-            format!("{} is no address of this machine", address.ip()),
-            "choose one that `ip address` lists; advertised_host is for what clients are told",
-        ),
-        (Err(ListenFault::Other(problem)), _) => Check::problem(
-            NAME,
-            format!("{address} cannot be listened on: {problem}"),
-            "choose another address with --listen",
-        ),
+            (ListenFault::InUse, None) => Check::problem(
+                name,
+                format!("{address} is taken by another program"),
+                format!(
+                    "find it with `ss -ltnp sport = :{}`; or choose another address with {flag} (port 0 picks a free \
+                     one)",
+                    address.port()
+                ),
+            ),
+            (ListenFault::NotPermitted, _) => Check::problem(
+                name,
+                format!("this user may not listen on {address}"),
+                "choose a port from 1024 on (sysctl net.ipv4.ip_unprivileged_port_start)",
+            ),
+            (ListenFault::NotHere, _) => Check::problem(
+                name,
+                format!("{} is no address of this machine", address.ip()),
+                elsewhere,
+            ),
+            (ListenFault::Other(problem), _) => Check::problem(
+                name,
+                format!("{address} cannot be listened on: {problem}"),
+                format!("choose another address with {flag}"),
+            ),
+        }
     }
 }
 

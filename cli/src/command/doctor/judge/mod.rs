@@ -110,6 +110,7 @@ pub(super) fn judge(facts: &Facts, config: &BrokerConfig) -> Vec<Check> {
     checks.push(host::cpus(facts, config));
     checks.push(host::memory(facts, config, size));
     checks.push(host::listen(facts, config));
+    checks.extend(host::admin(facts, config));
     checks.push(host::clock(facts));
     match &facts.directory {
         Ok(directory) => checks.extend(storage::directory(directory, config, size)),

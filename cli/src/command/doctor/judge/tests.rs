@@ -40,6 +40,7 @@ fn healthy() -> Facts {
             durable_write: Ok(Duration::from_micros(400)),
         }),
         listen: Ok(()),
+        admin: Some(Ok(())),
         clock: Ok(true),
         huge_pages: Some("madvise".to_owned()),
     }
@@ -85,10 +86,10 @@ fn a_healthy_machine_has_nothing_to_mend() {
         );
     }
     let mut names: Vec<_> = checks.iter().map(|check| check.name).collect();
-    assert_eq!(names.len(), 16);
+    assert_eq!(names.len(), 17);
     names.sort_unstable();
     names.dedup();
-    assert_eq!(names.len(), 16, "names are what programs look for");
+    assert_eq!(names.len(), 17, "names are what programs look for");
 }
 
 #[test]
@@ -320,6 +321,30 @@ fn a_taken_address_is_no_fault_if_a_broker_runs_here() {
         let check = only_fault(|facts| facts.listen = Err(fault));
         assert_says(&check, "address", State::Problem, found, advice);
     }
+}
+
+#[test]
+fn the_admin_address_is_looked_at_unless_it_is_off() {
+    let taken = |facts: &mut Facts| facts.admin = Some(Err(ListenFault::InUse));
+    let check = only_fault(taken);
+    let found = "127.0.0.1:9600 is taken by another program";
+    assert_says(
+        &check,
+        "admin address",
+        State::Problem,
+        found,
+        "--admin-listen",
+    );
+    let mut facts = healthy();
+    taken(&mut facts);
+    facts.directory.as_mut().expect("it is usable").user = Some("process 12".to_owned());
+    let checks = judge(&facts, &BrokerConfig::default());
+    assert!(checks.iter().all(|check| check.state == State::Ok));
+    let mut config = BrokerConfig::default();
+    config.admin.listen = None;
+    facts.admin = None;
+    let checks = judge(&facts, &config);
+    assert!(checks.iter().all(|check| check.name != "admin address"));
 }
 
 #[test]
