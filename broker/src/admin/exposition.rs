@@ -64,3 +64,54 @@ impl Collector for StateCollector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::state::{PartitionState, ReaderState, TopicState};
+
+    #[test]
+    fn readers_are_behind_by_what_is_kept_for_them() {
+        let reader = |name: &str, position, expired_unread| ReaderState {
+            name: name.to_owned(),
+            position,
+            expired_unread,
+        };
+        let partition = PartitionState {
+            log_start: 10,
+            high_watermark: 25,
+            log_end: 30,
+            readers: vec![
+                reader("audit", 4, 6),
+                reader("billing", 20, 0),
+                reader("fresh", 25, 0),
+            ],
+            ..PartitionState::default()
+        };
+        let state = BrokerState {
+            topics: vec![TopicState {
+                name: "orders".to_owned(),
+                partitions: vec![partition],
+                ..TopicState::default()
+            }],
+            ..BrokerState::default()
+        };
+        let text = prometheus(Arc::new(state), 10);
+        let value = |family: &str, reader: &str| {
+            let labels = format!(
+                "{family}{{topic=\"orders\",partition=\"0\",core=\"0\",reader=\"{reader}\"}} "
+            );
+            let found = text.lines().find_map(|line| line.strip_prefix(&labels));
+            let found = found.unwrap_or_else(|| panic!("{labels} is not in\n{text}"));
+            found.parse::<f64>().expect("a number") as u64
+        };
+        let of_reader = |reader: &str| {
+            let position = value("corelane_reader_position", reader);
+            let expired = value("corelane_reader_expired_unread_records_total", reader);
+            [position, value("corelane_reader_lag", reader), expired]
+        };
+        assert_eq!(of_reader("audit"), [4, 15, 6]);
+        assert_eq!(of_reader("billing"), [20, 5, 0]);
+        assert_eq!(of_reader("fresh"), [25, 0, 0]);
+    }
+}

@@ -9,7 +9,9 @@ use prometheus_client::encoding::NoLabelSet;
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit as TextUnit;
 
-use super::state::{BrokerState, CoreState, Counts, PartitionState, StoreState, TopicState};
+use super::state::{
+    BrokerState, CoreState, Counts, PartitionState, ReaderState, StoreState, TopicState,
+};
 
 /// Kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,6 +275,22 @@ impl<'a> Samples<'a> {
             let core = partition.core.to_string();
             let number = partition.partition.to_string();
             self.put(&[&topic.name, &number, &core], value(partition));
+        }
+    }
+
+    /// A number of each named reader of a partition.
+    pub(super) fn each_reader(
+        &mut self,
+        shown: &Shown<'_>,
+        value: impl Fn(&PartitionState, &ReaderState) -> u64,
+    ) {
+        for (topic, partition) in shown.partitions() {
+            let core = partition.core.to_string();
+            let number = partition.partition.to_string();
+            for reader in &partition.readers {
+                let labels = [&*topic.name, &*number, &*core, &*reader.name];
+                self.put(&labels, value(partition, reader));
+            }
         }
     }
 

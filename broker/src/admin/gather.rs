@@ -17,8 +17,8 @@ use tokio::time::timeout;
 
 use super::ask::{Ask, AskLine, CoreAnswer};
 use super::state::{
-    BrokerState, CoreState, Counts, MailboxState, PartitionState, Phase, RequestState, RingState,
-    StageState, StoreState, TopicState,
+    BrokerState, CoreState, Counts, MailboxState, PartitionState, Phase, ReaderState, RequestState,
+    RingState, StageState, StoreState, TopicState,
 };
 use super::{LOG_LINES_LOST, exposition, process};
 use crate::lane::{PartitionPiece, PartitionsPiece, RequestMetrics};
@@ -264,7 +264,14 @@ fn partition_state(core: u16, piece: &PartitionPiece) -> PartitionState {
         state.size_bytes = log.size_bytes;
         state.segments = log.segments as u64;
         state.damage = log.damage as u64;
+        state.leader_epoch = log.leader_epoch.get();
     }
+    let readers = piece.readers.iter().map(|(name, reader)| ReaderState {
+        name: name.clone(),
+        position: reader.position.get(),
+        expired_unread: reader.expired_unread,
+    });
+    state.readers = readers.collect();
     state
 }
 
@@ -278,6 +285,7 @@ fn core_state(core: u16, answer: CoreAnswer) -> CoreState {
         connections_opened: lane.connections_opened,
         connections_refused: lane.connections_refused,
         connections_timed_out: lane.connections_timed_out,
+        connections_unread: lane.connections_unread,
         received_bytes: lane.received_bytes,
         sent_bytes: lane.sent_bytes,
         in_flight_bytes: lane.in_flight_bytes,
@@ -359,6 +367,7 @@ fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
         scrubbed_segments: store.scrubbed_segments,
         scrubbed_bytes: store.scrubbed_bytes,
         damage_found: store.damage_found,
+        weak_losses: store.weak_losses as u64,
     }
 }
 

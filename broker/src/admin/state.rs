@@ -80,6 +80,8 @@ pub struct CoreState {
     pub connections_refused: u64,
     /// Connections that were closed because a request was not finished in time.
     pub connections_timed_out: u64,
+    /// Connections that were closed because the client did not read its replies in time.
+    pub connections_unread: u64,
     /// Bytes received of clients.
     pub received_bytes: u64,
     /// Bytes sent to clients.
@@ -217,6 +219,8 @@ pub struct StoreState {
     pub scrubbed_bytes: u64,
     /// Places that were found damaged.
     pub damage_found: u64,
+    /// Weak partitions that may have lost acknowledged records at the broker's start.
+    pub weak_losses: u64,
 }
 
 /// A topic.
@@ -231,7 +235,7 @@ pub struct TopicState {
 }
 
 /// A partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PartitionState {
     /// Its number.
     pub partition: u32,
@@ -253,6 +257,10 @@ pub struct PartitionState {
     pub segments: u64,
     /// Places in it that were found damaged.
     pub damage: u64,
+    /// The leader epoch of what is appended to it.
+    pub leader_epoch: u32,
+    /// Its named readers, by name.
+    pub readers: Vec<ReaderState>,
     /// Batches that were appended.
     pub batches_in: u64,
     /// Records that were appended.
@@ -263,6 +271,17 @@ pub struct PartitionState {
     pub records_out: u64,
     /// Bytes that fetches returned.
     pub bytes_out: u64,
+}
+
+/// A named reader of a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReaderState {
+    /// Its name.
+    pub name: String,
+    /// The offset of the next record that it wants.
+    pub position: u64,
+    /// Records that were deleted before it had come so far, from the partition's beginning on.
+    pub expired_unread: u64,
 }
 
 impl TopicState {

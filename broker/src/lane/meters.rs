@@ -67,6 +67,8 @@ pub(super) struct Meters {
     pub(super) connections_refused: u64,
     /// Connections that were closed because a client did not finish a request.
     pub(super) connections_timed_out: u64,
+    /// Connections that were closed because a client did not read its replies.
+    pub(super) connections_unread: u64,
     pub(super) received_bytes: u64,
     pub(super) sent_bytes: u64,
     /// Requests that another core's mailbox had no room for.
@@ -89,6 +91,7 @@ impl Meters {
             connections_opened: 0,
             connections_refused: 0,
             connections_timed_out: 0,
+            connections_unread: 0,
             received_bytes: 0,
             sent_bytes: 0,
             mailbox_refused: 0,

@@ -100,6 +100,7 @@ impl<D: Disk> Lane<D> {
         for key in stuck {
             let connection = self.connections.get_mut(key).expect("just listed");
             connection.closing = true;
+            self.meters.connections_unread += 1;
             tracing::info!(
                 core = %self.core,
                 connection = %ConnectionId::from(key),

@@ -6,7 +6,7 @@ use corelane_protocol::{CoreId, PartitionIndex, StoreId, TopicId, TopicPartition
 use corelane_storage::disk::Disk;
 use corelane_storage::distribution::Distribution;
 use corelane_storage::memory::MemoryKind;
-use corelane_storage::store::{PartitionMetrics, StoreMetrics};
+use corelane_storage::store::{PartitionMetrics, ReaderState, StoreMetrics};
 
 use super::Lane;
 use super::meters::Traffic;
@@ -34,6 +34,8 @@ pub struct LaneMetrics {
     pub connections_refused: u64,
     /// Connections that were closed because a request was not finished in time.
     pub connections_timed_out: u64,
+    /// Connections that were closed because the client did not read its replies in time.
+    pub connections_unread: u64,
     /// Bytes received of clients.
     pub received_bytes: u64,
     /// Bytes sent to clients.
@@ -119,7 +121,7 @@ pub struct TopicPiece {
 }
 
 /// One partition.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct PartitionPiece {
     /// Its number.
     pub index: PartitionIndex,
@@ -127,6 +129,8 @@ pub struct PartitionPiece {
     pub store: StoreId,
     /// Its log; nothing while its store does not have it.
     pub log: Option<PartitionMetrics>,
+    /// How far its named readers have come, by name.
+    pub readers: Vec<(String, ReaderState)>,
     /// What it has taken in and given out.
     pub traffic: Traffic,
 }
@@ -142,6 +146,7 @@ impl<D: Disk> Lane<D> {
             connections_opened: meters.connections_opened,
             connections_refused: meters.connections_refused,
             connections_timed_out: meters.connections_timed_out,
+            connections_unread: meters.connections_unread,
             received_bytes: meters.received_bytes,
             sent_bytes: meters.sent_bytes,
             in_flight_bytes: self.in_flight_bytes,
@@ -228,6 +233,7 @@ impl<D: Disk> Lane<D> {
             index,
             store: store.id(),
             log: store.partition_metrics(local.id),
+            readers: store.reader_states(local.id),
             traffic: local.traffic,
         }
     }

@@ -223,6 +223,8 @@ fn whoever_takes_in_nothing_for_too_long_is_closed() {
     world.settle();
     assert!(world.clients[slow].open && world.clients[idle].open);
     assert!(!world.clients[stuck].open && world.clients[stuck].closed_at_once);
+    let unread = |core: usize| world.cores[core].lane.metrics().connections_unread;
+    assert_eq!([unread(0), unread(1)], [0, 1]);
     assert_eq!(world.reply(idle).code(), None);
     let error = world
         .try_create(idle, "wide", 1, &[])

@@ -40,6 +40,22 @@ fn earliest(world: &mut World, client: usize, partition: TopicPartition) -> u64 
     found.expect("it is there")
 }
 
+/// What the metrics of a partition say of its readers: each one's name, position, and what it missed.
+fn metrics(world: &World, partition: TopicPartition) -> Vec<(String, u64, u64)> {
+    let mut found = Vec::new();
+    for core in &world.cores {
+        for topic in core.lane.partition_metrics(partition).topics {
+            let mut partitions = topic.partitions.into_iter();
+            let of = partitions.find(|piece| piece.index == partition.partition);
+            found.extend(of.into_iter().flat_map(|piece| piece.readers));
+        }
+    }
+    let readers = found.into_iter();
+    readers
+        .map(|(name, state)| (name, state.position.get(), state.expired_unread))
+        .collect()
+}
+
 #[test]
 fn expiry_waits_for_the_readers_that_a_topic_names_on_every_core() {
     let mut world = World::new(410, 2);
@@ -86,6 +102,10 @@ fn expiry_waits_for_the_readers_that_a_topic_names_on_every_core() {
         .map(|reader| (&*reader.name, reader.position.get(), reader.expired_unread))
         .collect();
     assert_eq!(readers, [("audit", 3, 0), ("billing", 0, 0)]);
+    assert_eq!(
+        metrics(&world, partitions[1]),
+        [("audit".to_owned(), 3, 0), ("billing".to_owned(), 0, 0)]
+    );
 
     // The settings are changed while it waits, and what is missed is counted.
     world

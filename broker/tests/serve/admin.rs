@@ -361,7 +361,7 @@ fn the_page_lists_exactly_what_a_broker_shows() {
     let dir = tempfile::tempdir().expect("a directory");
     let broker = start(dir.path());
     let mut client = Client::connect(broker.bootstrap());
-    let topic = client.create_topic("orders", 1);
+    let topic = client.create_topic_with("orders", 1, &[("retention.guard.readers", "billing")]);
     client
         .produce(partition(&topic, 0), &batch(&[b"one"]))
         .expect("a receipt");

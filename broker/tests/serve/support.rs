@@ -163,11 +163,22 @@ impl Client {
     }
 
     pub(crate) fn create_topic(&mut self, name: &str, partitions: u32) -> TopicPartitions {
+        self.create_topic_with(name, partitions, &[])
+    }
+
+    pub(crate) fn create_topic_with(
+        &mut self,
+        name: &str,
+        partitions: u32,
+        configs: &[(&str, &str)],
+    ) -> TopicPartitions {
+        let configs = configs.iter();
+        let configs = configs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let request = Request::CreateTopics(CreateTopicsRequest {
             topics: vec![NewTopic {
                 name: name.to_owned(),
                 partitions,
-                configs: Vec::new(),
+                configs: configs.collect(),
             }],
             validate_only: false,
         });

@@ -2,10 +2,10 @@
 //!
 //! Owns numbers only. They cost an addition where something happens, and are copied out when they are asked for.
 
-use corelane_protocol::{StoreId, TopicPartition};
+use corelane_protocol::{LeaderEpoch, StoreId, TopicPartition};
 
 use super::state::State;
-use super::{LogOffsets, Store};
+use super::{LogOffsets, ReaderState, Store};
 use crate::disk::Disk;
 use crate::distribution::Distribution;
 
@@ -26,6 +26,8 @@ pub(crate) struct Meters {
     pub(crate) scrubbed_bytes: u64,
     pub(crate) scrubbed_segments: u64,
     pub(crate) damage_found: u64,
+    /// Weak partitions that may have lost records at the opening.
+    pub(crate) weak_losses: usize,
 }
 
 impl Default for Meters {
@@ -41,6 +43,7 @@ impl Default for Meters {
             scrubbed_bytes: 0,
             scrubbed_segments: 0,
             damage_found: 0,
+            weak_losses: 0,
         }
     }
 }
@@ -107,6 +110,8 @@ pub struct StoreMetrics {
     pub scrubbed_bytes: u64,
     /// Places that were found damaged.
     pub damage_found: u64,
+    /// Weak partitions that may have lost acknowledged records when the store was opened.
+    pub weak_losses: usize,
 }
 
 /// What one partition's log is like now.
@@ -122,6 +127,8 @@ pub struct PartitionMetrics {
     pub is_online: bool,
     /// Places in it that were found damaged.
     pub damage: usize,
+    /// The leader epoch of what is appended to it.
+    pub leader_epoch: LeaderEpoch,
 }
 
 impl<D: Disk> Store<D> {
@@ -136,7 +143,19 @@ impl<D: Disk> Store<D> {
             segments: found.sealed.len() + found.rolled.len() + 1,
             is_online: found.refusal().is_none() && state.fenced.is_none(),
             damage: found.damage.len(),
+            leader_epoch: found.epochs.latest().epoch,
         })
+    }
+
+    /// How far the named readers of a partition have come, by name.
+    pub fn reader_states(&self, partition: TopicPartition) -> Vec<(String, ReaderState)> {
+        let handle = self.partition_handle(partition);
+        let state = self.state.borrow();
+        let found = handle.and_then(|handle| state.partitions.get(handle));
+        let readers = found.into_iter().flat_map(|found| &found.readers.states);
+        readers
+            .map(|(name, state)| (name.clone(), *state))
+            .collect()
     }
 
     /// What it is like now, and what it has done since it was opened.
@@ -166,6 +185,7 @@ impl<D: Disk> Store<D> {
             scrubbed_segments: meters.scrubbed_segments,
             scrubbed_bytes: meters.scrubbed_bytes,
             damage_found: meters.damage_found,
+            weak_losses: meters.weak_losses,
         }
     }
 

@@ -155,8 +155,9 @@ impl<D: Disk> Store<D> {
                 recovered.report.raised = recovered.replay.raise_epochs();
             }
         }
-        let (state, files, mut report) =
+        let (mut state, files, mut report) =
             build_state(recovered, &checkpoint, &image, free, config, ledger);
+        state.meters.weak_losses = report.weak_losses.len();
         let store = Rc::new(Self::assemble(
             disk,
             dir,

@@ -255,6 +255,7 @@ fn what_an_unclean_restart_took_from_weak_partitions_is_reported() {
     let machine = Machine::from_image(7, &machine.disk.crash(1));
     let (store, report) = machine.open(STORE, small_config()).expect("it recovers");
     assert_eq!(report.weak_losses, [(weak, Offset::new(4))]);
+    assert_eq!(store.metrics().weak_losses, 1);
     let next = append(&store, weak, &batch("next", 1, 100));
     assert_eq!(next.base_offset, Offset::new(4));
     machine

@@ -59,6 +59,16 @@ pub(super) static CORES: &[Family] = &[
         }
     ),
     family_row!(
+        "corelane_core_connections_unread",
+        Counter,
+        None,
+        ["core"],
+        "Connections that were closed because the client took in none of its replies within limits.reply_timeout_ms",
+        |b, s| {
+            s.each_core(b, |c| c.connections_unread);
+        }
+    ),
+    family_row!(
         "corelane_core_received",
         Counter,
         Bytes,

@@ -34,6 +34,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         stores::STORES,
         topics::TOPICS,
         topics::PARTITIONS,
+        topics::READERS,
     ];
     parts.into_iter().flatten()
 }

@@ -198,4 +198,15 @@ pub(super) static STORES: &[Family] = &[
             s.each_store(b, |t| t.damage_found);
         }
     ),
+    family_row!(
+        "corelane_store_weak_losses",
+        Gauge,
+        None,
+        ["core", "store"],
+        "Partitions with flush.messages or flush.ms that may have lost acknowledged records: the broker was not closed in \
+         order before its start",
+        |b, s| {
+            s.each_store(b, |t| t.weak_losses);
+        }
+    ),
 ];

@@ -148,6 +148,16 @@ pub(super) static PARTITIONS: &[Family] = &[
         }
     ),
     family_row!(
+        "corelane_partition_leader_epoch",
+        Gauge,
+        None,
+        ["topic", "partition", "core"],
+        "The leader epoch of what is appended: it grows when records may have been lost",
+        |b, s| {
+            s.each_partition(b, |p| u64::from(p.leader_epoch));
+        }
+    ),
+    family_row!(
         "corelane_partition_records_in",
         Counter,
         None,
@@ -185,6 +195,41 @@ pub(super) static PARTITIONS: &[Family] = &[
         "Bytes that fetches returned",
         |b, s| {
             s.each_partition(b, |p| p.bytes_out);
+        }
+    ),
+];
+
+pub(super) static READERS: &[Family] = &[
+    family_row!(
+        "corelane_reader_position",
+        Gauge,
+        None,
+        ["topic", "partition", "core", "reader"],
+        "The offset of the next record that the reader wants; 0 until it says so",
+        |b, s| {
+            s.each_reader(b, |_, r| r.position);
+        }
+    ),
+    family_row!(
+        "corelane_reader_lag",
+        Gauge,
+        None,
+        ["topic", "partition", "core", "reader"],
+        "Records that are kept and that the reader has not read",
+        |b, s| {
+            s.each_reader(b, |p, r| {
+                p.high_watermark.saturating_sub(r.position.max(p.log_start))
+            });
+        }
+    ),
+    family_row!(
+        "corelane_reader_expired_unread_records",
+        Counter,
+        None,
+        ["topic", "partition", "core", "reader"],
+        "Records that were deleted before the reader had read them; it counts through restarts",
+        |b, s| {
+            s.each_reader(b, |_, r| r.expired_unread);
         }
     ),
 ];
