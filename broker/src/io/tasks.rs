@@ -40,23 +40,18 @@ impl TaskGroup {
 
     /// Starts a task that runs for as long as the core: `stop` drops its future where it stands.
     pub(crate) fn spawn_until_stopped(&self, future: impl Future<Output = ()> + 'static) {
-        let state = self.state.clone();
+        let mut stop = self.stop_sign();
         self.spawn(async move {
-            let mut future = pin!(future);
-            let mut is_listed = false;
-            poll_fn(|cx| {
-                if state.is_stopped.get() {
-                    return Poll::Ready(());
-                }
-                // A task of glommio's has one waker for life, so one entry is enough.
-                if !is_listed {
-                    is_listed = true;
-                    state.stoppable.borrow_mut().push(cx.waker().clone());
-                }
-                future.as_mut().poll(cx)
-            })
-            .await;
+            stop.or(future).await;
         });
+    }
+
+    /// For a task that is started by `spawn`, runs for as long as the core, and ends what it has begun.
+    pub(crate) fn stop_sign(&self) -> StopSign {
+        StopSign {
+            state: self.state.clone(),
+            is_listed: false,
+        }
     }
 
     /// Ends the tasks that run until they are stopped.
@@ -77,6 +72,32 @@ impl TaskGroup {
             Poll::Pending
         })
         .await;
+    }
+}
+
+/// Tells one task of a group when the group is stopped.
+pub(crate) struct StopSign {
+    state: Rc<State>,
+    is_listed: bool,
+}
+
+impl StopSign {
+    /// What a future gives, or nothing once the group is stopped: then the future is dropped where it stands.
+    pub(crate) async fn or<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if self.state.is_stopped.get() {
+                return Poll::Ready(None);
+            }
+            // A task of glommio's has one waker for life, so one entry is enough.
+            if !self.is_listed {
+                self.is_listed = true;
+                let waker = cx.waker().clone();
+                self.state.stoppable.borrow_mut().push(waker);
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use corelane_storage::ring::{Acceptor, PREEMPT_TIMER, Ring, RingAddress, RingConfig, probe};
+use corelane_storage::testing::yield_now;
 use glommio::{LocalExecutorBuilder, Placement};
 
 use super::{
@@ -337,4 +338,39 @@ fn tasks_that_start_tasks_do_not_nest() {
         })
         .expect("an executor");
     core.join().expect("no overflow of the stack");
+}
+
+/// One task is cut off where it waits, the other has until then to end what it began.
+#[test]
+fn what_a_task_with_a_stop_sign_has_begun_is_ended() {
+    let core = LocalExecutorBuilder::new(Placement::Unbound)
+        .spawn(|| async {
+            let tasks = TaskGroup::default();
+            let ended = Rc::new(RefCell::new(Vec::new()));
+            let work = |name: &'static str| {
+                let ended = ended.clone();
+                async move {
+                    for _ in 0..100 {
+                        yield_now().await;
+                    }
+                    ended.borrow_mut().push(name);
+                }
+            };
+            tasks.spawn_until_stopped(work("cut off"));
+            let mut stop = tasks.stop_sign();
+            let (begun, next) = (work("begun"), work("not begun"));
+            tasks.spawn(async move {
+                assert_eq!(stop.or(async { 1 }).await, Some(1));
+                begun.await;
+                assert_eq!(stop.or(next).await, None);
+            });
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            tasks.stop();
+            tasks.ended().await;
+            assert_eq!(*ended.borrow(), ["begun"]);
+        })
+        .expect("an executor");
+    core.join().expect("it ends");
 }

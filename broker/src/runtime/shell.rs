@@ -229,8 +229,7 @@ impl<D: Disk> Shell<D> {
                 .spawn_until_stopped(self.clone().do_store_work(store));
         }
         if let Some(log) = metadata_log {
-            self.tasks
-                .spawn_until_stopped(self.clone().append_metadata(log));
+            self.tasks.spawn(self.clone().append_metadata(log));
         }
         self.tasks.spawn_until_stopped(self.clone().keep_time());
         // Deadlines that the lane has had from its beginning.
@@ -259,9 +258,10 @@ impl<D: Disk> Shell<D> {
         }
     }
 
+    /// Ends what it has begun: a log that is left while it is written, or replaced, takes no clean mark.
     async fn append_metadata(self: Rc<Self>, log: Rc<MetadataLog<D>>) {
-        loop {
-            let append = self.metadata_work.next().await;
+        let mut stop = self.tasks.stop_sign();
+        while let Some(append) = stop.or(self.metadata_work.next()).await {
             let token = append.token;
             let result = log.append(&append.records, append.frees_room).await;
             let is_logged = result.is_ok();
