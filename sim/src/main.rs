@@ -11,6 +11,9 @@ use corelane_sim::{
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs whole brokers on simulated disks, networks and clocks, with faults, under a seed, and judges the history
 /// that their clients saw.
 #[derive(Debug, Parser)]

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use corelane_broker::lane::ConnectionId;
+use corelane_storage::testing::Random;
 
 /// Names a connection of the world for good.
 pub(crate) type ConnNumber = u64;
@@ -29,6 +30,19 @@ pub(crate) struct Speed {
     pub(crate) piece_bytes_max: usize,
     /// Microseconds that each KiB takes.
     pub(crate) kib_us: u64,
+}
+
+impl Speed {
+    /// How long the next piece of so many bytes is. A connection of tiny pieces has longer ones between them, so that a
+    /// frame is cut anywhere and yet not carried byte by byte.
+    pub(crate) fn piece_bytes(&self, left: usize, random: &mut Random) -> usize {
+        let most = if self.piece_bytes_max < 100 && random.coin() {
+            2_000
+        } else {
+            self.piece_bytes_max
+        };
+        1 + random.index(most.min(left))
+    }
 }
 
 /// One connection between a client and a core.
@@ -102,14 +116,21 @@ impl Conn {
     }
 
     /// The next bytes that the socket takes from the outbox.
-    pub(crate) fn take_from_outbox(&mut self, piece_bytes: usize) -> Option<Vec<u8>> {
+    pub(crate) fn take_from_outbox(&mut self, random: &mut Random) -> Option<Vec<u8>> {
         let room = SOCKET_BYTES_MAX.saturating_sub(self.in_socket);
-        let count = piece_bytes.min(room).min(self.outbox.len());
-        if count == 0 {
+        let most = room.min(self.outbox.len());
+        if most == 0 {
             return None;
         }
+        let count = self.speed.piece_bytes(most, random);
         self.in_socket += count;
-        Some(self.outbox.drain(..count).collect())
+        let (front, back) = self.outbox.as_slices();
+        let from_front = count.min(front.len());
+        let mut piece = Vec::with_capacity(count);
+        piece.extend_from_slice(&front[..from_front]);
+        piece.extend_from_slice(&back[..count - from_front]);
+        self.outbox.drain(..count);
+        Some(piece)
     }
 }
 

@@ -95,8 +95,7 @@ impl World {
         let mut rest = bytes.as_slice();
         let mut arrivals = Vec::new();
         while !rest.is_empty() {
-            let most = conn.speed.piece_bytes_max.min(rest.len());
-            let (piece, left) = rest.split_at(1 + self.random.index(most));
+            let (piece, left) = rest.split_at(conn.speed.piece_bytes(rest.len(), &mut self.random));
             rest = left;
             conn.upstream_us = conn.arrival_us(now_us, conn.upstream_us, piece.len());
             conn.upstream.push_back(piece.to_vec());
@@ -189,8 +188,7 @@ impl World {
             let Some(conn) = self.network.get(number) else {
                 return;
             };
-            let piece_bytes = 1 + self.random.index(conn.speed.piece_bytes_max.max(500));
-            let Some(piece) = conn.take_from_outbox(piece_bytes) else {
+            let Some(piece) = conn.take_from_outbox(&mut self.random) else {
                 break;
             };
             conn.downstream_us = conn.arrival_us(now_us, conn.downstream_us, piece.len());

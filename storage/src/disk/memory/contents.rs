@@ -14,21 +14,22 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) len: u64,
-    pub(super) blocks: BTreeMap<u64, Block>,
+    /// Shared until one of several versions of the file is changed.
+    blocks: Arc<BTreeMap<u64, Block>>,
 }
 
 impl Contents {
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
-        let mut contents = Self {
-            len: bytes.len() as u64,
-            blocks: BTreeMap::new(),
-        };
+        let mut blocks = BTreeMap::new();
         for (index, part) in bytes.chunks(BLOCK_BYTES).enumerate() {
             let mut block = vec![0; BLOCK_BYTES];
             block[..part.len()].copy_from_slice(part);
-            contents.blocks.insert(index as u64, block.into());
+            blocks.insert(index as u64, block.into());
         }
-        contents
+        Self {
+            len: bytes.len() as u64,
+            blocks: Arc::new(blocks),
+        }
     }
 
     pub(super) fn to_bytes(&self) -> Vec<u8> {
@@ -54,6 +55,18 @@ impl Contents {
         self.blocks.get(&index).cloned().unwrap_or_else(zero_block)
     }
 
+    pub(super) fn set_block(&mut self, index: u64, block: Block) {
+        Arc::make_mut(&mut self.blocks).insert(index, block);
+    }
+
+    /// The blocks from one on that were ever written.
+    pub(super) fn written_from(&self, first: u64) -> Vec<u64> {
+        self.blocks
+            .range(first..)
+            .map(|(index, _)| *index)
+            .collect()
+    }
+
     pub(super) fn extend(&mut self, len: u64) {
         self.len = self.len.max(len);
     }
@@ -61,10 +74,14 @@ impl Contents {
     /// Sets the length; what is beyond it reads as zero if the file grows again.
     pub(super) fn truncate(&mut self, len: u64) {
         self.len = len;
-        self.blocks.split_off(&len.div_ceil(BLOCK));
+        let first_gone = len.div_ceil(BLOCK);
+        if self.blocks.range(first_gone..).next().is_some() {
+            Arc::make_mut(&mut self.blocks).split_off(&first_gone);
+        }
         let kept_of_last = (len % BLOCK) as usize;
         if kept_of_last > 0
-            && let Some(last) = self.blocks.get_mut(&(len / BLOCK))
+            && self.blocks.contains_key(&(len / BLOCK))
+            && let Some(last) = Arc::make_mut(&mut self.blocks).get_mut(&(len / BLOCK))
         {
             let mut bytes = last.to_vec();
             bytes[kept_of_last..].fill(0);
@@ -73,13 +90,27 @@ impl Contents {
     }
 
     pub(super) fn flip_bit(&mut self, byte: u64, bit: u8) {
-        let block = self.blocks.entry(byte / BLOCK).or_insert_with(zero_block);
+        let blocks = Arc::make_mut(&mut self.blocks);
+        let block = blocks.entry(byte / BLOCK).or_insert_with(zero_block);
         *block = flipped(block, (byte % BLOCK) as usize, bit);
     }
 }
 
 pub(super) fn zero_block() -> Block {
-    vec![0; BLOCK_BYTES].into()
+    thread_local! {
+        static ZEROS: Block = vec![0; BLOCK_BYTES].into();
+    }
+    ZEROS.with(Arc::clone)
+}
+
+/// A block of these bytes. Those that hold zeros only, as files that are made ready do, share their memory.
+pub(super) fn block_of(bytes: &[u8]) -> Block {
+    let zeros = zero_block();
+    if *zeros == *bytes {
+        zeros
+    } else {
+        bytes.into()
+    }
 }
 
 pub(super) fn flipped(block: &Block, byte: usize, bit: u8) -> Block {

@@ -2,7 +2,7 @@
 //!
 //! Owns the rules by which written bytes become durable, and by which a crash decides about the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::contents::{Block, Contents, flipped, zero_block};
 use crate::disk::{BLOCK_BYTES, Durable};
@@ -201,10 +201,10 @@ impl FileState {
             self.durable.extend(end);
         }
         for (index, block) in write.indexed() {
-            self.written.blocks.insert(index, block.clone());
+            self.written.set_block(index, block.clone());
             if write.durable == Durable::Data {
                 // Older versions of the block cannot come back: no other write to it was in flight.
-                self.durable.blocks.insert(index, block.clone());
+                self.durable.set_block(index, block.clone());
                 self.unflushed.remove(&index);
             } else {
                 self.unflushed
@@ -228,7 +228,7 @@ impl FileState {
                 self.lengths.push((self.sequence, Length::AtLeast(end)));
                 self.written.extend(end);
             }
-            self.written.blocks.insert(index, block.clone());
+            self.written.set_block(index, block.clone());
             self.unflushed
                 .entry(index)
                 .or_default()
@@ -255,7 +255,7 @@ impl FileState {
         for (index, versions) in &mut self.unflushed {
             let flushed = versions.partition_point(|(sequence, _)| *sequence <= begun);
             if let Some((_, newest)) = versions.drain(..flushed).next_back() {
-                self.durable.blocks.insert(*index, newest);
+                self.durable.set_block(*index, newest);
             }
         }
         self.unflushed.retain(|_, versions| !versions.is_empty());
@@ -272,10 +272,10 @@ impl FileState {
                 .expect("a block with versions has a last one");
             if random.coin() {
                 let kept = torn(&self.durable.block(index), newest, random);
-                self.durable.blocks.insert(index, kept);
+                self.durable.set_block(index, kept);
             }
             if !stale_reads {
-                self.written.blocks.insert(index, self.durable.block(index));
+                self.written.set_block(index, self.durable.block(index));
             }
         }
         let lengths = std::mem::take(&mut self.lengths);
@@ -299,12 +299,7 @@ impl FileState {
         self.sequence += 1;
         self.allocated = len.next_multiple_of(BLOCK);
         self.lengths.push((self.sequence, Length::Exactly(len)));
-        let reached = self
-            .written
-            .blocks
-            .range(len / BLOCK..)
-            .map(|(index, _)| *index)
-            .collect::<Vec<_>>();
+        let reached = self.written.written_from(len / BLOCK);
         self.written.truncate(len);
         for index in reached {
             let version = (self.sequence, self.written.block(index));
@@ -342,7 +337,8 @@ impl FileState {
         }
         let newest = self.sequence + self.in_flight.len() as u64;
         let survival = Survival::draw(newest, random);
-        for sequence in 1..=newest {
+        let changes: BTreeSet<_> = versions.keys().chain(lengths.keys()).copied().collect();
+        for sequence in changes {
             let fate = survival.fate(sequence, random);
             if let Some(length) = lengths.get(&sequence) {
                 survivor.survive_length(*length, fate, random);
@@ -403,7 +399,7 @@ impl Contents {
             Fate::Kept => new.clone(),
             Fate::Torn => torn(&self.block(index), new, random),
         };
-        self.blocks.insert(index, block);
+        self.set_block(index, block);
     }
 
     /// Drops what lies beyond the length: blocks may have survived without it.

@@ -23,7 +23,7 @@ pub use image::DiskImage;
 pub use latency::Latency;
 pub use operation::{Operation, OperationKind, Strike};
 
-use self::contents::{Block, Contents};
+use self::contents::{Contents, block_of};
 use self::fault::FaultEffect;
 use self::file::FileState;
 use self::names::{FileRef, Names, Node};
@@ -532,7 +532,7 @@ impl DiskFile for MemoryFile {
         let segments = data.segments().iter();
         let blocks = segments
             .flat_map(|segment| segment.chunks(BLOCK_BYTES))
-            .map(Block::from)
+            .map(block_of)
             .collect();
         self.file
             .borrow_mut()
