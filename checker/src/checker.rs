@@ -139,6 +139,21 @@ impl Checker {
                 self.partitions.entry(partition).or_default().is_released = true;
             }
             Event::CutBack { partition, to } => self.cut_back(partition, to),
+            Event::LogStart {
+                partition,
+                log_start,
+                at_least,
+            } => self.log_start(partition, log_start, at_least),
+            Event::Deletable { partition, before } => {
+                let history = self.partitions.entry(partition).or_default();
+                history.deletable = history.deletable.max(before);
+            }
+            Event::ReadMoved {
+                reader,
+                partition,
+                to,
+            } => self.read_moved(reader, partition, to),
+            Event::Settled { partition } => self.settled(partition),
         }
     }
 
@@ -206,18 +221,36 @@ impl Checker {
             None if durable => self.verdict.counts.acknowledged_durable += 1,
             None => self.verdict.counts.acknowledged_memory += 1,
         }
-        // A receipt from memory may be taken back by a crash, and its offset given to another.
-        if !durable {
-            return;
-        }
-        let content = history.content;
         let receipt = Receipt {
             record,
-            content,
+            content: history.content,
             at: self.now,
             verified: false,
         };
+        // A receipt from memory may be taken back by a crash, and its offset given to another.
+        if !durable {
+            let history = self.partitions.entry(partition).or_default();
+            history.from_memory.insert(offset, receipt);
+            return;
+        }
+        self.promised(partition, offset, receipt);
+    }
+
+    /// A record has to be there from now on.
+    fn promised(&mut self, partition: TopicPartition, offset: Offset, receipt: Receipt) {
+        let Receipt {
+            record, content, ..
+        } = receipt;
         let partition_history = self.partitions.entry(partition).or_default();
+        let log_start = partition_history.log_start;
+        if offset < log_start && offset >= partition_history.deletable {
+            self.verdict.add(Violation::DeletedTooMuch {
+                record,
+                partition,
+                offset,
+                log_start,
+            });
+        }
         if let Some(earlier) = partition_history.receipts.insert(offset, receipt) {
             let (first, second) = (earlier.record, record);
             self.verdict.add(Violation::OffsetIssuedTwice {
@@ -339,8 +372,60 @@ impl Checker {
     /// What lies from `to` on was never promised, and its offsets are issued anew.
     fn cut_back(&mut self, partition: TopicPartition, to: Offset) {
         let history = self.partitions.entry(partition).or_default();
+        history.from_memory.split_off(&to);
         let lost = history.sights.split_off(&to);
         self.verdict.counts.cut_back += lost.len() as u64;
+    }
+
+    fn log_start(&mut self, partition: TopicPartition, log_start: Offset, at_least: Offset) {
+        if log_start < at_least {
+            self.verdict.add(Violation::LogStartBack {
+                partition,
+                log_start,
+                at_least,
+            });
+        }
+        let history = self.partitions.entry(partition).or_default();
+        let kept = history.log_start.max(history.deletable);
+        if log_start > kept && !history.is_released {
+            for (&offset, receipt) in history.receipts.range(kept..log_start) {
+                let record = receipt.record;
+                self.verdict.add(Violation::DeletedTooMuch {
+                    record,
+                    partition,
+                    offset,
+                    log_start,
+                });
+            }
+        }
+        history.log_start = history.log_start.max(log_start);
+    }
+
+    fn read_moved(&mut self, reader: ReaderNumber, partition: TopicPartition, to: Offset) {
+        let history = self.partitions.entry(partition).or_default();
+        let log_start = history.log_start;
+        match self.reads.get_mut(&(reader, partition)) {
+            Some(read) if to <= log_start => read.moved(to),
+            Some(_) => self.bad_history(format!(
+                "reader {} of {partition} goes on at {}, and the log start is {}",
+                reader.0,
+                to.get(),
+                log_start.get()
+            )),
+            None => self.bad_history(format!(
+                "reader {} moves in {partition} unstarted",
+                reader.0
+            )),
+        }
+    }
+
+    /// Receipts from memory have become promises.
+    fn settled(&mut self, partition: TopicPartition) {
+        let history = self.partitions.entry(partition).or_default();
+        for (offset, receipt) in std::mem::take(&mut history.from_memory) {
+            let at = self.now;
+            self.promised(partition, offset, Receipt { at, ..receipt });
+        }
     }
 
     /// First copies in order, second copies, keys at home, nothing that was refused.
@@ -413,7 +498,8 @@ impl Checker {
                         overtaken_by,
                     });
                 }
-                if !receipt.verified && !partition_history.is_released {
+                let is_deleted = offset < partition_history.log_start;
+                if !(receipt.verified || is_deleted || partition_history.is_released) {
                     self.verdict.add(Violation::NeverReadBack {
                         record,
                         partition,

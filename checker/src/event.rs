@@ -119,4 +119,36 @@ pub enum Event {
         /// The first offset that is issued anew.
         to: Offset,
     },
+    /// The broker said where a partition's log begins, in an answer to something that was asked when `at_least` was
+    /// the furthest log start that it had said.
+    LogStart {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that is left.
+        log_start: Offset,
+        /// What had been said before this was asked. 0 if nothing had.
+        at_least: Offset,
+    },
+    /// From now on the broker may delete what is below an offset: somebody asked for it, or the settings permit it.
+    Deletable {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that has to stay.
+        before: Offset,
+    },
+    /// What a reader was to be handed next is below a log start that the broker has said, and it goes on there.
+    ReadMoved {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition it reads.
+        partition: TopicPartition,
+        /// The next offset that it will accept.
+        to: Offset,
+    },
+    /// The time is over within which the broker makes durable what it acknowledges from memory: receipts from memory
+    /// that the partition has until now count as durable ones.
+    Settled {
+        /// The partition.
+        partition: TopicPartition,
+    },
 }

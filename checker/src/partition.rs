@@ -36,5 +36,11 @@ pub(crate) struct PartitionHistory {
     /// Who owned it in each term.
     pub(crate) owners: BTreeMap<LeaderEpoch, OwnerNumber>,
     pub(crate) receipts: BTreeMap<Offset, Receipt>,
+    /// Receipts that promise nothing yet.
+    pub(crate) from_memory: BTreeMap<Offset, Receipt>,
     pub(crate) sights: BTreeMap<Offset, Sight>,
+    /// The furthest log start that was said. What is below may be missing.
+    pub(crate) log_start: Offset,
+    /// What is below may be deleted.
+    pub(crate) deletable: Offset,
 }

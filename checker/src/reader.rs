@@ -45,6 +45,11 @@ impl Read {
         self.high_watermark = Some(high_watermark);
     }
 
+    /// What it was to be handed next is deleted.
+    pub(crate) fn moved(&mut self, to: Offset) {
+        self.expected = self.expected.max(to);
+    }
+
     /// Takes the next offset and reports it when it is not the one expected.
     pub(crate) fn poll(&mut self, offset: Offset, verdict: &mut Verdict) {
         let (reader, partition, expected) = (self.reader, self.partition, self.expected);
@@ -82,7 +87,8 @@ impl Read {
         if history.is_released {
             return;
         }
-        let missing_receipts = self.missing(&mut history.receipts, |receipt| {
+        let from = self.from.max(history.log_start);
+        let missing_receipts = self.missing(from, &mut history.receipts, |receipt| {
             let due = receipt.at < self.started;
             receipt.verified |= due;
             due
@@ -95,7 +101,7 @@ impl Read {
                 reader: self.reader,
             });
         }
-        for offset in self.missing(&mut history.sights, |sight| sight.at < self.started) {
+        for offset in self.missing(from, &mut history.sights, |sight| sight.at < self.started) {
             // A lost receipt has been reported; that it had been read too says nothing new.
             if missing_receipts.binary_search(&offset).is_ok() {
                 continue;
@@ -109,15 +115,16 @@ impl Read {
         }
     }
 
-    /// The offsets of `known` that were due for this read and are not among those polled.
+    /// The offsets of `known` from one on that were due for this read and are not among those polled.
     fn missing<T>(
         &self,
+        from: Offset,
         known: &mut BTreeMap<Offset, T>,
         is_due: impl Fn(&mut T) -> bool,
     ) -> Vec<Offset> {
         let mut polled = self.polled.iter().copied().peekable();
         let mut missing = Vec::new();
-        for (offset, entry) in known.range_mut(self.from..) {
+        for (offset, entry) in known.range_mut(from..) {
             while polled.peek().is_some_and(|seen| seen < offset) {
                 polled.next();
             }

@@ -198,12 +198,58 @@ pub enum Violation {
         /// Its offset there.
         offset: Offset,
     },
+    /// A log began further back than the broker had said before.
+    #[error("log start back: {} begins at offset {}, and had begun at offset {}", partition, log_start.get(), at_least.get())]
+    LogStartBack {
+        /// The partition.
+        partition: TopicPartition,
+        /// Where its log begins.
+        log_start: Offset,
+        /// Where it had begun before.
+        at_least: Offset,
+    },
+    /// A record acknowledged as durable was deleted although nobody had asked for it and no setting permitted it.
+    #[error("deleted: record {} was acknowledged at {} offset {}, the log begins at {}, and nothing permits that", record.0, partition, offset.get(), log_start.get())]
+    DeletedTooMuch {
+        /// The record.
+        record: RecordNumber,
+        /// The partition.
+        partition: TopicPartition,
+        /// Its offset there.
+        offset: Offset,
+        /// Where the log begins.
+        log_start: Offset,
+    },
     /// The history itself cannot be: the observer has a fault.
     #[error("the history contradicts itself: {0}")]
     BadHistory(String),
 }
 
 impl Violation {
+    /// Every kind.
+    pub const KINDS: [&str; 20] = [
+        "lost",
+        "changed",
+        "two contents",
+        "issued twice",
+        "two receipts",
+        "backwards",
+        "skip",
+        "above the high watermark",
+        "two owners",
+        "vanished",
+        "nobody sent it",
+        "refused and read",
+        "out of order",
+        "receipts out of order",
+        "key split",
+        "duplicate",
+        "not verified",
+        "log start back",
+        "deleted",
+        "bad history",
+    ];
+
     /// The kind as one word or two, for counting.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -224,6 +270,8 @@ impl Violation {
             Self::KeyInTwoPartitions { .. } => "key split",
             Self::Duplicate { .. } => "duplicate",
             Self::NeverReadBack { .. } => "not verified",
+            Self::LogStartBack { .. } => "log start back",
+            Self::DeletedTooMuch { .. } => "deleted",
             Self::BadHistory(_) => "bad history",
         }
     }

@@ -672,3 +672,128 @@ fn a_receipt_after_a_doubtful_attempt_may_be_out_of_order() {
     history.read_offsets(0, &[(0, 0), (1, 1), (2, 0)]);
     history.assert_holds();
 }
+
+fn log_start(history: &mut History, log_start: u64, at_least: u64) {
+    history.events.push(Event::LogStart {
+        partition: partition(0),
+        log_start: Offset::new(log_start),
+        at_least: Offset::new(at_least),
+    });
+}
+
+fn deletable(history: &mut History, before: u64) {
+    let (partition, before) = (partition(0), Offset::new(before));
+    history.events.push(Event::Deletable { partition, before });
+}
+
+fn moved(history: &mut History, reader: ReaderNumber, to: u64) {
+    history.events.push(Event::ReadMoved {
+        reader,
+        partition: partition(0),
+        to: Offset::new(to),
+    });
+}
+
+#[test]
+fn what_is_deleted_with_leave_may_be_missing_and_nothing_else() {
+    let begin = || {
+        let mut history = three();
+        history.read(0, &[0, 1, 2]);
+        deletable(&mut history, 2);
+        log_start(&mut history, 2, 0);
+        let reader = history.start_read(0);
+        moved(&mut history, reader, 2);
+        (history, reader)
+    };
+    let (mut history, reader) = begin();
+    history.poll(reader, 0, 2, content(2));
+    history.end_read(reader, 0);
+    history.assert_holds();
+    // Beyond the log start everything is demanded.
+    let (mut history, reader) = begin();
+    history.end_read(reader, 0);
+    history.assert_violates(&["lost"]);
+}
+
+#[test]
+fn what_is_below_the_log_start_need_not_be_read_back() {
+    let mut history = three();
+    deletable(&mut history, 3);
+    log_start(&mut history, 3, 0);
+    history.assert_holds();
+    let mut history = three();
+    deletable(&mut history, 2);
+    log_start(&mut history, 2, 0);
+    history.assert_violates(&["not verified"]);
+}
+
+#[test]
+fn a_log_start_that_goes_back_is_found() {
+    let mut history = three();
+    history.read(0, &[0, 1, 2]);
+    deletable(&mut history, 3);
+    log_start(&mut history, 3, 0);
+    // Asked before the last answer came.
+    log_start(&mut history, 2, 0);
+    history.assert_holds();
+    log_start(&mut history, 2, 3);
+    history.assert_violates(&["log start back"]);
+}
+
+#[test]
+fn records_deleted_without_leave_are_found() {
+    let mut history = three();
+    deletable(&mut history, 1);
+    log_start(&mut history, 3, 0);
+    let verdict = history.assert_violates(&["deleted"]);
+    assert_eq!(verdict.violations_by_kind["deleted"], 2);
+    // Also if the receipt comes later.
+    let mut history = History::new();
+    history.send(0);
+    log_start(&mut history, 1, 0);
+    history.acknowledge(0, 0);
+    history.assert_violates(&["deleted"]);
+}
+
+#[test]
+fn a_reader_that_moves_without_a_log_start_contradicts_itself() {
+    let mut history = three();
+    let reader = history.start_read(0);
+    moved(&mut history, reader, 1);
+    history.poll(reader, 0, 0, content(0));
+    history.poll(reader, 0, 1, content(1));
+    history.poll(reader, 0, 2, content(2));
+    history.end_read(reader, 0);
+    history.assert_violates(&["bad history"]);
+}
+
+#[test]
+fn receipts_from_memory_are_promises_once_their_time_is_over() {
+    let settled = Event::Settled {
+        partition: partition(0),
+    };
+    let mut history = History::new();
+    history.send(0).send(1);
+    history
+        .acknowledge_in(0, 0, 0, false)
+        .acknowledge_in(1, 0, 1, false);
+    // The second was lost before.
+    let (partition, to) = (partition(0), Offset::new(1));
+    history.events.push(Event::CutBack { partition, to });
+    history.events.push(settled);
+    let begun = history.events.clone();
+    history.read(0, &[0]);
+    history.assert_holds();
+    history.events = begun;
+    history.read(0, &[]);
+    history.assert_violates(&["lost"]);
+}
+
+/// Every kind of violation has a history here that is judged to be one.
+#[test]
+fn every_kind_is_tried_here() {
+    let tests = include_str!("bad_histories.rs");
+    for kind in Violation::KINDS {
+        assert!(tests.contains(&format!("\"{kind}\"")), "{kind}");
+    }
+}
