@@ -39,6 +39,7 @@ macro_rules! sometimes {
 sometimes! {
     Killed, true, "fault: the process was killed";
     PowerLost, true, "fault: the power was lost";
+    PowerLostAtWrite, true, "fault: the power was lost at one of the first writes after a recovery";
     KilledAtStart, true, "fault: killed or without power before it served";
     StoppedInOrder, true, "fault: the broker was stopped in order";
     CoresChanged, true, "fault: restarted with another number of cores";
@@ -97,6 +98,18 @@ sometimes! {
     TopicUnknown, true, "a request met a deleted topic";
     EpochFenced, true, "a consumer learned that a leader epoch has ended";
     ReaderTold, true, "a consumer learned that what it had read is gone";
+    TopicAltered, true, "the settings of a topic were changed";
+    PartitionsAdded, true, "a topic was given more partitions";
+    TopicDescribed, true, "a topic was described";
+    RecordsDeleted, true, "records were deleted because somebody asked for it";
+    RecordsExpired, true, "records were deleted because they expired";
+    SegmentRemoved, true, "a segment file was removed";
+    ReaderLeftBehind, true, "a reader's next records were deleted";
+    OffsetFoundByTime, true, "an offset was found by its time";
+    NothingThatLate, true, "no record was as late as somebody asked for";
+    RefusedByReserve, true, "a produce was refused for the reserve of the disk";
+    ScrubFoundDamage, true, "scrubbing found damage";
+    WeakRecordsSettled, true, "records acknowledged from memory were flushed before the power was lost";
     WeakRecordsLost, true, "a weak topic lost acknowledged records";
     NonsenseRefused, true, "an invalid request was refused";
     GarbageClosed, true, "a connection that sent no frames was closed";

@@ -9,6 +9,7 @@ use corelane_checker::{
 use corelane_protocol::{Offset, TopicPartition};
 
 use crate::counters::{Counters, Sometimes};
+use crate::keeping::Keeping;
 use crate::profile::Damage;
 
 /// Problems that are kept. A run ends after the first few.
@@ -20,7 +21,10 @@ pub(crate) struct History {
     readers: u32,
     pub(crate) problems: Vec<String>,
     pub(crate) counters: Counters,
+    pub(crate) keeping: Keeping,
     pub(crate) damage: Damage,
+    /// A full disk is noticed before it is full.
+    pub(crate) has_large_reserve: bool,
     /// A client was told that storage has failed: somebody should restart the broker.
     pub(crate) storage_failed: bool,
 }
@@ -37,7 +41,9 @@ impl History {
             readers: 0,
             problems: Vec::new(),
             counters: Counters::default(),
+            keeping: Keeping::default(),
             damage,
+            has_large_reserve: false,
             storage_failed: false,
         }
     }
@@ -156,6 +162,46 @@ impl History {
     pub(crate) fn cut_back(&mut self, partition: TopicPartition, to: u64) {
         let to = Offset::new(to);
         self.checker.observe(Event::CutBack { partition, to });
+    }
+
+    /// The broker said where a log begins, in an answer to something that was asked when it had said `at_least`.
+    pub(crate) fn log_begins(
+        &mut self,
+        now_us: u64,
+        partition: TopicPartition,
+        log_start: Offset,
+        at_least: Offset,
+    ) {
+        let (before, has_expired) = self.keeping.log_begins(now_us, partition, log_start);
+        if has_expired {
+            self.reached(Sometimes::RecordsExpired);
+        }
+        self.checker.observe(Event::Deletable { partition, before });
+        self.checker.observe(Event::LogStart {
+            partition,
+            log_start,
+            at_least,
+        });
+    }
+
+    /// What a reader was to be handed next is deleted: it goes on where the log begins.
+    pub(crate) fn read_moved(
+        &mut self,
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        to: Offset,
+    ) {
+        self.reached(Sometimes::ReaderLeftBehind);
+        self.checker.observe(Event::ReadMoved {
+            reader,
+            partition,
+            to,
+        });
+    }
+
+    /// What was acknowledged from memory is to be there from now on.
+    pub(crate) fn settled(&mut self, partition: TopicPartition) {
+        self.checker.observe(Event::Settled { partition });
     }
 
     /// Judges everything.

@@ -11,6 +11,7 @@ mod bugs;
 mod client;
 mod counters;
 mod history;
+mod keeping;
 mod machine;
 mod many;
 mod network;

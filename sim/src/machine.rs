@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     /// A write or flush has failed since the machine was started: what its caches say of the device is not to be
     /// trusted, so that the next restart of the broker is one of the machine.
     pub(crate) flush_failed: bool,
+    /// The power is lost once the broker serves and so many writes of its journals have completed.
+    pub(crate) power_lost_after_writes: Option<u32>,
     /// It has served at least once.
     pub(crate) has_served: bool,
     /// The leader epochs that its partitions had when it last began to serve.
@@ -84,6 +86,7 @@ impl Machine {
             wants_restart: false,
             was_struck: false,
             flush_failed: false,
+            power_lost_after_writes: None,
             has_served: false,
             epochs: BTreeMap::new(),
             latency,

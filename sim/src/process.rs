@@ -21,7 +21,7 @@ use corelane_protocol::{BrokerId, CoreId, StoreId, Timestamp, TopicId, TopicPart
 use corelane_storage::directory::{self, DirectoryIdentity, Opened};
 use corelane_storage::disk::memory::MemoryDisk;
 use corelane_storage::memory::Ledger;
-use corelane_storage::store::{RecoveryReport, Store};
+use corelane_storage::store::{LogState, RecoveryReport, Store};
 use corelane_storage::testing::{Executor, JoinHandle, Random};
 use uuid::Uuid;
 
@@ -215,6 +215,27 @@ impl Process {
             }
         }
         ends
+    }
+
+    /// What scrubbing has found in each partition in service, by the partition's directory.
+    pub(crate) fn damage_told(&self) -> Vec<(String, Vec<Rc<str>>)> {
+        let stores = self.shells().flat_map(|shell| shell.stores.iter());
+        let mut told = Vec::new();
+        for store in stores.filter(|store| store.unfit().is_none()) {
+            for partition in store.partitions() {
+                let description = store.describe(partition);
+                let description = description
+                    .ok()
+                    .filter(|found| found.state == LogState::Online);
+                if let Some(description) = description {
+                    let store = store.id().get();
+                    let (topic, index) = (partition.topic, partition.partition.get());
+                    let dir = format!("store-{store:04}/{topic}/{index}/");
+                    told.push((dir, description.damage));
+                }
+            }
+        }
+        told
     }
 
     /// Lets one core take its inputs and run until it waits. Returns what became of connection attempts.

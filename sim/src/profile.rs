@@ -3,7 +3,7 @@
 //! Everything is drawn from the seed. Each seed has only some of the faults, so that now and then a world has
 //! much of one and nothing that would hide its effect.
 
-use corelane_broker::config::BrokerConfig;
+use corelane_broker::config::{BrokerConfig, Limit};
 use corelane_storage::testing::Random;
 
 /// A kind of fault.
@@ -36,6 +36,9 @@ pub(crate) enum Damage {
     Lies,
 }
 
+/// The setting that bounds how long records that were acknowledged from memory may be lost.
+pub(crate) const FLUSH_MS: &str = "flush.ms";
+
 /// The world of one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Profile {
@@ -53,8 +56,16 @@ pub(crate) struct Profile {
     pub(crate) partitions: u32,
     /// Topics that are made and deleted again and again.
     pub(crate) passing_topics: usize,
-    /// Whether there is a topic that is acknowledged from memory.
-    pub(crate) weak_topic: bool,
+    /// Topics are given more partitions, up to so many.
+    pub(crate) partitions_max: u32,
+    /// Whether records are deleted because somebody asks for it.
+    pub(crate) deletes: bool,
+    /// Whether topics have settings of their own about what they keep, which change.
+    pub(crate) expires: bool,
+    /// How many clients look offsets up.
+    pub(crate) clerks: usize,
+    /// The setting of a topic that is acknowledged from memory, if there is one.
+    pub(crate) weak_topic: Option<(&'static str, &'static str)>,
     /// Whether a client without structure takes part.
     pub(crate) nonsense: bool,
     /// The mean pause of a producer between two requests.
@@ -73,6 +84,7 @@ impl Profile {
             _ => Damage::None,
         };
         let cores = 1 + random.below(4) as u16;
+        let partitions = 1 + random.below(5) as u32;
         Self {
             brokers: 1,
             cores,
@@ -83,9 +95,20 @@ impl Profile {
             producers: 1 + random.index(4),
             consumers: 1 + random.index(4),
             topics: 1 + random.index(2),
-            partitions: 1 + random.below(5) as u32,
+            partitions,
+            partitions_max: partitions + random.below(4) as u32,
+            deletes: random.chance(1, 3),
+            expires: random.chance(1, 3),
+            clerks: random.index(3),
             passing_topics: random.index(3),
-            weak_topic: random.chance(1, 3),
+            weak_topic: [
+                None,
+                None,
+                None,
+                None,
+                Some(("flush.messages", "50")),
+                Some((FLUSH_MS, "200")),
+            ][random.index(6)],
             nonsense: random.chance(1, 3),
             pause_us: 5_000 << random.below(4),
             value_bytes_max: [50, 500, 3_000][random.index(3)],
@@ -94,6 +117,25 @@ impl Profile {
             disk_flush_us: 20 << random.below(8),
         }
     }
+}
+
+/// Settings of one topic about what it keeps, drawn anew each time; the first few for its creation.
+pub(crate) fn expiry(random: &mut Random) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    let mut setting = |key: &str, value: u64| settings.push((key.to_owned(), value.to_string()));
+    if random.coin() {
+        setting("retention.ms", 500 << random.below(6));
+    }
+    if random.coin() {
+        setting("retention.bytes", 32_768 << random.below(5));
+    }
+    if random.coin() {
+        setting("segment.ms", 200 << random.below(6));
+    }
+    if random.chance(1, 4) {
+        setting("segment.bytes", 65_536 << random.below(3));
+    }
+    settings
 }
 
 fn faults(damage: Damage, random: &mut Random) -> Vec<FaultKind> {
@@ -149,6 +191,17 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     config.log.spill_bytes = (8 * KIB as u32) << random.below(4);
     config.log.index_interval_bytes = 4096;
     config.log.open_files_max = 2 << random.below(5);
+    config.log.scrub_bytes_per_second = [0, 0, 1024 * KIB, 4 * 1024 * KIB][random.index(4)];
+    config.log.disk_reserve_bytes = [0, 0, 100_000, 100_000_000][random.index(4)];
+    if random.chance(1, 6) {
+        config.log.retention_ms = Limit(Some(2_000 + random.below(60_000)));
+    }
+    if random.chance(1, 6) {
+        config.log.retention_bytes = Limit(Some((64 * KIB) << random.below(5)));
+    }
+    if random.chance(1, 6) {
+        config.log.segment_ms = 300 + random.below(10_000);
+    }
     config.memory.per_core_bytes = 16 * 1024 * KIB;
     config.memory.read_cache_bytes = 256 * KIB;
     config

@@ -7,10 +7,11 @@ use corelane_checker::Verdict;
 use corelane_protocol::request::Acks;
 use corelane_storage::testing::Random;
 
-use crate::client::{Admin, Consumer, Nonsense, Producer, ProducerParts};
+use crate::client::{Admin, Clerk, Consumer, NewTopicParts, Nonsense, Producer, ProducerParts};
 use crate::counters::{Counters, Sometimes};
+use crate::keeping::Limits;
 use crate::panics;
-use crate::profile::{Damage, Profile};
+use crate::profile::{Damage, Profile, expiry};
 use crate::trace::{Reader, Trace};
 use crate::world::World;
 
@@ -22,7 +23,7 @@ pub const SECONDS_DEFAULT: u64 = 60;
 
 /// What a world may violate where devices lie about writes: an acknowledged tail may be gone, and its offsets be
 /// given to others.
-const VIOLATED_BY_LIES: [&str; 7] = [
+const VIOLATED_BY_LIES: [&str; 8] = [
     "lost",
     "changed",
     "two contents",
@@ -30,6 +31,7 @@ const VIOLATED_BY_LIES: [&str; 7] = [
     "vanished",
     "not verified",
     "receipts out of order",
+    "deleted",
 ];
 
 /// What one seed came to.
@@ -117,23 +119,30 @@ fn violations(verdict: &Verdict, damage: Damage) -> Vec<String> {
 /// The world with its clients, and the topics that are there in the end.
 fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<String>) {
     let mut world = World::new(profile.clone(), random.fork(), trace);
-    let mut admin = Admin::new(0, 400_000, profile.damage != Damage::None);
+    let broker = Limits {
+        bytes: profile.config.log.retention_bytes.0,
+        ms: profile.config.log.retention_ms.0,
+    };
+    let mut admin = Admin::new(0, 400_000, profile.damage != Damage::None, broker);
     let mut lasting: Vec<(String, bool)> = Vec::new();
     for number in 0..profile.topics {
         let name = format!("t{number}");
-        admin.add(&name, profile.partitions, Vec::new(), false);
+        admin.add(topic(&profile, &mut random, &name));
         lasting.push((name, false));
     }
-    if profile.weak_topic {
-        let setting = [("flush.messages", "50"), ("flush.ms", "200")][random.index(2)];
-        let configs = vec![(setting.0.to_owned(), setting.1.to_owned())];
-        admin.add(WEAK_TOPIC, profile.partitions, configs, false);
+    if let Some((key, value)) = profile.weak_topic {
+        let mut parts = topic(&profile, &mut random, WEAK_TOPIC);
+        parts.configs.push((key.to_owned(), value.to_owned()));
+        admin.add(parts);
         lasting.push((WEAK_TOPIC.to_owned(), true));
     }
     let mut all = lasting.clone();
     for number in 0..profile.passing_topics {
         let name = format!("p{number}");
-        admin.add(&name, profile.partitions, Vec::new(), true);
+        admin.add(NewTopicParts {
+            is_passing: true,
+            ..topic(&profile, &mut random, &name)
+        });
         all.push((name, false));
     }
     world.add(Box::new(admin));
@@ -156,9 +165,36 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
         let (topic, is_weak) = all[(number + 1) % all.len()].clone();
         world.add(Box::new(Consumer::new(number, topic, is_weak)));
     }
+    for number in 0..profile.clerks {
+        let (topic, is_weak) = all[random.index(all.len())].clone();
+        let deletes = profile.deletes;
+        let clerk = Clerk::new(number, topic, is_weak, deletes, 100_000);
+        world.add(Box::new(clerk));
+    }
     if profile.nonsense {
         world.add(Box::new(Nonsense::new()));
     }
     let topics = all.into_iter().map(|(name, _)| name);
     (world, topics.collect())
+}
+
+/// How a topic is made, and what its settings change to.
+fn topic(profile: &Profile, random: &mut Random, name: &str) -> NewTopicParts {
+    let (mut configs, mut changes) = (Vec::new(), Vec::new());
+    if profile.expires {
+        configs = expiry(random);
+        for _ in 0..3 {
+            changes.extend(expiry(random));
+        }
+        let unset = ["retention.ms", "retention.bytes", "segment.ms"].map(str::to_owned);
+        changes.extend(unset.map(|key| (key, String::new())));
+    }
+    NewTopicParts {
+        name: name.to_owned(),
+        partitions: profile.partitions,
+        partitions_max: profile.partitions_max,
+        configs,
+        changes,
+        is_passing: false,
+    }
 }

@@ -7,7 +7,7 @@ mod connections;
 mod faults;
 mod turns;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Arguments;
 
 use corelane_protocol::TopicPartition;
@@ -18,11 +18,17 @@ use crate::counters::Sometimes;
 use crate::history::History;
 use crate::machine::Machine;
 use crate::network::{ConnNumber, Network};
-use crate::profile::{Damage, Profile};
+use crate::profile::{Damage, FLUSH_MS, Profile};
 use crate::trace::Trace;
 
 /// Events of a run at most: one that has more goes round in circles.
 const EVENTS_MAX: u64 = 40_000_000;
+
+/// Longer than the `flush.ms` of any topic, and than what a healed broker takes to flush.
+const SETTLE_US: u64 = 3_000_000;
+
+/// Connections that stand still do so no longer after everything has healed.
+const CALM_AFTER_US: u64 = 10_000_000;
 
 /// How long everything may take to come to rest once all faults are healed.
 const CONVERGENCE_US: u64 = 90_000_000;
@@ -87,6 +93,11 @@ pub(crate) enum Event {
     },
     /// The next fault strikes.
     Fault,
+    /// The power goes while this process runs.
+    PowerOff {
+        broker: usize,
+        life: u32,
+    },
     /// A fault of a machine that lasts is over.
     DiskHasRoom {
         broker: usize,
@@ -116,7 +127,10 @@ pub(crate) struct World {
     clients: Vec<Slot>,
     conns: ConnNumber,
     is_healed: bool,
+    calm_us: u64,
     seen_files: BTreeMap<String, u64>,
+    /// Segment files that were complete when a bit of them turned over.
+    flipped: BTreeSet<String>,
 }
 
 /// What a run came to.
@@ -135,7 +149,8 @@ impl World {
                 Machine::new(clock.clone(), config, cores, times, random.fork())
             })
             .collect();
-        let history = History::new(profile.damage);
+        let mut history = History::new(profile.damage);
+        history.has_large_reserve = profile.config.log.disk_reserve_bytes > 1_000_000;
         Self {
             now_us: 0,
             clock,
@@ -150,7 +165,9 @@ impl World {
             clients: Vec::new(),
             conns: 0,
             is_healed: false,
+            calm_us: u64::MAX,
             seen_files: BTreeMap::new(),
+            flipped: BTreeSet::new(),
         }
     }
 
@@ -176,6 +193,7 @@ impl World {
         self.converge("clients", |world| {
             world.is_everybody_up() && world.clients.iter().all(|slot| slot.client.is_done())
         });
+        self.settle();
         if self.history.problems.is_empty() {
             self.add(Box::new(Verifier::new(verified)));
             self.converge("verifier", |world| {
@@ -185,11 +203,35 @@ impl World {
                     .is_some_and(|slot| slot.client.is_done())
             });
             self.converge("consumers", World::is_everybody_at_the_end);
+            if self.profile.config.log.scrub_bytes_per_second > 0 {
+                self.converge("scrubbers", World::is_damage_told);
+            }
         }
         Ended {
             trace: self.trace,
             history: self.history,
         }
+    }
+
+    /// Waits until nothing that was acknowledged from memory may be lost any more, and takes the power away.
+    fn settle(&mut self) {
+        let has_bound = self
+            .profile
+            .weak_topic
+            .is_some_and(|(key, _)| key == FLUSH_MS);
+        if !has_bound || self.may_be_damaged() || !self.history.problems.is_empty() {
+            return;
+        }
+        self.run_until(self.now_us + SETTLE_US, |_| false);
+        for broker in 0..self.machines.len() {
+            for (_, partition, _) in self.weak_logs(broker) {
+                self.history.reached(Sometimes::WeakRecordsSettled);
+                self.history.settled(partition);
+            }
+            self.history.reached(Sometimes::PowerLost);
+            self.kill(broker, true);
+        }
+        self.converge("brokers", Self::is_everybody_up);
     }
 
     fn converge(&mut self, what: &str, is_done: impl Fn(&Self) -> bool) {
@@ -231,6 +273,25 @@ impl World {
         let mut behind = positions
             .filter(|(partition, position)| ends.get(partition).is_some_and(|end| position < end));
         behind.next().is_none()
+    }
+
+    /// Whether scrubbing tells of every complete segment that has a bit turned over.
+    fn is_damage_told(&self) -> bool {
+        let machines = self.machines.iter();
+        let processes = machines.filter_map(|machine| Some((machine.process.as_ref()?, machine)));
+        processes.into_iter().all(|(process, machine)| {
+            let there = machine.disk.files();
+            let is_there = |path: &String| there.iter().any(|(file, _)| file == path);
+            let told = process.damage_told();
+            let mut flipped = self.flipped.iter().filter(|path| is_there(path));
+            flipped.all(|path| {
+                let about = told.iter().find(|(dir, _)| path.starts_with(dir));
+                // A partition that is out of service is not scrubbed, and remembers so much only.
+                about.is_none_or(|(_, damage)| {
+                    damage.len() >= 16 || damage.iter().any(|told| told.contains(path))
+                })
+            })
+        })
     }
 
     fn run_until(&mut self, end_us: u64, is_done: impl Fn(&Self) -> bool) {
@@ -306,6 +367,7 @@ impl World {
                 }
             }
             Event::Fault => self.strike(),
+            Event::PowerOff { broker, life } => self.power_off(broker, life),
             Event::DiskHasRoom { broker } => {
                 self.note(format_args!("broker {broker}: the disk has room again"));
                 self.machines[broker].disk.set_capacity(None);
@@ -336,6 +398,7 @@ impl World {
             actions: &mut actions,
             conns: &mut self.conns,
             is_draining: self.is_healed,
+            calm_us: self.calm_us,
             cores: self.machines[0].cores,
         };
         self.clients[client].client.handle(&mut context, event);
@@ -355,10 +418,25 @@ impl World {
         }
     }
 
+    /// Counts what scrubbing has found.
+    fn count_damage(&mut self) {
+        let machines = self.machines.iter();
+        let processes = machines.filter_map(|machine| machine.process.as_ref());
+        let told = processes.flat_map(crate::process::Process::damage_told);
+        let found = told.map(|(_, damage)| damage.len() as u64).sum();
+        self.history
+            .counters
+            .add(Sometimes::ScrubFoundDamage, found);
+    }
+
     /// Everything that was broken is mended; what only a restart mends is restarted.
     fn heal(&mut self) {
         self.note(format_args!("everything heals"));
         self.is_healed = true;
+        if self.profile.damage == Damage::None {
+            self.calm_us = self.now_us + CALM_AFTER_US;
+        }
+        self.count_damage();
         for broker in 0..self.machines.len() {
             let machine = &mut self.machines[broker];
             machine.disk.clear_faults();

@@ -59,10 +59,9 @@ bugs! {
     ReadsNotVerified, "batches read from a segment are not checked";
     SegmentFlushSkipped, "the journal is released before the segment is flushed";
     JournalReleasedEarly, "journal files are used again while partitions need them";
-    StaleGroupAccepted, "recovery takes a group that does not follow the one before";
-    OldEpochAccepted, "recovery takes a group of an epoch that was discarded";
+    StaleGroupAccepted, "recovery takes a group that neither follows the one before nor has its epoch";
+    OldEpochAccepted, "what recovery discarded is neither buried nor refused for its epoch";
     EpochNotRaised, "recovery discards groups and keeps its epoch";
-    DiscardedNotBuried, "what recovery discarded stays on disk";
     RecoveryNotFlushed, "recovery relies on what only caches hold";
     RecoveryStopsEarly, "recovery ignores all but the first groups";
     SuperblockFirst, "a superblock is written before the group that it counts";
@@ -75,6 +74,17 @@ bugs! {
     LeaderEpochKept, "a restart that was not in order goes on under the same leader epoch";
     ReceiveNotResumed, "a paused connection is not read from again";
     MailboxNotReleased, "an answered request still counts in its mailbox";
+    LogStartNotRecorded, "records are deleted before the log start is durable";
+    LogStartForgotten, "a restart forgets where logs begin";
+    DeletedTooFar, "more is deleted than somebody asked for";
+    DeletedServed, "deleted records are served";
+    ExpiredTooMuch, "retention leaves less than it has to keep";
+    ExpiredByRecordTime, "retention goes by the times of records instead of their appends";
+    TimeFloorTooLate, "a look-up by time begins behind what it looks for";
+    IndexTooFar, "a look-up of an offset begins behind it";
+    FlushMsForgotten, "what waits for flush.ms is not flushed by itself";
+    SealedTooShort, "a segment that is full is cut off before its end";
+    ScrubSkipsDamage, "scrubbing does not tell of damage";
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -1,27 +1,44 @@
-//! Makes topics, deletes some of them, makes them again, and holds the metadata against what it was told.
+//! Makes topics, deletes some of them, makes them again, changes them, and holds the metadata against what it was told.
 //!
 //! One command is out at a time and nobody else touches its topics, so that it knows what has to be there: a
-//! topic whose creation was acknowledged, or that was once seen, stays until its deletion is asked for.
+//! topic whose creation was acknowledged, or that was once seen, stays until its deletion is asked for. Its settings
+//! are what was acknowledged last, and it never has fewer partitions than it had.
 
 use corelane_protocol::request::{
-    CreateTopicsRequest, DeleteTopicsRequest, DescribeTopicsRequest, MetadataRequest, NewTopic,
+    AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeTopicsRequest, MetadataRequest, NewTopic, TopicAlteration, TopicExtension,
 };
-use corelane_protocol::response::Response;
+use corelane_protocol::response::{PartitionState, Response, TopicDescription};
 use corelane_protocol::{
-    ApiError, ErrorCode, PartitionIndex, Request, RequestFlags, TopicId, TopicPartition,
+    ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicId, TopicPartition,
 };
 
 use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
+use crate::keeping::Limits;
+
+/// A topic as it is to be made.
+#[derive(Clone)]
+pub(crate) struct NewTopicParts {
+    pub(crate) name: String,
+    pub(crate) partitions: u32,
+    /// It is given more partitions, up to so many.
+    pub(crate) partitions_max: u32,
+    pub(crate) configs: Vec<(String, String)>,
+    /// What its settings are changed to now and then, each one of these; an empty value takes it back.
+    pub(crate) changes: Vec<(String, String)>,
+    /// It is deleted now and then.
+    pub(crate) is_passing: bool,
+}
 
 /// A topic that the admin looks after.
-pub(crate) struct OwnTopic {
-    name: String,
+struct OwnTopic {
+    parts: NewTopicParts,
+    /// It has so many at least.
     partitions: u32,
-    configs: Vec<(String, String)>,
-    /// It is deleted now and then.
-    is_passing: bool,
+    /// Its own settings; none where a change had no answer.
+    settings: Option<Vec<(String, String)>>,
     state: TopicState,
     /// The id that it had last.
     last: Option<TopicId>,
@@ -38,27 +55,40 @@ enum TopicState {
     MayBeGone(TopicId),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Command {
     Create,
     Delete,
     Look,
     Describe,
+    Alter(String, String),
+    Extend(u32),
+}
+
+/// A command in flight, and what was known of the topic's logs when it left.
+struct Asked {
+    correlation: u32,
+    index: usize,
+    command: Command,
+    /// Where each log began, and the offset after its last durable record.
+    logs: Vec<(Offset, u64)>,
 }
 
 pub(crate) struct Admin {
     number: usize,
     topics: Vec<OwnTopic>,
     link: Link,
-    asked: Option<(u32, usize, Command)>,
+    asked: Option<Asked>,
     next_us: u64,
     pause_us: u64,
     /// A store may be out of service for good, so that not every topic can be made.
     is_lenient: bool,
+    /// What topics without settings of their own keep.
+    broker: Limits,
 }
 
 impl Admin {
-    pub(crate) fn new(number: usize, pause_us: u64, is_lenient: bool) -> Self {
+    pub(crate) fn new(number: usize, pause_us: u64, is_lenient: bool, broker: Limits) -> Self {
         Self {
             number,
             topics: Vec::new(),
@@ -67,21 +97,15 @@ impl Admin {
             next_us: 0,
             pause_us,
             is_lenient,
+            broker,
         }
     }
 
-    pub(crate) fn add(
-        &mut self,
-        name: &str,
-        partitions: u32,
-        configs: Vec<(String, String)>,
-        is_passing: bool,
-    ) {
+    pub(crate) fn add(&mut self, parts: NewTopicParts) {
         self.topics.push(OwnTopic {
-            name: name.to_owned(),
-            partitions,
-            configs,
-            is_passing,
+            partitions: parts.partitions,
+            settings: Some(parts.configs.clone()),
+            parts,
             state: TopicState::Absent,
             last: None,
             was_deleted: false,
@@ -89,15 +113,16 @@ impl Admin {
     }
 
     fn lose_connection(&mut self) {
-        let Some((_, index, command)) = self.asked.take() else {
+        let Some(Asked { index, command, .. }) = self.asked.take() else {
             return;
         };
         let topic = &mut self.topics[index];
-        topic.state = match (command, topic.state) {
-            (Command::Create, TopicState::Absent) => TopicState::MayExist,
-            (Command::Delete, TopicState::Exists(id)) => TopicState::MayBeGone(id),
-            (_, state) => state,
-        };
+        match (command, topic.state) {
+            (Command::Create, TopicState::Absent) => topic.state = TopicState::MayExist,
+            (Command::Delete, TopicState::Exists(id)) => topic.state = TopicState::MayBeGone(id),
+            (Command::Alter(..), _) => topic.settings = None,
+            _ => {}
+        }
     }
 
     fn work(&mut self, context: &mut Context<'_>) {
@@ -126,43 +151,21 @@ impl Admin {
             TopicState::Absent => Command::Create,
             TopicState::MayExist if context.random.coin() => Command::Create,
             TopicState::MayBeGone(_) if context.random.coin() => Command::Delete,
-            TopicState::Exists(_)
-                if topic.is_passing && !context.is_draining && context.random.chance(1, 4) =>
-            {
-                Command::Delete
-            }
+            TopicState::Exists(_) if !context.is_draining => topic.change(context),
             _ if context.random.chance(1, 4) => Command::Describe,
             _ => Command::Look,
         };
-        let names = vec![topic.name.clone()];
-        let request = match command {
-            Command::Create => Request::CreateTopics(CreateTopicsRequest {
-                topics: vec![NewTopic {
-                    name: topic.name.clone(),
-                    partitions: topic.partitions,
-                    configs: topic.configs.clone(),
-                }],
-                validate_only: false,
-            }),
-            Command::Delete => {
-                if let Some(id) = topic.last {
-                    // From here on it may be gone at any time.
-                    for index in 0..topic.partitions {
-                        let index = PartitionIndex::new(index);
-                        context.history.released(TopicPartition::new(id, index));
-                    }
-                }
-                Request::DeleteTopics(DeleteTopicsRequest { names })
-            }
-            Command::Look => Request::Metadata(MetadataRequest {
-                topics: Some(names),
-            }),
-            Command::Describe => Request::DescribeTopics(DescribeTopicsRequest {
-                topics: Some(names),
-            }),
-        };
+        let request = topic.request(context, &command, self.broker);
         let correlation = self.link.ask(context, RequestFlags::NONE, &request);
-        self.asked = Some((correlation, index, command));
+        let topic = &self.topics[index];
+        let keeping = &context.history.keeping;
+        let log = |partition| (keeping.log_start(partition), keeping.end(partition));
+        self.asked = Some(Asked {
+            correlation,
+            index,
+            command,
+            logs: topic.logs().map(log).collect(),
+        });
     }
 
     fn reply(&mut self, context: &mut Context<'_>, reply: &Reply) {
@@ -174,15 +177,15 @@ impl Admin {
                     .problem(format!("{}: {problem}", self.name()));
             }
         };
-        let Some((correlation, index, command)) = self.asked else {
+        // The refusal of the connection has no number.
+        let asked = self
+            .asked
+            .take_if(|asked| asked.correlation == reply.correlation());
+        let Some(asked) = asked else {
             return;
         };
-        if reply.correlation() != correlation {
-            // The refusal of the connection has no number.
-            return;
-        }
-        self.asked = None;
         self.link.answered(context, false);
+        let (index, command) = (asked.index, asked.command.clone());
         let name = self.name();
         let result = match response {
             Ok(Response::CreateTopics(mut response)) => {
@@ -192,12 +195,24 @@ impl Admin {
                 response.topics.pop().map(|topic| topic.result)
             }
             Ok(Response::Metadata(mut response)) => {
-                let topic = response.topics.pop();
-                topic.map(|topic| topic.result.map(|topic| topic.id))
+                let topic = response.topics.pop().map(|topic| topic.result);
+                if let Some(Ok(topic)) = &topic {
+                    self.counted(context, index, topic.partitions.len());
+                }
+                topic.map(|result| result.map(|topic| topic.id))
             }
             Ok(Response::DescribeTopics(mut response)) => {
-                let topic = response.topics.pop();
-                topic.map(|topic| topic.result.map(|topic| topic.id))
+                let topic = response.topics.pop().map(|topic| topic.result);
+                if let Some(Ok(description)) = &topic {
+                    self.described(context, &asked, description);
+                }
+                topic.map(|result| result.map(|topic| topic.id))
+            }
+            Ok(Response::AlterTopicConfigs(mut response)) => {
+                response.topics.pop().map(|topic| topic.result)
+            }
+            Ok(Response::CreatePartitions(mut response)) => {
+                response.topics.pop().map(|topic| topic.result)
             }
             Ok(_) => return context.history.problem(format!("{name}: a wrong answer")),
             Err(error) => Some(Err(error)),
@@ -207,12 +222,135 @@ impl Admin {
                 .history
                 .problem(format!("{name}: an answer about nothing"));
         };
-        let topic = &self.topics[index].name;
+        let topic = &self.topics[index].parts.name;
         context.note(format_args!("{name}: {command:?} {topic}: {result:?}"));
         match command {
             Command::Create => self.created(context, index, result),
             Command::Delete => self.deleted(context, index, result),
             Command::Look | Command::Describe => self.seen(context, index, result),
+            Command::Alter(key, value) => self.altered(context, index, (key, value), result),
+            Command::Extend(total) => self.extended(context, index, total, result),
+        }
+    }
+
+    /// A topic's partitions never become fewer.
+    fn counted(&mut self, context: &mut Context<'_>, index: usize, count: usize) {
+        let name = self.name();
+        let topic = &mut self.topics[index];
+        let count = count as u32;
+        if count < topic.partitions && matches!(topic.state, TopicState::Exists(_)) {
+            let problem = format!(
+                "{name}: {} has {count} partitions, and had {}",
+                topic.parts.name, topic.partitions
+            );
+            context.history.problem(problem);
+        }
+        topic.partitions = topic.partitions.max(count);
+    }
+
+    /// Holds a description against what was known when it was asked for.
+    fn described(
+        &mut self,
+        context: &mut Context<'_>,
+        asked: &Asked,
+        description: &TopicDescription,
+    ) {
+        let name = self.name();
+        self.counted(context, asked.index, description.partitions.len());
+        let topic = &self.topics[asked.index];
+        context.history.reached(Sometimes::TopicDescribed);
+        for (key, value) in topic.settings.iter().flatten() {
+            let entry = description.configs.iter().find(|entry| entry.key == *key);
+            if entry.is_none_or(|entry| entry.value != *value) {
+                let problem = format!(
+                    "{name}: {key} of {} is {value}, and described as {entry:?}",
+                    topic.parts.name
+                );
+                context.history.problem(problem);
+            }
+        }
+        for (partition, (log_start, end)) in description.partitions.iter().zip(&asked.logs) {
+            let id = TopicPartition::new(description.id, partition.partition);
+            if partition.state != PartitionState::Online || topic.last != Some(description.id) {
+                continue;
+            }
+            let begin = partition.log_start_offset;
+            context
+                .history
+                .log_begins(context.now_us, id, begin, *log_start);
+            if partition.high_watermark.get() < *end && !context.may_be_damaged() {
+                let problem = format!(
+                    "{name}: {id} ends at {}, and a record before {end} was acknowledged",
+                    partition.high_watermark
+                );
+                context.history.problem(problem);
+            }
+        }
+    }
+
+    /// Whether a refusal of a change says nothing but that it may have come through.
+    fn is_doubtful(context: &mut Context<'_>, error: &ApiError) -> bool {
+        context.history.storage_failed |= error.code == ErrorCode::StorageFailed;
+        matches!(
+            error.code,
+            ErrorCode::StorageFailed
+                | ErrorCode::ShuttingDown
+                | ErrorCode::Overloaded
+                | ErrorCode::DiskFull
+                | ErrorCode::TimedOut
+        )
+    }
+
+    fn altered(
+        &mut self,
+        context: &mut Context<'_>,
+        index: usize,
+        (key, value): (String, String),
+        result: Result<TopicId, ApiError>,
+    ) {
+        let name = self.name();
+        let topic = &mut self.topics[index];
+        match result {
+            Ok(_) => {
+                context.history.reached(Sometimes::TopicAltered);
+                if let Some(settings) = &mut topic.settings {
+                    settings.retain(|(own, _)| *own != key);
+                    if !value.is_empty() {
+                        settings.push((key, value));
+                    }
+                }
+            }
+            Err(error) if Self::is_doubtful(context, &error) => topic.settings = None,
+            Err(error) => {
+                let topic = &topic.parts.name;
+                let problem = format!("{name}: giving {topic} {key}={value}: {error}");
+                context.history.problem(problem);
+            }
+        }
+    }
+
+    fn extended(
+        &mut self,
+        context: &mut Context<'_>,
+        index: usize,
+        total: u32,
+        result: Result<TopicId, ApiError>,
+    ) {
+        let name = self.name();
+        let topic = &mut self.topics[index];
+        match result {
+            Ok(_) => {
+                context.history.reached(Sometimes::PartitionsAdded);
+                topic.partitions = topic.partitions.max(total);
+            }
+            Err(error) if Self::is_doubtful(context, &error) => {}
+            // An earlier attempt had no answer and has come through.
+            Err(error) if error.code == ErrorCode::InvalidPartitions => {}
+            Err(error) => {
+                let topic = &topic.parts.name;
+                let problem = format!("{name}: giving {topic} {total} partitions: {error}");
+                context.history.problem(problem);
+            }
         }
     }
 
@@ -227,14 +365,17 @@ impl Admin {
         match result {
             Ok(id) => {
                 if topic.last == Some(id) {
-                    let problem = format!("{name}: {} was made again with its old id", topic.name);
+                    let problem = format!(
+                        "{name}: {} was made again with its old id",
+                        topic.parts.name
+                    );
                     context.history.problem(problem);
                 }
                 context.history.reached(Sometimes::TopicCreated);
                 if topic.was_deleted {
                     context.history.reached(Sometimes::TopicMadeAgain);
                 }
-                topic.exists(id);
+                topic.exists(context, id, self.broker);
             }
             Err(error) => match error.code {
                 ErrorCode::TopicExists if topic.state == TopicState::MayExist => {}
@@ -247,7 +388,8 @@ impl Admin {
                     context.history.reached(Sometimes::RefusedDiskFull);
                 }
                 code => {
-                    let problem = format!("{name}: creating {}: {code:?}: {error}", topic.name);
+                    let problem =
+                        format!("{name}: creating {}: {code:?}: {error}", topic.parts.name);
                     context.history.problem(problem);
                 }
             },
@@ -283,7 +425,10 @@ impl Admin {
                 topic.state = TopicState::MayBeGone(id);
             }
             (result, state) => {
-                let problem = format!("{name}: deleting {} ({state:?}): {result:?}", topic.name);
+                let problem = format!(
+                    "{name}: deleting {} ({state:?}): {result:?}",
+                    topic.parts.name
+                );
                 context.history.problem(problem);
             }
         }
@@ -295,7 +440,7 @@ impl Admin {
         match (result, topic.state) {
             (Ok(id), TopicState::Exists(own)) if id == own => {}
             (Ok(id), TopicState::MayBeGone(own)) if id == own => {}
-            (Ok(id), TopicState::MayExist) => topic.exists(id),
+            (Ok(id), TopicState::MayExist) => topic.exists(context, id, self.broker),
             (Err(error), TopicState::MayBeGone(_)) if error.code == ErrorCode::UnknownTopic => {
                 topic.gone();
             }
@@ -308,7 +453,7 @@ impl Admin {
             (result, state) => {
                 let problem = format!(
                     "{name}: {} should be {state:?}, and the broker says {result:?}",
-                    topic.name
+                    topic.parts.name
                 );
                 context.history.problem(problem);
             }
@@ -321,14 +466,116 @@ impl OwnTopic {
         matches!(self.state, TopicState::Exists(_))
     }
 
-    fn exists(&mut self, id: TopicId) {
+    fn exists(&mut self, context: &mut Context<'_>, id: TopicId, broker: Limits) {
         self.state = TopicState::Exists(id);
         self.last = Some(id);
+        let limits = limits(&self.parts.configs, broker);
+        context.history.keeping.limit(id, limits);
+    }
+
+    /// Its partitions, if it is known.
+    fn logs(&self) -> impl Iterator<Item = TopicPartition> + use<> {
+        let (id, count) = (self.last, self.partitions);
+        let index = move |index| id.map(|id| TopicPartition::new(id, PartitionIndex::new(index)));
+        (0..count).filter_map(index)
+    }
+
+    /// What is done next with a topic that exists.
+    fn change(&self, context: &mut Context<'_>) -> Command {
+        match context.random.below(16) {
+            0..=3 if self.parts.is_passing => Command::Delete,
+            4..=6 if !self.parts.changes.is_empty() => {
+                let index = context.random.index(self.parts.changes.len());
+                let (key, value) = self.parts.changes[index].clone();
+                Command::Alter(key, value)
+            }
+            7 if self.partitions < self.parts.partitions_max => {
+                Command::Extend(self.partitions + 1)
+            }
+            8..=10 => Command::Describe,
+            _ => Command::Look,
+        }
+    }
+
+    fn request(
+        &self,
+        context: &mut Context<'_>,
+        command: &Command,
+        broker: Limits,
+    ) -> Request<'static> {
+        let name = self.parts.name.clone();
+        match command {
+            Command::Create => Request::CreateTopics(CreateTopicsRequest {
+                topics: vec![NewTopic {
+                    name,
+                    partitions: self.parts.partitions,
+                    configs: self.parts.configs.clone(),
+                }],
+                validate_only: false,
+            }),
+            Command::Delete => {
+                // From here on it may be gone at any time, with partitions that nobody knows of yet.
+                for index in 0..self.parts.partitions_max {
+                    if let Some(id) = self.last {
+                        let partition = TopicPartition::new(id, PartitionIndex::new(index));
+                        context.history.released(partition);
+                    }
+                }
+                Request::DeleteTopics(DeleteTopicsRequest { names: vec![name] })
+            }
+            Command::Look => Request::Metadata(MetadataRequest {
+                topics: Some(vec![name]),
+            }),
+            Command::Describe => Request::DescribeTopics(DescribeTopicsRequest {
+                topics: Some(vec![name]),
+            }),
+            Command::Alter(key, value) => {
+                if let Some(id) = self.last {
+                    let changed = [(key.clone(), value.clone())];
+                    let (mut limits, all) = (Limits::default(), limits(&changed, broker));
+                    match key.as_str() {
+                        "retention.ms" => limits.ms = all.ms,
+                        "retention.bytes" => limits.bytes = all.bytes,
+                        _ => {}
+                    }
+                    context.history.keeping.limit(id, limits);
+                }
+                let (set, unset) = match value.is_empty() {
+                    true => (Vec::new(), vec![key.clone()]),
+                    false => (vec![(key.clone(), value.clone())], Vec::new()),
+                };
+                Request::AlterTopicConfigs(AlterTopicConfigsRequest {
+                    topics: vec![TopicAlteration { name, set, unset }],
+                    validate_only: false,
+                })
+            }
+            Command::Extend(total) => Request::CreatePartitions(CreatePartitionsRequest {
+                topics: vec![TopicExtension {
+                    name,
+                    total: *total,
+                }],
+                validate_only: false,
+            }),
+        }
     }
 
     fn gone(&mut self) {
+        self.partitions = self.parts.partitions;
+        self.settings = Some(self.parts.configs.clone());
         self.state = TopicState::Absent;
         self.was_deleted = true;
+    }
+}
+
+/// What topics with these settings keep.
+fn limits(settings: &[(String, String)], broker: Limits) -> Limits {
+    let own = |key: &str| {
+        let own = settings.iter().find(|(own, _)| own == key)?;
+        own.1.parse().ok()
+    };
+    Limits {
+        bytes: own("retention.bytes").or(broker.bytes),
+        ms: own("retention.ms").or(broker.ms),
     }
 }
 
@@ -358,7 +605,7 @@ impl Client for Admin {
     fn waits_for(&self) -> String {
         let unsettled = self.topics.iter().filter(|topic| !topic.is_settled());
         let unsettled: Vec<_> = unsettled
-            .map(|topic| format!("{} is {:?}", topic.name, topic.state))
+            .map(|topic| format!("{} is {:?}", topic.parts.name, topic.state))
             .collect();
         unsettled.join(", ")
     }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use corelane_checker::ReaderNumber;
-use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest};
-use corelane_protocol::response::{DivergingEpoch, FetchResponse, Response};
+use corelane_protocol::request::{
+    FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, OffsetPosition,
+};
+use corelane_protocol::response::{DivergingEpoch, FetchResponse, ListOffsetsResponse, Response};
 use corelane_protocol::{
     ApiError, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
 };
@@ -25,7 +27,7 @@ pub(crate) struct Consumer {
     metadata_asked: Option<u32>,
     metadata_us: u64,
     following: BTreeMap<TopicPartition, Following>,
-    requests: BTreeMap<u32, (TopicPartition, u64)>,
+    requests: BTreeMap<u32, Asked>,
     /// It has stopped reading until this time.
     stalled: Option<(ConnNumber, u64)>,
 }
@@ -36,7 +38,18 @@ struct Following {
     current_epoch: Option<LeaderEpoch>,
     last_epoch: Option<LeaderEpoch>,
     is_asked: bool,
+    /// Its position is not in the log: where that begins has to be asked.
+    is_lost: bool,
     pause_until_us: u64,
+}
+
+/// A request in flight.
+#[derive(Clone, Copy)]
+struct Asked {
+    partition: TopicPartition,
+    us: u64,
+    /// Where the log was known to begin then.
+    log_start: Offset,
 }
 
 impl Consumer {
@@ -88,7 +101,10 @@ impl Consumer {
                 self.stalled = Some((conn, until));
                 next = next.min(until);
             }
-            if self.following.is_empty() && self.metadata_asked.is_none() {
+            // Now and then there are more partitions.
+            let wants_more = self.following.is_empty()
+                || (!context.is_draining && context.random.chance(1, 300));
+            if wants_more && self.metadata_asked.is_none() {
                 if self.metadata_us <= context.now_us {
                     let topics = Some(vec![self.topic.clone()]);
                     let request = Request::Metadata(MetadataRequest { topics });
@@ -110,43 +126,27 @@ impl Consumer {
             .following
             .iter()
             .filter(|(_, following)| !following.is_asked)
-            .map(|(partition, following)| {
-                let entry = FetchEntry {
-                    current_epoch: following.current_epoch,
-                    last_epoch: following.last_epoch,
-                    ..FetchEntry::new(*partition, Offset::new(following.position), 0)
-                };
-                (following.pause_until_us, entry)
-            })
+            .map(|(partition, following)| (*partition, following.pause_until_us))
             .collect();
-        for (until, entry) in idle {
-            let partition = entry.partition;
+        for (partition, until) in idle {
             if until > context.now_us {
                 next = next.min(until);
                 continue;
             }
-            // In the end it hurries, as a small fetch at a time may take longer than there is; and it waits less, as
-            // polls that were forwarded take the room of others in the mailbox.
-            let (most, wait_ms) = if context.is_draining {
-                (FETCH_BYTES_MAX / 4, 50)
-            } else {
-                (1 + context.random.below(FETCH_BYTES_MAX), 1_500)
-            };
-            let request = FetchRequest {
-                max_wait_ms: context.random.below(wait_ms) as u32,
-                min_bytes: 1 + context.random.below(4_000) as u32,
-                max_bytes: most as u32,
-                entries: vec![FetchEntry {
-                    max_bytes: most as u32,
-                    ..entry
-                }],
-            };
-            let request = Request::Fetch(request);
-            let correlation = self.link.ask(context, RequestFlags::NONE, &request);
-            self.requests
-                .insert(correlation, (partition, context.now_us));
             let following = self.following.get_mut(&partition).expect("just listed");
             following.is_asked = true;
+            let request = if following.is_lost {
+                ask_log_start(partition)
+            } else {
+                ask_records(context, partition, following)
+            };
+            let correlation = self.link.ask(context, RequestFlags::NONE, &request);
+            let asked = Asked {
+                partition,
+                us: context.now_us,
+                log_start: context.history.keeping.log_start(partition),
+            };
+            self.requests.insert(correlation, asked);
         }
         next
     }
@@ -164,7 +164,8 @@ impl Consumer {
         if self.metadata_asked == Some(correlation) {
             self.metadata_asked = None;
             self.take_metadata(context, response);
-        } else if let Some((partition, asked_us)) = self.requests.remove(&correlation) {
+        } else if let Some(asked) = self.requests.remove(&correlation) {
+            let partition = asked.partition;
             let pause_us = context.about(if context.is_draining { 100 } else { 20_000 });
             // What was asked about a deleted topic is answered too.
             if let Some(following) = self.following.get_mut(&partition) {
@@ -173,8 +174,9 @@ impl Consumer {
             }
             match response {
                 _ if !self.following.contains_key(&partition) => {}
-                Ok(Response::Fetch(response)) => {
-                    self.fetched(context, partition, asked_us, &response);
+                Ok(Response::Fetch(response)) => self.fetched(context, asked, &response),
+                Ok(Response::ListOffsets(response)) => {
+                    self.log_begins(context, asked, response);
                 }
                 Ok(_) => context
                     .history
@@ -215,19 +217,14 @@ impl Consumer {
                     current_epoch: Some(epoch),
                     last_epoch: None,
                     is_asked: false,
+                    is_lost: false,
                     pause_until_us: 0,
                 });
         }
     }
 
-    fn fetched(
-        &mut self,
-        context: &mut Context<'_>,
-        partition: TopicPartition,
-        asked_us: u64,
-        response: &FetchResponse<'_>,
-    ) {
-        let name = self.name();
+    fn fetched(&mut self, context: &mut Context<'_>, asked: Asked, response: &FetchResponse<'_>) {
+        let (name, partition) = (self.name(), asked.partition);
         let [entry] = response.entries.as_slice() else {
             return context.history.problem(format!("{name}: not one entry"));
         };
@@ -242,7 +239,7 @@ impl Consumer {
         if let Some(diverging) = fetched.diverging {
             return self.told(context, partition, diverging);
         }
-        if !fetched.batches.is_empty() && context.now_us - asked_us > 100_000 {
+        if !fetched.batches.is_empty() && context.now_us - asked.us > 100_000 {
             context.history.reached(Sometimes::LongPollWoken);
         }
         let following = self
@@ -250,9 +247,26 @@ impl Consumer {
             .get_mut(&partition)
             .expect("it was asked for");
         let (reader, mut position) = (following.reader, following.position);
+        if position < asked.log_start.get() {
+            let problem = format!(
+                "{name}: served {partition} at {position}, and the log began at {} before it asked",
+                asked.log_start
+            );
+            return context.history.problem(problem);
+        }
+        context.history.log_begins(
+            context.now_us,
+            partition,
+            fetched.log_start_offset,
+            asked.log_start,
+        );
         context
             .history
             .fetched(reader, partition, fetched.high_watermark);
+        if context.is_draining && fetched.batches.is_empty() {
+            // Polls that were forwarded take the room of others in the mailbox, who may have much to read yet.
+            following.pause_until_us = context.now_us + 100_000;
+        }
         let history = &mut *context.history;
         let sound = super::frames::records(fetched.batches, |offset, value| {
             if offset.get() >= position {
@@ -298,8 +312,53 @@ impl Consumer {
         following.reader = context.history.read_started(partition, following.position);
     }
 
+    /// The log's beginning, for a reader whose position is not in it.
+    fn log_begins(
+        &mut self,
+        context: &mut Context<'_>,
+        asked: Asked,
+        mut response: ListOffsetsResponse,
+    ) {
+        let partition = asked.partition;
+        let listed = match response.entries.pop().map(|entry| entry.result) {
+            Some(Ok(listed)) => listed,
+            Some(Err(error)) => return self.refused(context, partition, &error),
+            None => {
+                return context
+                    .history
+                    .problem(format!("{}: no entry", self.name()));
+            }
+        };
+        context
+            .history
+            .log_begins(context.now_us, partition, listed.offset, asked.log_start);
+        let name = self.name();
+        let following = self
+            .following
+            .get_mut(&partition)
+            .expect("it was asked for");
+        following.is_lost = false;
+        following.pause_until_us = 0;
+        let begin = listed.offset.get();
+        if begin > following.position {
+            context
+                .history
+                .read_moved(following.reader, partition, listed.offset);
+        } else if self.is_weak || context.may_be_damaged() {
+            // The log was cut back behind its reader: it begins again.
+            following.reader = context.history.read_started(partition, begin);
+        } else {
+            let position = following.position;
+            let problem = format!("{name}: {partition} at {position} is beyond the end");
+            return context.history.problem(problem);
+        }
+        following.position = begin;
+        following.last_epoch = None;
+        context.note(format_args!("{name}: {partition} goes on at {begin}"));
+    }
+
     fn refused(&mut self, context: &mut Context<'_>, partition: TopicPartition, error: &ApiError) {
-        let pause_us = context.about(300_000);
+        let pause_us = context.about(if context.is_draining { 10_000 } else { 300_000 });
         let name = self.name();
         context.note(format_args!("{name}: {partition} is refused: {error}"));
         let following = self
@@ -332,11 +391,9 @@ impl Consumer {
                     .retain(|partition, _| partition.topic != topic);
                 self.metadata_us = context.now_us + pause_us;
             }
-            ErrorCode::OffsetOutOfRange if self.is_weak || context.may_be_damaged() => {
-                // The log was cut back behind its reader: it begins again.
-                following.position = 0;
-                following.last_epoch = None;
-                following.reader = context.history.read_started(partition, 0);
+            ErrorCode::OffsetOutOfRange => {
+                following.is_lost = true;
+                following.pause_until_us = 0;
             }
             code => {
                 let position = following.position;
@@ -345,6 +402,39 @@ impl Consumer {
             }
         }
     }
+}
+
+fn ask_log_start(partition: TopicPartition) -> Request<'static> {
+    Request::ListOffsets(ListOffsetsRequest {
+        entries: vec![ListOffsetsEntry {
+            partition,
+            position: OffsetPosition::Earliest,
+        }],
+    })
+}
+
+/// In the end it hurries, as a small fetch at a time may take longer than there is; and it waits less, as polls that
+/// were forwarded take the room of others in the mailbox.
+fn ask_records(
+    context: &mut Context<'_>,
+    partition: TopicPartition,
+    following: &Following,
+) -> Request<'static> {
+    let (most, wait_ms) = if context.is_draining {
+        (FETCH_BYTES_MAX / 4, 50)
+    } else {
+        (1 + context.random.below(FETCH_BYTES_MAX), 1_500)
+    };
+    Request::Fetch(FetchRequest {
+        max_wait_ms: context.random.below(wait_ms) as u32,
+        min_bytes: 1 + context.random.below(4_000) as u32,
+        max_bytes: most as u32,
+        entries: vec![FetchEntry {
+            current_epoch: following.current_epoch,
+            last_epoch: following.last_epoch,
+            ..FetchEntry::new(partition, Offset::new(following.position), most as u32)
+        }],
+    })
 }
 
 impl Client for Consumer {

@@ -55,13 +55,13 @@ pub(crate) fn frame(correlation: u32, flags: RequestFlags, request: &Request<'_>
     out
 }
 
-/// A batch of these values.
-pub(crate) fn batch(values: &[Vec<u8>], timestamp: i64) -> Vec<u8> {
+/// A batch of these values, each with its time.
+pub(crate) fn batch(values: &[Vec<u8>], times: &[i64]) -> Vec<u8> {
     let mut builder = BatchBuilder::new(BatchBuilderConfig::default()).expect("a codec");
-    for value in values {
+    for (value, time) in values.iter().zip(times) {
         let record = RecordRef {
             value: Some(value),
-            timestamp: Timestamp::new(timestamp),
+            timestamp: Timestamp::new(*time),
             ..RecordRef::default()
         };
         builder.try_push(record).expect("a small record");

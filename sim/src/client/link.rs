@@ -92,6 +92,14 @@ impl Link {
                 let since = self.waiting_since_us.unwrap_or(context.now_us);
                 if context.now_us - since > PATIENCE_US {
                     context.history.reached(Sometimes::ClientTimedOut);
+                    if since >= context.calm_us {
+                        let seconds = PATIENCE_US / 1_000_000;
+                        let what = format!(
+                            "{:?} is not answered for {seconds} s though nothing is broken",
+                            self.state
+                        );
+                        context.history.problem(what);
+                    }
                     self.close(context);
                     return true;
                 }

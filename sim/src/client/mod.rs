@@ -4,6 +4,7 @@
 //! A client is sans-IO: the world tells it what happens, and does what it asks for afterwards.
 
 mod admin;
+mod clerk;
 mod consumer;
 mod frames;
 mod link;
@@ -16,7 +17,8 @@ use std::fmt::Arguments;
 use corelane_protocol::TopicPartition;
 use corelane_storage::testing::Random;
 
-pub(crate) use admin::Admin;
+pub(crate) use admin::{Admin, NewTopicParts};
+pub(crate) use clerk::Clerk;
 pub(crate) use consumer::Consumer;
 pub(crate) use frames::Reply;
 pub(crate) use nonsense::Nonsense;
@@ -69,6 +71,8 @@ pub(crate) struct Context<'a> {
     pub(crate) conns: &'a mut ConnNumber,
     /// No new work is begun any more.
     pub(crate) is_draining: bool,
+    /// From here on nothing that had been broken excuses a silence.
+    pub(crate) calm_us: u64,
     /// The cores that the broker had when it was last looked at.
     pub(crate) cores: u16,
 }

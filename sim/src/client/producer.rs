@@ -15,13 +15,17 @@ use corelane_protocol::{
 use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
+use crate::keeping::Kept;
 
 /// Batches of a partition that may wait for their acknowledgement.
 const BACKLOG_MAX: usize = 24;
 
-/// The time of every record: two days before the world begins, so that no jump of a broker's clock puts it into
-/// that broker's future, which a topic refuses.
-const TIME_MS: i64 = 1_699_827_200_000;
+/// The time of records at the beginning: two days before the world's, so that no jump of a broker's clock puts them
+/// into that broker's future, which a topic refuses.
+pub(crate) const TIME_MS: i64 = 1_699_827_200_000;
+
+/// Records are out of the order of their times by so much at most, ms.
+pub(crate) const JITTER_MS: u64 = 3_000;
 
 pub(crate) struct ProducerParts {
     pub(crate) number: u32,
@@ -63,10 +67,11 @@ struct Batch {
     first_record: u64,
     count: u64,
     bytes: Rc<[u8]>,
+    times: Vec<i64>,
+    made_us: u64,
     state: State,
     /// An attempt of it had no definite answer.
     is_uncertain: bool,
-    attempts: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -150,6 +155,10 @@ impl Producer {
     fn lose_connection(&mut self, context: &mut Context<'_>) {
         self.requests.clear();
         self.metadata_asked = None;
+        if context.random.coin() {
+            // The topic may have more partitions by now.
+            self.topic = None;
+        }
         for stream in self.streams.values_mut() {
             stream.lose_connection(context);
         }
@@ -265,7 +274,10 @@ impl Producer {
         }
         *bytes += batch.bytes.len() as u64;
         batch.state = State::InFlight;
-        batch.attempts += 1;
+        context
+            .history
+            .keeping
+            .attempted(partition, batch.bytes.len() as u64);
         if batch.is_uncertain {
             context.history.reached(Sometimes::Resent);
         }
@@ -293,7 +305,12 @@ impl Producer {
             value.resize(value.len() + filling as usize, letter);
             values.push(value);
         }
-        let bytes = super::frames::batch(&values, TIME_MS);
+        let now_ms = TIME_MS + (context.now_us / 1000) as i64;
+        let jitter = values
+            .iter()
+            .map(|_| context.random.below(JITTER_MS) as i64);
+        let times: Vec<_> = jitter.map(|jitter| now_ms + jitter).collect();
+        let bytes = super::frames::batch(&values, &times);
         let first_record = context.history.sent(self.parts.number, &values);
         self.batches += 1;
         let stream = self.streams.entry(partition).or_default();
@@ -302,9 +319,10 @@ impl Producer {
             first_record,
             count,
             bytes: bytes.into(),
+            times,
+            made_us: context.now_us,
             state: State::Queued,
             is_uncertain: false,
-            attempts: 0,
         });
     }
 
@@ -447,6 +465,14 @@ impl Producer {
         context
             .history
             .acknowledged(batch.first_record, batch.count, partition, base, durable);
+        if durable {
+            let kept = Kept {
+                bytes: batch.bytes.len() as u64,
+                times: batch.times,
+                sent_us: batch.made_us,
+            };
+            context.history.keeping.acknowledged(partition, base, kept);
+        }
     }
 
     fn refused(
@@ -477,6 +503,7 @@ impl Producer {
         let reached = match error.code {
             ErrorCode::Overloaded => Sometimes::RefusedOverloaded,
             ErrorCode::ProduceOrder => Sometimes::RefusedForOrder,
+            ErrorCode::DiskFull if context.history.has_large_reserve => Sometimes::RefusedByReserve,
             ErrorCode::DiskFull => Sometimes::RefusedDiskFull,
             ErrorCode::ShuttingDown => Sometimes::RefusedShuttingDown,
             ErrorCode::NotOwner => Sometimes::ProduceForwarded,
@@ -504,6 +531,10 @@ impl Producer {
                     .problem(format!("{name}: refused with {code:?}: {error}"));
             }
         };
+        if !matches!(error.code, ErrorCode::TimedOut | ErrorCode::StorageFailed) {
+            let bytes = batch.bytes.len() as u64;
+            context.history.keeping.refused(partition, bytes);
+        }
         if error.code != ErrorCode::NotOwner {
             context.history.reached(reached);
         }

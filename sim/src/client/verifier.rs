@@ -5,8 +5,10 @@
 use std::collections::VecDeque;
 
 use corelane_checker::ReaderNumber;
-use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest};
-use corelane_protocol::response::{FetchResponse, Response};
+use corelane_protocol::request::{
+    FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, OffsetPosition,
+};
+use corelane_protocol::response::{FetchResponse, ListOffsetsResponse, Response};
 use corelane_protocol::{
     ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
 };
@@ -32,6 +34,10 @@ struct Reading {
     partition: TopicPartition,
     reader: ReaderNumber,
     position: u64,
+    /// The log begins beyond its position, and it has to be asked where.
+    is_lost: bool,
+    /// Where the log was known to begin when it asked last.
+    log_start: Offset,
 }
 
 impl Verifier {
@@ -70,9 +76,20 @@ impl Verifier {
                 partition: *partition,
                 reader: context.history.read_started(*partition, 0),
                 position: 0,
+                is_lost: true,
+                log_start: Offset::ZERO,
             });
         }
+        if let Some(reading) = &mut self.reading {
+            reading.log_start = context.history.keeping.log_start(reading.partition);
+        }
         let request = match &self.reading {
+            Some(reading) if reading.is_lost => Request::ListOffsets(ListOffsetsRequest {
+                entries: vec![ListOffsetsEntry {
+                    partition: reading.partition,
+                    position: OffsetPosition::Earliest,
+                }],
+            }),
             Some(reading) => Request::Fetch(FetchRequest {
                 max_wait_ms: 0,
                 min_bytes: 0,
@@ -107,6 +124,7 @@ impl Verifier {
                 .history
                 .problem(format!("{}: {problem}", self.name())),
             Ok(Ok(Response::Fetch(response))) => self.fetched(context, &response),
+            Ok(Ok(Response::ListOffsets(response))) => self.log_begins(context, response),
             Ok(Ok(Response::Metadata(mut response))) => {
                 match response.topics.pop().map(|topic| topic.result) {
                     Some(Ok(topic)) => {
@@ -133,6 +151,28 @@ impl Verifier {
         }
     }
 
+    /// The reading goes on where the log begins, unless it is further.
+    fn log_begins(&mut self, context: &mut Context<'_>, mut response: ListOffsetsResponse) {
+        let reading = self.reading.as_mut().expect("it is for a partition");
+        let listed = match response.entries.pop().map(|entry| entry.result) {
+            Some(Ok(listed)) => listed,
+            Some(Err(error)) => return self.refused(context, &error),
+            None => return context.history.problem("verifier: no entry".to_owned()),
+        };
+        let partition = reading.partition;
+        let (log_start, at_least) = (listed.offset, reading.log_start);
+        context
+            .history
+            .log_begins(context.now_us, partition, log_start, at_least);
+        reading.is_lost = false;
+        if log_start.get() > reading.position {
+            reading.position = log_start.get();
+            context
+                .history
+                .read_moved(reading.reader, partition, log_start);
+        }
+    }
+
     fn fetched(&mut self, context: &mut Context<'_>, response: &FetchResponse<'_>) {
         let name = self.name();
         let reading = self.reading.as_mut().expect("a fetch is for a partition");
@@ -145,6 +185,12 @@ impl Verifier {
             }
         };
         let (reader, mut position) = (reading.reader, reading.position);
+        context.history.log_begins(
+            context.now_us,
+            partition,
+            fetched.log_start_offset,
+            reading.log_start,
+        );
         context
             .history
             .fetched(reader, partition, fetched.high_watermark);
@@ -176,6 +222,13 @@ impl Verifier {
         if error.code == ErrorCode::StorageFailed && !context.may_be_damaged() {
             // What has failed before the end is restarted.
             context.history.storage_failed = true;
+            return;
+        }
+        if error.code == ErrorCode::OffsetOutOfRange
+            && let Some(reading) = &mut self.reading
+            && !std::mem::replace(&mut reading.is_lost, true)
+        {
+            // Records expire also now.
             return;
         }
         let is_reported = matches!(

@@ -30,6 +30,11 @@ impl World {
                         Sometimes::Killed
                     });
                     self.kill(broker, is_power);
+                    if is_power && self.random.coin() {
+                        // Once more, just when the first groups after the recovery are written.
+                        let writes = 1 + self.random.below(4) as u32;
+                        self.machines[broker].power_lost_after_writes = Some(writes);
+                    }
                 }
             }
             FaultKind::OrderlyRestart => self.stop_in_order(broker),
@@ -66,6 +71,8 @@ impl World {
                     jump
                 };
                 self.machines[broker].wall_offset_ms += jump;
+                let offset_ms = self.machines[broker].wall_offset_ms;
+                self.history.keeping.wall.jumped(self.now_us, offset_ms);
                 self.history.reached(Sometimes::ClockJumped);
             }
             FaultKind::SlowCore => {
@@ -105,8 +112,18 @@ impl World {
         }
     }
 
+    /// The power is lost at a certain write.
+    pub(super) fn power_off(&mut self, broker: usize, life: u32) {
+        let process = self.machines[broker].process.as_ref();
+        if process.is_some_and(|process| process.life == life) && !self.is_healed {
+            self.history.reached(Sometimes::PowerLostAtWrite);
+            self.kill(broker, true);
+        }
+    }
+
     /// The process of a machine dies, with the machine's memory if the power is lost.
     pub(super) fn kill(&mut self, broker: usize, is_power: bool) {
+        self.count_damage();
         self.connections_end(broker);
         if is_power {
             self.machines[broker].lose_power();
@@ -256,7 +273,18 @@ impl World {
         }
         let (path, len) = &files[self.random.index(files.len())];
         let (byte, bit) = (self.random.below(*len), self.random.below(8) as u8);
+        let was_in_batch = disk
+            .image()
+            .read(path)
+            .is_some_and(|bytes| is_in_batch(&bytes, byte as usize));
         disk.flip_bit(path, byte, bit);
+        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+        let is_later =
+            |file: &String| file.starts_with(dir) && file.ends_with(".log") && file > path;
+        let is_complete = path.ends_with(".log") && files.iter().any(|(file, _)| is_later(file));
+        if is_complete && was_in_batch {
+            self.flipped.insert(path.clone());
+        }
         self.history.reached(Sometimes::BitFlipped);
         self.note(format_args!(
             "broker {broker}: bit {bit} of byte {byte} of {path} turns over"
@@ -272,4 +300,26 @@ fn is_segment(path: &str) -> bool {
 /// Whether a path is a segment or a journal file.
 fn is_log(path: &str) -> bool {
     is_segment(path) || path.contains("/journal-")
+}
+
+/// Whether a byte of a segment is part of a batch, as far as the batches before it are sound: not of the header, which
+/// is checked when the file is opened, and not of the padding, which nobody reads.
+fn is_in_batch(segment: &[u8], byte: usize) -> bool {
+    const BLOCK: usize = 4096;
+    let mut at = BLOCK;
+    while at <= byte {
+        let Some(prefix) = segment.get(at..at + 60) else {
+            return false;
+        };
+        if prefix[..8].iter().all(|byte| *byte == 0) {
+            at = (at + 1).next_multiple_of(BLOCK);
+            continue;
+        }
+        let length = u32::from_le_bytes(prefix[56..60].try_into().expect("four bytes")) as usize;
+        if byte < at + length {
+            return true;
+        }
+        at += length.max(8);
+    }
+    false
 }

@@ -1,7 +1,7 @@
 //! Cores take turns: what reaches them, what they do with it, what leaves them.
 
 use corelane_broker::lane::{ForwardedRequest, Mail};
-use corelane_protocol::{CoreId, StoreId};
+use corelane_protocol::{CoreId, StoreId, TopicPartition};
 use corelane_storage::disk::memory::{Operation, OperationKind, Strike};
 use corelane_storage::store::RecoveryReport;
 
@@ -90,12 +90,35 @@ impl World {
                 )),
             }
             self.count_operation(&operation);
+            self.count_down_to_power_loss(broker, &operation);
             if struck.is_some() {
                 self.machines[broker].was_struck = true;
                 self.machines[broker].flush_failed |= operation.kind.is_change();
                 if !self.is_healed {
                     self.plan_restart(broker);
                 }
+            }
+        }
+    }
+
+    fn count_down_to_power_loss(&mut self, broker: usize, operation: &Operation) {
+        let machine = &mut self.machines[broker];
+        let is_group = operation.kind == OperationKind::Write
+            && operation.path.contains("/journal-")
+            && operation.position > 0;
+        let is_serving = machine
+            .process
+            .as_ref()
+            .is_some_and(crate::process::Process::is_serving);
+        let Some(writes) = &mut machine.power_lost_after_writes else {
+            return;
+        };
+        if is_group && is_serving {
+            *writes -= 1;
+            if *writes == 0 {
+                machine.power_lost_after_writes = None;
+                let life = machine.lives;
+                self.plan(0, Event::PowerOff { broker, life });
             }
         }
     }
@@ -119,6 +142,9 @@ impl World {
             (Some(Strike::Lost), _) => Some(Sometimes::WriteLost),
             (Some(Strike::Misdirected), _) => Some(Sometimes::WriteMisdirected),
             (Some(Strike::Corrupted), _) => Some(Sometimes::ReadCorrupted),
+            (None, OperationKind::RemoveFile) if file.ends_with(".log") => {
+                Some(Sometimes::SegmentRemoved)
+            }
             (None, OperationKind::Rename) => Some(Sometimes::CatalogueRewritten),
             (None, OperationKind::Write) if file.starts_with("journal-") && *position == 0 => {
                 // The header of a file that had one is written again only to use the file again.
@@ -424,22 +450,29 @@ impl World {
 
     /// Weak topics may have lost their ends in stores that were not closed.
     fn cut_back_weak(&mut self, broker: usize, unclean: &[StoreId]) {
-        let process = self.machines[broker].process.as_ref().expect("it serves");
-        let Some(shell) = process.shells().next() else {
-            return;
-        };
-        let weak = shell
-            .lane
-            .borrow()
-            .image()
-            .topic_named(crate::run::WEAK_TOPIC)
-            .map(|topic| topic.id);
-        let ends = process.log_ends();
-        for (store, partition, end) in ends {
-            if Some(partition.topic) == weak && unclean.contains(&store) {
+        for (store, partition, end) in self.weak_logs(broker) {
+            if unclean.contains(&store) {
                 self.history.cut_back(partition, end);
             }
         }
+    }
+
+    /// The partitions that are acknowledged from memory, each with its store and the end of its log.
+    pub(super) fn weak_logs(&self, broker: usize) -> Vec<(StoreId, TopicPartition, u64)> {
+        let Some(process) = &self.machines[broker].process else {
+            return Vec::new();
+        };
+        let Some(shell) = process.shells().next() else {
+            return Vec::new();
+        };
+        let lane = shell.lane.borrow();
+        let weak = lane.image().topic_named(crate::run::WEAK_TOPIC);
+        let Some(weak) = weak.map(|topic| topic.id) else {
+            return Vec::new();
+        };
+        let mut logs = process.log_ends();
+        logs.retain(|(_, partition, _)| partition.topic == weak);
+        logs
     }
 
     pub(super) fn may_be_damaged(&self) -> bool {

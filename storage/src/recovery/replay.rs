@@ -42,8 +42,10 @@ impl Replay {
         let partitions = image.partitions.iter().map(|(&id, found)| {
             let mut partition =
                 Partition::new(id, found.config.clone(), found.flush, found.sealed.clone());
-            partition.log_start = found.log_start;
-            partition.wanted_log_start = found.log_start;
+            if !crate::planted!(LogStartForgotten) {
+                partition.log_start = found.log_start;
+                partition.wanted_log_start = found.log_start;
+            }
             partition.expired.clone_from(&found.expired);
             partition.epochs.clone_from(&found.epochs);
             // Which of them count is known once the partition is given its settings.

@@ -114,7 +114,8 @@ impl Partition {
             return Err(ReadError::PartitionFailed(reason.clone()));
         }
         let (log_start, high_watermark) = (self.log_start, self.high_watermark().offset);
-        if from < log_start || from > high_watermark {
+        let is_deleted = from < log_start && !crate::planted!(DeletedServed);
+        if is_deleted || from > high_watermark {
             return Err(ReadError::OutOfRange {
                 offset: from,
                 log_start,

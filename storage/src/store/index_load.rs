@@ -84,7 +84,12 @@ impl<D: Disk> Store<D> {
         file: &D::File,
         offset: Offset,
     ) -> Result<LogPoint, ReadError> {
-        self.find_in_index(segment, file, |index| index.floor(offset))
+        let wanted = if crate::planted!(IndexTooFar) {
+            offset.advance(12)
+        } else {
+            offset
+        };
+        self.find_in_index(segment, file, |index| index.floor(wanted))
             .await
     }
 

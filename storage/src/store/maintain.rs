@@ -57,7 +57,8 @@ impl State {
             // A clock that went back makes it due as well.
             let elapsed = now.get().saturating_sub(since.get());
             let flush_ms = partition.config.flush_ms;
-            let is_over = flush_ms.is_some_and(|limit| elapsed < 0 || elapsed as u64 >= limit);
+            let is_over = flush_ms.is_some_and(|limit| elapsed < 0 || elapsed as u64 >= limit)
+                && !crate::planted!(FlushMsForgotten);
             if is_over || wants_room {
                 self.make_due(handle);
             } else {

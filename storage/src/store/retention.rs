@@ -78,8 +78,18 @@ impl Partition {
         let mut waits_upto = None;
         for segment in &self.sealed {
             let bytes = segment.data_end - SEGMENT_DATA;
-            let is_too_much = bytes_max.is_some_and(|max| size.saturating_sub(bytes) >= max);
-            let age_ms = elapsed_ms(segment.last_append_time, now);
+            let left = if crate::planted!(ExpiredTooMuch) {
+                size
+            } else {
+                size.saturating_sub(bytes)
+            };
+            let is_too_much = bytes_max.is_some_and(|max| left >= max);
+            let last = if crate::planted!(ExpiredByRecordTime) {
+                segment.max_timestamp
+            } else {
+                segment.last_append_time
+            };
+            let age_ms = elapsed_ms(last, now);
             let is_too_old = ms_max.is_some_and(|max| age_ms > max);
             if !(is_too_much || is_too_old) {
                 break;
