@@ -119,6 +119,10 @@ impl LocalPartition {
         stores: &[Rc<Store<D>>],
         entry: &FetchEntry,
     ) -> Result<Option<DivergingEpoch>, ApiError> {
+        if stores[self.store].unfit().is_some() {
+            // Its epochs are not known here. The read says why.
+            return Ok(None);
+        }
         let known = self.leader_epoch;
         if let Some(current) = entry.current_epoch.filter(|current| *current != known) {
             let code = if current < known {

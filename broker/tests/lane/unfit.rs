@@ -3,7 +3,7 @@
 use corelane_broker::lane::Topology;
 use corelane_protocol::request::OffsetPosition;
 use corelane_protocol::response::PartitionState;
-use corelane_protocol::{ApiError, ErrorCode, StoreId, TopicId};
+use corelane_protocol::{ApiError, ErrorCode, LeaderEpoch, StoreId, TopicId};
 use corelane_storage::disk::memory::DiskImage;
 
 use crate::client::{at, fetch_request, put};
@@ -57,8 +57,11 @@ fn is_refused(world: &mut World, client: usize, topic: TopicId, partition: u32, 
     world.settle();
     let refused = world.reply(client).produce().entries.remove(0).result;
     expect_refusal(&refused.expect_err("the store is damaged"), file);
-    for offset in [0, 1, 100] {
-        world.send_fetch(client, fetch_request(&[(partition, offset)], 60_000, 1));
+    // The last reader knows of later epochs than a broker can that did not open the store.
+    for (offset, epoch) in [(0, None), (1, None), (100, None), (0, Some(7))] {
+        let mut request = fetch_request(&[(partition, offset)], 60_000, 1);
+        request.entries[0].current_epoch = epoch.map(LeaderEpoch::new);
+        world.send_fetch(client, request);
         world.settle();
         let reply = world.reply(client);
         let refused = reply.fetch().entries.remove(0).result;
