@@ -59,6 +59,9 @@ impl<D: Disk> Store<D> {
                         Ok(floor) => from = from.max(floor),
                         // It may have been deleted meanwhile, and then there is another first one.
                         Err(_) if self.log_start_of(handle) > from => continue,
+                        Err(_) if self.partition_handle(partition) != Some(handle) => {
+                            return Err(ReadError::UnknownPartition(partition));
+                        }
                         Err(error) => return Err(error),
                     }
                     end
