@@ -307,6 +307,11 @@ impl Checker {
         read.poll(offset, &mut self.verdict);
 
         let history = self.partitions.entry(partition).or_default();
+        // The first sight of these bytes was judged, and so was every receipt that came later.
+        let sight = history.sights.get(&offset);
+        if sight.is_some_and(|sight| sight.content == content) {
+            return;
+        }
         let receipt = history.receipts.get(&offset);
         if let Some(receipt) = receipt.filter(|receipt| receipt.content != content) {
             let record = receipt.record;
@@ -434,6 +439,7 @@ impl Checker {
         let mut homes = KeyHomes::default();
         for (&partition, partition_history) in &self.partitions {
             let mut walk = OrderWalk::default();
+            let unseen = partition_history.first_unseen();
             for (&offset, sight) in &partition_history.sights {
                 let Some(&Sender::One(record)) = self.senders.get(&sight.content) else {
                     continue;
@@ -464,6 +470,10 @@ impl Checker {
                             second,
                         });
                     }
+                    continue;
+                }
+                // The first copy may have been deleted before anybody read it.
+                if history.is_uncertain && unseen < offset.min(partition_history.log_start) {
                     continue;
                 }
                 if let Some(overtaken_by) = walk.meet(history.producer, history.sequence, record) {

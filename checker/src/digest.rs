@@ -1,8 +1,8 @@
 //! A fixed-size stand-in for a record's bytes, so that a history of millions of records fits in
 //! memory.
 
-/// 128-bit FNV-1a over length-prefixed fields. It tells accidental damage apart, not an attacker's
-/// work: two records of one history share a digest by chance once in about 10^26 pairs.
+/// In the manner of 128-bit FNV-1a, by words of eight bytes, over length-prefixed fields. It tells accidental damage
+/// apart, not an attacker's work: two records of one history share a digest by chance once in about 10^26 pairs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(u128);
 
@@ -30,8 +30,11 @@ fn add_field(state: u128, field: Option<&[u8]>) -> u128 {
 }
 
 fn add_bytes(state: u128, bytes: &[u8]) -> u128 {
-    bytes.iter().fold(state, |state, byte| {
-        (state ^ u128::from(*byte)).wrapping_mul(FNV_PRIME)
+    bytes.chunks(8).fold(state, |state, part| {
+        let mut word = [0; 8];
+        word[..part.len()].copy_from_slice(part);
+        let state = (state ^ u128::from(u64::from_le_bytes(word))).wrapping_mul(FNV_PRIME);
+        state ^ (state >> 67)
     })
 }
 
@@ -56,12 +59,16 @@ mod tests {
         }
     }
 
+    /// Also in the bytes that a multiplication alone would leave in the low half.
     #[test]
-    fn empty_input_gives_the_published_basis() {
-        assert_eq!(add_bytes(FNV_OFFSET_BASIS, b""), FNV_OFFSET_BASIS);
-        assert_eq!(
-            add_bytes(FNV_OFFSET_BASIS, b"a"),
-            0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964
-        );
+    fn every_bit_counts_wherever_it_is() {
+        let value = [7; 40];
+        let digest = |value: &[u8]| Digest::of_record(None, Some(value));
+        let mut seen = std::collections::BTreeSet::from([digest(&value)]);
+        for bit in 0..value.len() * 8 {
+            let mut other = value;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(seen.insert(digest(&other)), "bit {bit}");
+        }
     }
 }

@@ -44,3 +44,14 @@ pub(crate) struct PartitionHistory {
     /// What is below may be deleted.
     pub(crate) deletable: Offset,
 }
+
+impl PartitionHistory {
+    /// The first offset that no reader has seen.
+    pub(crate) fn first_unseen(&self) -> Offset {
+        let seen = self.sights.keys().zip(0_u64..);
+        let gap = seen
+            .into_iter()
+            .find(|(offset, count)| offset.get() != *count);
+        Offset::new(gap.map_or(self.sights.len() as u64, |(_, count)| count))
+    }
+}

@@ -789,6 +789,34 @@ fn receipts_from_memory_are_promises_once_their_time_is_over() {
     history.assert_violates(&["lost"]);
 }
 
+#[test]
+fn a_first_copy_that_was_deleted_unread_says_nothing_about_order() {
+    let begin = |deleted: u64| {
+        let mut history = three();
+        // A retry of the first record comes last, and the first offsets are gone before anybody reads.
+        history.unknown(0);
+        deletable(&mut history, deleted);
+        log_start(&mut history, deleted, 0);
+        let reader = history.start_read(0);
+        moved(&mut history, reader, deleted);
+        for offset in deleted..3 {
+            history.poll(reader, 0, offset, content(offset));
+        }
+        (history, reader)
+    };
+    let (mut history, reader) = begin(1);
+    history.poll(reader, 0, 3, content(0));
+    history.end_read(reader, 0);
+    history.assert_holds();
+    // A record without doubts has one copy.
+    let (mut history, reader) = begin(1);
+    history.send(3).send(4);
+    history.poll(reader, 0, 3, content(4));
+    history.poll(reader, 0, 4, content(3));
+    history.end_read(reader, 0);
+    history.assert_violates(&["out of order"]);
+}
+
 /// Every kind of violation has a history here that is judged to be one.
 #[test]
 fn every_kind_is_tried_here() {
