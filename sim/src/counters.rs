@@ -40,6 +40,7 @@ sometimes! {
     Killed, true, "fault: the process was killed";
     PowerLost, true, "fault: the power was lost";
     PowerLostAtWrite, true, "fault: the power was lost at one of the first writes after a recovery";
+    PowerLostInBetween, true, "fault: the power was lost while several groups of a journal were in flight";
     KilledAtStart, true, "fault: killed or without power before it served";
     StoppedInOrder, true, "fault: the broker was stopped in order";
     CoresChanged, true, "fault: restarted with another number of cores";

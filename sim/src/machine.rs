@@ -47,6 +47,8 @@ pub(crate) struct Machine {
     pub(crate) flush_failed: bool,
     /// The power is lost once the broker serves and so many writes of its journals have completed.
     pub(crate) power_lost_after_writes: Option<u32>,
+    /// Only those writes count beside which another one is in flight.
+    pub(crate) power_lost_in_between: bool,
     /// It has served at least once.
     pub(crate) has_served: bool,
     /// The leader epochs that its partitions had when it last began to serve.
@@ -87,6 +89,7 @@ impl Machine {
             was_struck: false,
             flush_failed: false,
             power_lost_after_writes: None,
+            power_lost_in_between: false,
             has_served: false,
             epochs: BTreeMap::new(),
             latency,

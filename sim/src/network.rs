@@ -33,13 +33,13 @@ pub(crate) struct Speed {
 }
 
 impl Speed {
-    /// How long the next piece of so many bytes is. A connection of tiny pieces has longer ones between them, so that a
-    /// frame is cut anywhere and yet not carried byte by byte.
+    /// How long the next piece is of what is left. A connection of small pieces has longer ones between them, so that a
+    /// frame is cut anywhere, and yet a large one is not carried byte by byte.
     pub(crate) fn piece_bytes(&self, left: usize, random: &mut Random) -> usize {
-        let most = if self.piece_bytes_max < 100 && random.coin() {
-            2_000
-        } else {
+        let most = if random.coin() {
             self.piece_bytes_max
+        } else {
+            self.piece_bytes_max.max(left / 2)
         };
         1 + random.index(most.min(left))
     }
@@ -67,6 +67,8 @@ pub(crate) struct Conn {
     /// Arrived pieces that the broker does not want yet.
     pub(crate) held: VecDeque<Vec<u8>>,
     pub(crate) is_receiving: bool,
+    /// Since when the broker does not want to read from it.
+    pub(crate) paused_us: u64,
     /// Bytes that the broker has handed over and its socket has not taken.
     pub(crate) outbox: VecDeque<u8>,
     /// Pieces on their way to the client.
@@ -98,6 +100,7 @@ impl Conn {
             upstream_us: now_us,
             held: VecDeque::new(),
             is_receiving: true,
+            paused_us: 0,
             outbox: VecDeque::new(),
             downstream: VecDeque::new(),
             downstream_us: now_us,

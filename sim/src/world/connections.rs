@@ -8,6 +8,9 @@ use crate::counters::Sometimes;
 use crate::network::{Conn, ConnNumber, Place, Speed};
 use crate::process::{Input, Opening};
 
+/// Longer than a request of any client may wait for the disk or for other cores.
+const PAUSE_US_MAX: u64 = 10_500_000;
+
 impl World {
     pub(super) fn connect(&mut self, client: usize, number: ConnNumber, core: Option<u16>) {
         let latency_us = 1 + self.random.below(2 * self.profile.latency_us);
@@ -152,9 +155,11 @@ impl World {
     }
 
     pub(super) fn broker_receives(&mut self, number: ConnNumber, on: bool) {
+        let now_us = self.now_us;
         if let Some(conn) = self.network.get(number) {
             assert_ne!(conn.is_receiving, on, "a switch that changes nothing");
             conn.is_receiving = on;
+            conn.paused_us = now_us;
             if on {
                 self.deliver_held(number);
             } else {
@@ -271,6 +276,7 @@ impl World {
     /// A client closes: what it has sent still arrives.
     pub(super) fn client_closes(&mut self, number: ConnNumber) {
         let now_us = self.now_us;
+        self.judge_pause(number);
         if let Some(conn) = self.network.get(number) {
             conn.client_open = false;
             conn.inbox.clear();
@@ -278,6 +284,25 @@ impl World {
             let us = conn.arrival_us(now_us, conn.upstream_us, 0) + 1;
             self.note(format_args!("connection {number}: client closes"));
             self.plan_at(us, Event::BrokerSees { conn: number });
+        }
+    }
+
+    /// Whether a connection that its client gives up was left unread for longer than any of its requests may take.
+    fn judge_pause(&mut self, number: ConnNumber) {
+        let (now_us, is_honest) = (self.now_us, !self.may_be_damaged());
+        let Some(conn) = self.network.get(number) else {
+            return;
+        };
+        let is_idle = conn.outbox.is_empty() && conn.stalled_until_us == 0 && conn.client_reads;
+        if is_honest
+            && is_idle
+            && conn.broker_open
+            && !conn.is_receiving
+            && now_us - conn.paused_us > PAUSE_US_MAX
+        {
+            let seconds = (now_us - conn.paused_us) / 1_000_000;
+            let problem = format!("connection {number} has not been read from for {seconds} s");
+            self.history.problem(problem);
         }
     }
 

@@ -18,6 +18,7 @@ impl World {
         let broker = self.random.index(self.machines.len());
         self.note(format_args!("fault: {kind:?}"));
         match kind {
+            FaultKind::PowerLoss if self.random.coin() => self.plan_power_loss(broker, true),
             FaultKind::Kill | FaultKind::PowerLoss => {
                 if let Some(process) = &self.machines[broker].process {
                     if !process.is_serving() && !process.is_ending() {
@@ -31,9 +32,7 @@ impl World {
                     });
                     self.kill(broker, is_power);
                     if is_power && self.random.coin() {
-                        // Once more, just when the first groups after the recovery are written.
-                        let writes = 1 + self.random.below(4) as u32;
-                        self.machines[broker].power_lost_after_writes = Some(writes);
+                        self.plan_power_loss(broker, false);
                     }
                 }
             }
@@ -112,12 +111,29 @@ impl World {
         }
     }
 
+    /// The power will be lost at one of the next writes of a journal: between groups that are in flight together, or
+    /// just when the first groups after a recovery are written.
+    fn plan_power_loss(&mut self, broker: usize, in_between: bool) {
+        let machine = &mut self.machines[broker];
+        machine.power_lost_after_writes = Some(1 + self.random.below(4) as u32);
+        machine.power_lost_in_between = in_between;
+    }
+
     /// The power is lost at a certain write.
     pub(super) fn power_off(&mut self, broker: usize, life: u32) {
         let process = self.machines[broker].process.as_ref();
-        if process.is_some_and(|process| process.life == life) && !self.is_healed {
-            self.history.reached(Sometimes::PowerLostAtWrite);
-            self.kill(broker, true);
+        if process.is_none_or(|process| process.life != life) || self.is_healed {
+            return;
+        }
+        let was_in_between = self.machines[broker].power_lost_in_between;
+        self.history.reached(if was_in_between {
+            Sometimes::PowerLostInBetween
+        } else {
+            Sometimes::PowerLostAtWrite
+        });
+        self.kill(broker, true);
+        if was_in_between && self.random.coin() {
+            self.plan_power_loss(broker, false);
         }
     }
 

@@ -113,7 +113,14 @@ impl World {
         let Some(writes) = &mut machine.power_lost_after_writes else {
             return;
         };
-        if is_group && is_serving {
+        // Journal files of one store.
+        let store = operation.path.split('/').next().unwrap_or_default();
+        let is_beside_another = || {
+            let is_journal = |path: &str| path.starts_with(store) && path.contains("/journal-");
+            machine.disk.writes_in_flight(is_journal) > 0
+        };
+        let counts = !machine.power_lost_in_between || is_beside_another();
+        if is_group && is_serving && counts {
             *writes -= 1;
             if *writes == 0 {
                 machine.power_lost_after_writes = None;

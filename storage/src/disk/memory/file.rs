@@ -169,6 +169,10 @@ impl FileState {
         self.in_flight.push(write);
     }
 
+    pub(super) fn writes_in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
     pub(super) fn end_of_write(&self, id: u64) -> u64 {
         let write = self
             .in_flight

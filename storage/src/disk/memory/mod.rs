@@ -149,6 +149,15 @@ impl MemoryDisk {
         state.trace.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// How many writes are in flight to files whose path satisfies `predicate`.
+    #[must_use]
+    pub fn writes_in_flight(&self, predicate: impl Fn(&str) -> bool) -> usize {
+        let state = self.state.borrow();
+        let files = state.names.files().map(|file| file.borrow());
+        let files = files.filter(|file| predicate(&file.path));
+        files.map(|file| file.writes_in_flight()).sum()
+    }
+
     /// From now on operations take virtual time, or `None`: only turns of the executor.
     pub fn set_latency(&self, latency: Option<Latency>) {
         self.state.borrow_mut().latency = latency;
@@ -348,13 +357,12 @@ impl State {
             }
             Some(FaultEffect::Lose) => return Ok(()),
             Some(FaultEffect::Misdirect { path, position }) => {
-                let target = self
-                    .names
-                    .file(&path)?
-                    .unwrap_or_else(|| panic!("there is no file {path}"));
-                target
-                    .borrow_mut()
-                    .complete_write(FileState::misdirected_to(write, position));
+                // Where a file was that is gone by now, nobody misses what was there.
+                if let Some(target) = self.names.file(&path)? {
+                    target
+                        .borrow_mut()
+                        .complete_write(FileState::misdirected_to(write, position));
+                }
                 return Ok(());
             }
             Some(FaultEffect::CorruptRead { .. }) | None => {}
