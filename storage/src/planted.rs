@@ -60,7 +60,7 @@ bugs! {
     SegmentFlushSkipped, "the journal is released before the segment is flushed";
     JournalReleasedEarly, "journal files are used again while partitions need them";
     StaleGroupAccepted, "recovery takes a group that neither follows the one before nor has its epoch";
-    OldEpochAccepted, "what recovery discarded is neither buried nor refused for its epoch";
+    DiscardedTaken, "what recovery discarded is not buried, and taken for what follows";
     EpochNotRaised, "recovery discards groups and keeps its epoch";
     RecoveryNotFlushed, "recovery relies on what only caches hold";
     RecoveryStopsEarly, "recovery ignores all but the first groups";

@@ -35,12 +35,10 @@ impl Expected {
         } else {
             header.recovery_epoch < self.recovery_epoch && header.recovery_epoch >= self.last_epoch
         };
-        let follows = header.sequence == self.point.sequence
-            && (header.previous_checksum == self.point.previous_checksum
-                || crate::planted!(StaleGroupAccepted))
-            && (epoch_fits
-                || crate::planted!(OldEpochAccepted)
-                || crate::planted!(StaleGroupAccepted));
+        let is_any_taken = crate::planted!(StaleGroupAccepted) || crate::planted!(DiscardedTaken);
+        let chains = header.previous_checksum == self.point.previous_checksum;
+        let follows =
+            header.sequence == self.point.sequence && (chains && epoch_fits || is_any_taken);
         follows.then_some((header, checksum))
     }
 }

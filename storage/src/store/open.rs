@@ -145,7 +145,7 @@ impl<D: Disk> Store<D> {
                 .map(|(number, file)| flush_journal(&dir, *number, file));
             try_join_all(flushes).await?;
         }
-        if recovered.report.discarded_from.is_some() && !crate::planted!(OldEpochAccepted) {
+        if recovered.report.discarded_from.is_some() && !crate::planted!(DiscardedTaken) {
             bury_discarded(&dir, &recovered).await?;
         }
         let free = free_files(&disk, &dir, &checkpoint).await?;
