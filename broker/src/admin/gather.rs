@@ -373,8 +373,14 @@ fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc;
+
+    use corelane_storage::ring::{PREEMPT_TIMER, Ring, RingConfig, probe};
+    use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
     use super::*;
-    use crate::admin::asks;
+    use crate::admin::{AskSeat, asks};
 
     #[test]
     fn what_was_costly_is_used_longer_but_never_long() {
@@ -396,5 +402,64 @@ mod tests {
         let state = runtime.block_on(gatherer.state(Phase::Serving));
         assert_eq!(state.silent_cores, [0, 1]);
         assert!(state.cores.is_empty());
+    }
+
+    /// A core whose thread does not come back from something, until it is let go.
+    fn stuck_core() -> (RingAddress, mpsc::Sender<()>, ExecutorJoinHandle<()>) {
+        let (told, addresses) = mpsc::channel();
+        let (release, released) = mpsc::channel();
+        let core = LocalExecutorBuilder::new(Placement::Unbound)
+            .preempt_timer(PREEMPT_TIMER)
+            .io_memory(64 * 1024)
+            .spawn(move || async move {
+                let features = probe().expect("a kernel that the broker runs on");
+                let ring = Ring::start(RingConfig::default(), &features).expect("a ring");
+                told.send(ring.address()).expect("the test waits");
+                let _ = released.recv();
+                ring.close().await;
+            })
+            .expect("an executor");
+        (addresses.recv().expect("it starts"), release, core)
+    }
+
+    #[test]
+    fn a_core_that_stands_still_is_found_out_and_forgiven() {
+        let (address, release, stuck) = stuck_core();
+        let (lines, mut seats) = asks(2);
+        let serving = Serving {
+            about: About::default(),
+            addresses: vec![address.clone(), address],
+        };
+        let serving = Arc::new(OnceLock::from(serving));
+        let mut gatherer = Gatherer::new(lines, serving, Clock::start());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("an event loop");
+        // Core 0 answers, core 1 does not look at what it is asked.
+        let mut answers = |seats: &mut [AskSeat], patience: u32| {
+            runtime.block_on(async {
+                let mut silent = pin!(gatherer.silent());
+                for _ in 0..patience {
+                    for seat in &mut *seats {
+                        while let Ok(Ask::Ping(answer)) = seat.pop() {
+                            let _ = answer.send(());
+                        }
+                    }
+                    let poll = timeout(Duration::from_millis(10), &mut silent).await;
+                    if let Ok(silent) = poll {
+                        return silent;
+                    }
+                }
+                panic!("the gatherer waits for longer than its patience");
+            })
+        };
+        for _ in 0..6 {
+            // The first four times it waits for the core, then there is no place for another question.
+            assert_eq!(answers(&mut seats[..1], 100_000), [1]);
+        }
+        assert_eq!(answers(&mut seats, 100_000), [0_u16; 0]);
+        drop(release);
+        stuck.join().expect("no panic");
     }
 }
