@@ -337,6 +337,52 @@ mod tests {
         assert!(rewritten > 1, "only the last step rewrote");
     }
 
+    /// Nothing but deletions finds room, the log is not rewritten, and both go on once there is some.
+    #[test]
+    fn a_full_disk_refuses_all_but_deletions_and_is_over_by_itself() {
+        let executor = Executor::new(5);
+        let disk = MemoryDisk::new(&executor);
+        let mut image = MetadataImage::new();
+        executor.block_on(async {
+            let log = MetadataLog::create(&disk, &identity()).await.expect("new");
+            for round in 0..20 {
+                let records: Vec<_> = (0..20)
+                    .flat_map(|n| churn(round * 20 + n, n == 3))
+                    .collect();
+                log_and_apply(&log, &mut image, &records).await;
+            }
+            disk.set_capacity(Some(disk.allocated()));
+            let rewriting = log.rewriting(&image).expect("it is long");
+            log.rewrite(rewriting).await;
+            assert!(log.rewriting(&image).is_none(), "not before it has grown");
+            assert_eq!(disk.files().len(), 1, "nothing is left of the attempt");
+
+            let mut number = 1000;
+            let refused = loop {
+                let records = churn(number, true);
+                let encoded: Vec<_> = records.iter().map(MetadataRecord::encode).collect();
+                match log.append(&encoded, false).await {
+                    Ok(()) => records
+                        .iter()
+                        .for_each(|record| image.apply(record).expect("it fits")),
+                    Err(refused) => break refused,
+                }
+                number += 1;
+            };
+            assert!(matches!(refused, TaskFailure::DiskFull(_)), "{refused}");
+            let id = TopicId::new(Uuid::from_u128(4));
+            let deleted = MetadataRecord::TopicDeleted { id };
+            let encoded = [deleted.encode()];
+            log.append(&encoded, true).await.expect("it makes room");
+            image.apply(&deleted).expect("it fits");
+
+            disk.set_capacity(None);
+            log_and_apply(&log, &mut image, &churn(number, true)).await;
+            log.mark_clean().await.expect("there is room");
+        });
+        assert_eq!(open(&disk.crash(1)).3, image);
+    }
+
     #[test]
     fn an_error_at_every_step_of_a_rewriting_keeps_the_image() {
         let (long, expected) = long_log();
