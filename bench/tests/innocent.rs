@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-const ATTACKS: &str = "slow,absurd,produces,fetches,metadata,storm";
+const ATTACKS: &str = "slow,absurd,produces,fetches,metadata,times,storm";
 
 #[test]
 fn attacks_begin_and_end_and_the_innocent_client_is_served() {

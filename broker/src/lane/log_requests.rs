@@ -25,8 +25,9 @@ use super::slab::{Key, Slab};
 use super::storage_errors::{delete_records_error, partition_error, read_error, report_error};
 use super::{Effect, Lane, Mail, Now};
 
-/// Tasks of logs that one core has out at a time.
-const TASKS_IN_FLIGHT_MAX: usize = 32;
+/// Tasks of logs that one core has out at a time. A look-up by time may unpack a batch, during which nothing else
+/// happens on the core; so many of them may come between two turns.
+const TASKS_IN_FLIGHT_MAX: usize = 8;
 
 /// What is asked of logs of this core, and the tasks that wait for others to end.
 pub(super) struct LogRequests {

@@ -215,6 +215,8 @@ impl<D: Disk> Shell<D> {
     fn do_log_task(self: &Rc<Self>, token: LogToken, store: usize, task: LogTask) {
         let this = self.clone();
         self.tasks.spawn(async move {
+            // It may be done from memory, and its end begins the next one.
+            this.ring.next_turn().await;
             let answer = task.run(&this.stores[store]).await;
             this.event(|lane, now| lane.log_task_done(now, token, answer));
         });

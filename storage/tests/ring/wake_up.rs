@@ -131,6 +131,35 @@ fn the_executor_sees_its_own_events_under_load() {
     });
 }
 
+/// A core with a flood of work in memory, each piece of which begins the next, still sees everything else.
+#[test]
+fn tasks_that_begin_one_another_let_the_ring_turn() {
+    fn begin(ring: Ring, stop: Rc<std::cell::Cell<bool>>) {
+        drop(spawn(async move {
+            ring.next_turn().await;
+            spin(Duration::from_micros(100));
+            if !stop.get() {
+                begin(ring, stop);
+            }
+        }));
+    }
+    let config = RingConfig {
+        lap: Duration::from_micros(500),
+        ..RingConfig::default()
+    };
+    on_core_with(config, features(), |ring| async move {
+        let stop = Rc::new(std::cell::Cell::new(false));
+        for _ in 0..8 {
+            begin(ring.clone(), stop.clone());
+        }
+        for _ in 0..50 {
+            ring.sleep(Duration::from_micros(100)).await;
+            timer::sleep(Duration::from_micros(100)).await;
+        }
+        stop.set(true);
+    });
+}
+
 /// An idle core neither spins nor wakes up periodically.
 #[test]
 fn an_idle_ring_does_not_turn() {
