@@ -47,6 +47,8 @@ struct Following {
 #[derive(Clone, Copy)]
 struct Asked {
     partition: TopicPartition,
+    /// Who asked.
+    reader: ReaderNumber,
     us: u64,
     /// Where the log was known to begin then.
     log_start: Offset,
@@ -135,6 +137,7 @@ impl Consumer {
             }
             let following = self.following.get_mut(&partition).expect("just listed");
             following.is_asked = true;
+            let reader = following.reader;
             let request = if following.is_lost {
                 ask_log_start(partition)
             } else {
@@ -143,6 +146,7 @@ impl Consumer {
             let correlation = self.link.ask(context, RequestFlags::NONE, &request);
             let asked = Asked {
                 partition,
+                reader,
                 us: context.now_us,
                 log_start: context.history.keeping.log_start(partition),
             };
@@ -167,13 +171,15 @@ impl Consumer {
         } else if let Some(asked) = self.requests.remove(&correlation) {
             let partition = asked.partition;
             let pause_us = context.about(if context.is_draining { 100 } else { 20_000 });
-            // What was asked about a deleted topic is answered too.
-            if let Some(following) = self.following.get_mut(&partition) {
-                following.is_asked = false;
-                following.pause_until_us = context.now_us + pause_us;
-            }
+            // What was asked before the partition was let go is answered too, and it may be followed anew by then.
+            let following = self.following.get_mut(&partition);
+            let Some(following) = following.filter(|following| following.reader == asked.reader)
+            else {
+                return self.answered(context);
+            };
+            following.is_asked = false;
+            following.pause_until_us = context.now_us + pause_us;
             match response {
-                _ if !self.following.contains_key(&partition) => {}
                 Ok(Response::Fetch(response)) => self.fetched(context, asked, &response),
                 Ok(Response::ListOffsets(response)) => {
                     self.log_begins(context, asked, response);
@@ -188,6 +194,10 @@ impl Consumer {
                 .history
                 .problem(format!("{}: answered {correlation} again", self.name()));
         }
+        self.answered(context);
+    }
+
+    fn answered(&mut self, context: &mut Context<'_>) {
         let awaits_more = !self.requests.is_empty() || self.metadata_asked.is_some();
         self.link.answered(context, awaits_more);
     }
