@@ -116,8 +116,11 @@ impl<T> Pending<T> {
 
 /// A step in a process's life.
 pub(crate) enum Milestone {
-    /// It accepts connections. What each store's recovery found.
-    Serves(Vec<(StoreId, RecoveryReport)>),
+    /// It accepts connections. What each store's recovery found, and whether the data directory is new.
+    Serves {
+        reports: Vec<(StoreId, RecoveryReport)>,
+        is_new: bool,
+    },
     /// It has ended by itself; the problems that it met. Clean if there were none.
     Ended(Vec<String>),
     /// It could not start.
@@ -437,7 +440,10 @@ impl Process {
         }
         self.metadata_log = Some(log);
         self.phase = Phase::Serving;
-        Milestone::Serves(reports)
+        Milestone::Serves {
+            reports,
+            is_new: loaded.is_new,
+        }
     }
 
     /// Every core closes its stores; core 0 marks the metadata log as well.

@@ -74,6 +74,8 @@ pub(crate) struct Profile {
     pub(crate) latency_us: u64,
     pub(crate) disk_base_us: u64,
     pub(crate) disk_flush_us: u64,
+    /// When the power goes for the first time, if that may be before the broker has ever served.
+    pub(crate) first_power_off_us: Option<u64>,
 }
 
 impl Profile {
@@ -85,7 +87,7 @@ impl Profile {
         };
         let cores = 1 + random.below(4) as u16;
         let partitions = 1 + random.below(5) as u32;
-        Self {
+        let mut profile = Self {
             brokers: 1,
             cores,
             config: config(cores, random),
@@ -115,7 +117,14 @@ impl Profile {
             latency_us: 20 << random.below(7),
             disk_base_us: 10 << random.below(4),
             disk_flush_us: 20 << random.below(8),
+            first_power_off_us: None,
+        };
+        // Drawn beside the rest of the sequence, which stays what it is.
+        let mut beside = random.clone();
+        if profile.faults.contains(&FaultKind::PowerLoss) && beside.chance(1, 16) {
+            profile.first_power_off_us = Some(beside.below(20_000));
         }
+        profile
     }
 }
 

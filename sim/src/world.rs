@@ -98,6 +98,10 @@ pub(crate) enum Event {
         broker: usize,
         life: u32,
     },
+    /// The power goes before the broker has ever served.
+    FirstPowerOff {
+        broker: usize,
+    },
     /// A fault of a machine that lasts is over.
     DiskHasRoom {
         broker: usize,
@@ -184,6 +188,9 @@ impl World {
     pub(crate) fn run(mut self, for_us: u64, verified: Vec<String>) -> Ended {
         for broker in 0..self.machines.len() {
             self.plan_start(broker, 0);
+            if let Some(us) = self.profile.first_power_off_us {
+                self.plan(us, Event::FirstPowerOff { broker });
+            }
         }
         if !self.profile.faults.is_empty() {
             self.plan(self.profile.fault_us, Event::Fault);
@@ -368,6 +375,7 @@ impl World {
             }
             Event::Fault => self.strike(),
             Event::PowerOff { broker, life } => self.power_off(broker, life),
+            Event::FirstPowerOff { broker } => self.first_power_off(broker),
             Event::DiskHasRoom { broker } => {
                 self.note(format_args!("broker {broker}: the disk has room again"));
                 self.machines[broker].disk.set_capacity(None);

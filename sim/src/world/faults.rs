@@ -137,6 +137,16 @@ impl World {
         }
     }
 
+    /// The power goes while the data directory is being made.
+    pub(super) fn first_power_off(&mut self, broker: usize) {
+        let process = self.machines[broker].process.as_ref();
+        if process.is_some_and(|process| !process.is_serving()) {
+            self.history.reached(Sometimes::KilledAtStart);
+            self.history.reached(Sometimes::PowerLost);
+            self.kill(broker, true);
+        }
+    }
+
     /// The process of a machine dies, with the machine's memory if the power is lost.
     pub(super) fn kill(&mut self, broker: usize, is_power: bool) {
         self.count_damage();

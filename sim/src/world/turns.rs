@@ -360,7 +360,13 @@ impl World {
             return;
         };
         match milestone {
-            Milestone::Serves(reports) => self.serves(broker, reports),
+            Milestone::Serves { reports, is_new } => {
+                let is_first = self.machines[broker].lives == 1;
+                if is_new && !is_first {
+                    self.history.reached(Sometimes::DirectoryMadeAgain);
+                }
+                self.serves(broker, reports);
+            }
             Milestone::Failed(problem) => {
                 self.note(format_args!("broker {broker}: does not start: {problem}"));
                 self.history.reached(Sometimes::StartFailed);
