@@ -331,6 +331,7 @@ fn tasks_that_start_tasks_do_not_nest() {
         }
     }
     let core = LocalExecutorBuilder::new(Placement::Unbound)
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(|| async {
             let tasks = TaskGroup::default();
             next(tasks.clone(), 100_000);
@@ -344,6 +345,7 @@ fn tasks_that_start_tasks_do_not_nest() {
 #[test]
 fn what_a_task_with_a_stop_sign_has_begun_is_ended() {
     let core = LocalExecutorBuilder::new(Placement::Unbound)
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(|| async {
             let tasks = TaskGroup::default();
             let ended = Rc::new(RefCell::new(Vec::new()));
