@@ -37,7 +37,7 @@ use super::ring::{Ring, Wait};
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The preempt timer that an executor with a ring is to be built with: in effect none. The driver gives glommio its
-/// turns (`Driver::lap`). With 1 ms cores stood still in 2 of 10 runs; with 100 ms, once on a machine with more
+/// turns (`Driver::lap`). With 1 ms cores stood still in 2 of 10 runs; with 100 ms, probably once on a machine with more
 /// work than CPU.
 pub const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 60 * 60);
 
