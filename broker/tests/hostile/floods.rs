@@ -12,7 +12,7 @@ use corelane_protocol::request::{
 };
 use corelane_protocol::{CorrelationId, Offset, Request, RequestFlags, Timestamp};
 
-use crate::witness::{Scene, Witness};
+use crate::witness::{End, Scene, Witness};
 
 fn encoded(request: &Request<'_>) -> Vec<u8> {
     let mut frame = Vec::new();
@@ -40,15 +40,6 @@ fn flood(address: SocketAddr, frame: &[u8], reads: bool, is_over: &AtomicBool) {
         if reads {
             let _ = stream.read(&mut answers);
         }
-    }
-}
-
-/// Ends the floods, also where an assertion fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The innocent client, and what is asserted of the broker while others are hostile.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -103,6 +104,15 @@ impl Scene {
             assert_eq!(values.len() as u64, end);
         }
         shut_down(self.broker);
+    }
+}
+
+/// Ends an attack that runs beside the witness, also where an assertion fails.
+pub(crate) struct End<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
