@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 
-use corelane_broker::config::{BrokerConfig, CoreSelection};
+use corelane_broker::config::{BrokerConfig, ConfigSources, CoreSelection};
 use corelane_broker::runtime::{self, Running};
 use corelane_protocol::request::{
     Acks, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, NewTopic, ProduceEntry,
@@ -63,12 +63,25 @@ impl Embedded {
     }
 }
 
-/// The default settings, but for the place, a free port, and a core on each of the CPUs.
+/// Settings of the broker in the environment, as `corelane serve` takes them; [`crate::machine::Machine`] names them.
+#[must_use]
+pub fn settings_given() -> Vec<(String, String)> {
+    let variables = std::env::vars();
+    variables
+        .filter(|(name, _)| name.starts_with("CORELANE_"))
+        .collect()
+}
+
+/// The default settings and those of the environment, but for the place, a free port, and a core on each of the CPUs.
 ///
 /// # Errors
-/// A CPU has a number that no broker takes.
+/// A CPU has a number that no broker takes; the environment has a setting that no broker takes.
 pub fn config(data_dir: &Path, cpus: &[usize]) -> Result<BrokerConfig, BenchError> {
-    let mut config = BrokerConfig::default();
+    let mut config = BrokerConfig::load(&ConfigSources {
+        environment: settings_given(),
+        ..ConfigSources::default()
+    })
+    .map_err(|error| BenchError::Settings(error.to_string()))?;
     let cpus = cpus.iter().map(|cpu| u16::try_from(*cpu));
     let cpus = cpus.collect::<Result<Vec<_>, _>>();
     let cpus = cpus.map_err(|_| BenchError::Settings("a CPU beyond 65,535".into()))?;

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::broker::settings_given;
 use crate::cpu;
 
 /// The machine, and how busy it was.
@@ -27,6 +28,8 @@ pub struct Machine {
     pub filesystem: String,
     /// The load average over the minute before the measurement began: others' work spoils figures.
     pub load_average: f64,
+    /// Settings of a broker that these programs start which are not the defaults, `NAME=VALUE`.
+    pub settings: Vec<String>,
 }
 
 impl Machine {
@@ -47,6 +50,10 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             filesystem: filesystem(directory).unwrap_or_else(unknown),
             load_average: cpu::load_average(),
+            settings: settings_given()
+                .into_iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
         }
     }
 
@@ -58,8 +65,11 @@ impl Machine {
         } else {
             ", DEBUG BUILD: figures say nothing"
         };
+        let settings: String = (self.settings.iter())
+            .map(|setting| format!(", {setting}"))
+            .collect();
         format!(
-            "{}, {} cores, kernel {}, {}, load average {:.1} at start, revision {}{warning}",
+            "{}, {} cores, kernel {}, {}, load average {:.1} at start, revision {}{settings}{warning}",
             self.cpu, self.cores, self.kernel, self.filesystem, self.load_average, self.revision
         )
     }

@@ -22,6 +22,9 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 /// After so long without an acknowledgement of what was sent, the client counts as gone.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 
+/// Bytes that the kernel keeps for a client that does not take them; without a bound up to 4 MiB, which no ledger sees.
+const UNSENT_MAX: u32 = 512 * 1024;
+
 pub(crate) struct Connections {
     ring: Ring,
     tasks: TaskGroup,
@@ -43,7 +46,8 @@ impl Connections {
     pub(crate) fn open<E: ConnectionEvents>(self: &Rc<Self>, events: &Rc<E>, socket: Socket) {
         let options = socket
             .set_no_delay()
-            .and_then(|()| socket.set_user_timeout(UNACKNOWLEDGED_MAX));
+            .and_then(|()| socket.set_user_timeout(UNACKNOWLEDGED_MAX))
+            .and_then(|()| socket.set_unsent_max(UNSENT_MAX));
         let peer = match options.and_then(|()| socket.peer_address()) {
             Ok(peer) => peer,
             Err(error) => {

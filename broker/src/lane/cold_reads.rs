@@ -13,7 +13,7 @@ use super::slab::Key;
 use super::{Effect, Lane, Now, ReadToken};
 
 /// Disk reads that one core has out at a time.
-const READS_IN_FLIGHT_MAX: usize = 128;
+const READS_IN_FLIGHT_MAX: usize = 8;
 
 /// Disk reads that one fetch has out at a time.
 const READS_PER_FETCH_MAX: usize = 16;

@@ -36,6 +36,7 @@ mod probe;
     reason = "the module is named by what it owns, and so is its main type's file"
 )]
 mod ring;
+mod send_pace;
 mod slots;
 mod sockets;
 

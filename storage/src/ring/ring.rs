@@ -21,6 +21,7 @@ use super::files::FileTable;
 use super::message::{RingAddress, SharedAddress};
 use super::op::Op;
 use super::probe::Features;
+use super::send_pace::SendPace;
 use super::slots::{CLOSE, Harvest, IGNORED, MESSAGE, SlotKey, Slots, Stream};
 use crate::distribution::Distribution;
 
@@ -98,6 +99,7 @@ pub(super) struct Inner {
     pub(super) pool: Rc<BufferPool>,
     pub(super) slots: RefCell<Slots>,
     pub(super) files: RefCell<FileTable>,
+    pub(super) send_pace: SendPace,
     /// Operations that found the submission queue full, oldest first.
     backlog: RefCell<VecDeque<squeue::Entry>>,
     /// Operations pushed since the last `io_uring_enter`.
@@ -171,6 +173,7 @@ impl Ring {
             pool,
             slots: RefCell::new(Slots::new()),
             files: RefCell::new(files),
+            send_pace: SendPace::new(),
             backlog: RefCell::default(),
             queued: Cell::new(0),
             in_flight: Cell::new(0),
@@ -309,6 +312,16 @@ impl Ring {
         .await;
     }
 
+    /// Resolves when a send of so many bytes may be submitted.
+    pub(super) async fn admit_send(&self, bytes: usize) {
+        let pace = &self.inner.send_pace;
+        if !pace.admit(bytes) {
+            self.stay_awake();
+            self.wake_driver();
+            pace.wait(bytes).await;
+        }
+    }
+
     /// Starts a one-shot operation whose memory is `memory`.
     ///
     /// # Safety
@@ -443,6 +456,9 @@ impl Inner {
         harvest.orphans.clear();
         harvest.pieces.clear();
         self.harvest.replace(harvest);
+        if self.send_pace.turned() {
+            self.attention.set(true);
+        }
         completed
     }
 

@@ -15,6 +15,7 @@ use io_uring::{opcode, types};
 use crate::memory::AlignedSlice;
 
 use super::ring::Ring;
+use super::send_pace::SEND_BYTES_MAX;
 
 /// Small parts are copied together up to this many bytes: one buffer costs the kernel less than many.
 const JOIN_BYTES_MAX: usize = 64 * 1024;
@@ -63,6 +64,18 @@ impl Socket {
         self.set_option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, millis)
     }
 
+    /// Bounds what the kernel keeps of this connection that the other end has no room for, in bytes, about.
+    ///
+    /// A send waits once so much is there that could not leave. What is on its way, as much as the link takes, does not count: so
+    /// clients that do not read hold little of the kernel's memory, and fast ones far away are not slowed down.
+    ///
+    /// # Errors
+    /// Those of `setsockopt(2)`.
+    pub fn set_unsent_max(&self, bytes: u32) -> io::Result<()> {
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        self.set_option(libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, bytes)
+    }
+
     fn set_option(&self, level: i32, name: i32, value: i32) -> io::Result<()> {
         // SAFETY: `value` outlives the call and its size is the one that is passed.
         let result = unsafe {
@@ -103,15 +116,17 @@ impl Socket {
         unsafe { libc::shutdown(self.raw(), libc::SHUT_WR) };
     }
 
-    /// Sends what `batch` holds and takes it off; what the kernel did not take stays for the next send.
+    /// Sends the front of what `batch` holds, as much as one send takes, and takes it off; the rest stays for the next
+    /// send. Waits its turn while others send.
     ///
     /// # Errors
     /// Those of `sendmsg(2)`: the connection is gone.
     pub async fn send(&self, mut batch: SendBatch) -> (io::Result<usize>, SendBatch) {
+        batch.prepare();
+        self.ring.admit_send(batch.described).await;
         let fd = types::Fd(self.raw());
         // WAITALL: the kernel itself goes on after a short send, without a round through us.
         let flags = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-        batch.prepare();
         let entry = match &batch.vectors[..] {
             [one] => {
                 let len = u32::try_from(one.iov_len).expect("a part is smaller than 4 GiB");
@@ -159,6 +174,8 @@ pub struct SendBatch {
     /// Bytes of the first part that were sent already.
     sent: usize,
     bytes: usize,
+    /// Bytes that the vectors describe: what the next send is of.
+    described: usize,
     vectors: Vec<libc::iovec>,
     header: Box<libc::msghdr>,
 }
@@ -179,6 +196,7 @@ impl SendBatch {
             parts: Vec::new(),
             sent: 0,
             bytes: 0,
+            described: 0,
             vectors: Vec::new(),
             header: Box::new(header),
         }
@@ -223,14 +241,20 @@ impl SendBatch {
         self.parts.push(part);
     }
 
-    /// Describes the parts to the kernel. The pointers are good until the parts change.
+    /// Describes the front of the parts to the kernel. The pointers are good until the parts change.
     fn prepare(&mut self) {
         assert!(!self.is_empty(), "a send has something to send");
         self.vectors.clear();
-        let mut skip = self.sent;
+        self.described = self.bytes.min(SEND_BYTES_MAX);
+        let (mut skip, mut left) = (self.sent, self.described);
         for part in &self.parts {
+            if left == 0 {
+                break;
+            }
             let rest = &part.bytes()[skip..];
+            let rest = &rest[..rest.len().min(left)];
             skip = 0;
+            left -= rest.len();
             self.vectors.push(libc::iovec {
                 iov_base: rest.as_ptr().cast_mut().cast(),
                 iov_len: rest.len(),
@@ -293,6 +317,23 @@ mod tests {
             }
             assert_eq!((sent, batch.parts.len()), (expected.len(), 0));
         }
+    }
+
+    #[test]
+    fn one_send_is_bounded() {
+        let log = AlignedBuf::copy_of(&vec![9; SEND_BYTES_MAX - 100]).freeze();
+        let mut batch = SendBatch::new();
+        for _ in 0..3 {
+            batch.push(SendPart::Log(log.clone()));
+        }
+        let (mut sends, mut bytes) = (0, 0);
+        while !batch.is_empty() {
+            let front = contents(&mut batch).len();
+            assert_eq!(front, batch.described);
+            batch.advance(front);
+            (sends, bytes) = (sends + 1, bytes + front);
+        }
+        assert_eq!((sends, bytes), (3, 3 * (SEND_BYTES_MAX - 100)));
     }
 
     #[test]
