@@ -263,7 +263,11 @@ impl Process {
                     opened.push((number, opening));
                 }
                 Input::Received(id, bytes) => {
-                    shell.event(|lane, now| lane.received(now, id, &bytes));
+                    let taken = shell.event(|lane, now| lane.received(now, id, &bytes));
+                    if taken < bytes.len() {
+                        let rest = bytes[taken..].to_vec();
+                        core.inbox.push_front(Input::Received(id, rest));
+                    }
                 }
                 Input::Sent(id, bytes) => shell.event(|lane, now| lane.sent(now, id, bytes)),
                 Input::Closed(id) => shell.event(|lane, now| lane.connection_closed(now, id)),

@@ -194,6 +194,7 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     config.journal.group_bytes_max = 32 * KIB as u32;
     config.journal.group_bytes_min = 4 * KIB as u32;
     config.journal.groups_in_flight = 1 << random.below(4);
+    config.journal.queue_bytes_max = 1 << (16 + random.below(7));
     config.journal.file_bytes = (512 * KIB) << random.below(2);
     config.journal.files_max = 2 + random.below(3) as u32;
     config.log.segment_bytes = (64 * KIB) << random.below(4);

@@ -324,6 +324,9 @@ pub(super) static KEYS: &[Key] = &[
     key("journal.groups_in_flight", |c| {
         count32(&mut c.journal.groups_in_flight, 1..=256)
     }),
+    key("journal.queue_bytes_max", |c| {
+        bytes32(&mut c.journal.queue_bytes_max, 64 * KIB..=GIB)
+    }),
     key("memory.per_core_bytes", |c| {
         bytes64(&mut c.memory.per_core_bytes, 64 * MIB..=1024 * GIB)
     }),

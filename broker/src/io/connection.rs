@@ -105,7 +105,11 @@ impl Connection {
         events: Rc<E>,
     ) {
         while let Some(piece) = self.next_piece(&mut receiver).await {
-            events.received(self.id, &piece);
+            let mut taken = events.received(self.id, &piece);
+            while taken < piece.len() && self.state.get() == State::Open {
+                ring.yield_now().await;
+                taken += events.received(self.id, &piece[taken..]);
+            }
         }
         if self.state.get() == State::Flushing {
             let _ = timeout(&ring, FLUSH_PATIENCE, self.discard(&mut receiver)).await;

@@ -27,8 +27,9 @@ pub(crate) trait ConnectionEvents: 'static {
     /// A client has connected. `Err` holds a last frame for it, and it is disconnected.
     fn opened(&self, peer: SocketAddr) -> Result<ConnectionId, Vec<u8>>;
 
-    /// Bytes have arrived, whatever piece of the stream they are.
-    fn received(&self, connection: ConnectionId, bytes: &[u8]);
+    /// Bytes have arrived, whatever piece of the stream they are. Returns how many were taken in; the rest is told
+    /// again once others had their turn.
+    fn received(&self, connection: ConnectionId, bytes: &[u8]) -> usize;
 
     /// So many bytes have left.
     fn sent(&self, connection: ConnectionId, bytes: usize);

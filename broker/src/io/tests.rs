@@ -43,7 +43,9 @@ impl ConnectionEvents for Echo {
         Ok(id)
     }
 
-    fn received(&self, id: ConnectionId, bytes: &[u8]) {
+    /// Takes a few bytes at once, as a lane takes a few requests.
+    fn received(&self, id: ConnectionId, bytes: &[u8]) -> usize {
+        let bytes = &bytes[..bytes.len().min(10_000)];
         *self.open.borrow_mut().get_mut(&id).expect("open") += bytes.len();
         self.connections
             .send(id, vec![ReplyPart::Bytes(bytes.to_vec())]);
@@ -52,6 +54,7 @@ impl ConnectionEvents for Echo {
         } else if bytes.contains(&b'#') {
             self.connections.close(id, false);
         }
+        bytes.len()
     }
 
     fn sent(&self, id: ConnectionId, bytes: usize) {

@@ -12,8 +12,8 @@ use super::parked::{ColdRead, FetchState, Origin};
 use super::slab::Key;
 use super::{Effect, Lane, Now, ReadToken};
 
-/// Disk reads that one core has out at a time.
-const READS_IN_FLIGHT_MAX: usize = 8;
+/// Disk reads that one core has out at a time, of up to a MiB each: what the journal writes waits behind them.
+const READS_IN_FLIGHT_MAX: usize = 16;
 
 /// Disk reads that one fetch has out at a time.
 const READS_PER_FETCH_MAX: usize = 16;

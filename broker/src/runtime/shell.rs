@@ -306,9 +306,9 @@ impl<D: Disk> ConnectionEvents for Clients<D> {
         })
     }
 
-    fn received(&self, connection: ConnectionId, bytes: &[u8]) {
+    fn received(&self, connection: ConnectionId, bytes: &[u8]) -> usize {
         self.shell
-            .event(|lane, now| lane.received(now, connection, bytes));
+            .event(|lane, now| lane.received(now, connection, bytes))
     }
 
     fn sent(&self, connection: ConnectionId, bytes: usize) {

@@ -58,6 +58,46 @@ fn a_stream_may_come_byte_by_byte() {
 }
 
 #[test]
+fn a_connection_with_many_requests_takes_turns_with_others() {
+    let mut world = World::new(46, 1);
+    let topic = world.create("t", 1, &[]);
+    let (many, other) = (world.connect(0), world.connect(0));
+    let mut stream = Vec::new();
+    for number in 0..300 {
+        stream.extend(produce_frame(
+            number,
+            Acks::All,
+            &[put(at(topic, 0), "flood")],
+        ));
+    }
+    let mut rest = &stream[..];
+    let mut turns = 0;
+    while !rest.is_empty() {
+        let taken = world.receive_once(many, rest);
+        assert!(taken > 0 && taken < stream.len() / 2, "{taken} bytes");
+        rest = &rest[taken..];
+        turns += 1;
+        let value = format!("turn {turns}");
+        let frame = produce_frame(turns, Acks::All, &[put(at(topic, 0), &value)]);
+        assert_eq!(world.receive_once(other, &frame), frame.len());
+    }
+    world.settle();
+    for number in 0..300 {
+        assert_eq!(world.reply(many).correlation(), number);
+    }
+    let reader = world.connect(0);
+    let values = world.values(reader, at(topic, 0));
+    let places: Vec<_> = (1..=turns)
+        .map(|turn| {
+            values
+                .iter()
+                .position(|value| *value == format!("turn {turn}"))
+        })
+        .collect();
+    assert_eq!(places[..2], [Some(128), Some(257)]);
+}
+
+#[test]
 fn replies_of_one_round_leave_in_one_send() {
     let mut world = World::new(42, 1);
     let client = world.connect(0);

@@ -20,7 +20,11 @@ fn far_partitions(world: &mut World, topic: TopicId) -> [TopicPartition; 2] {
 }
 
 fn values(world: &mut World, partition: TopicPartition) -> Vec<String> {
-    let client = world.connect(1);
+    values_on(world, 1, partition)
+}
+
+fn values_on(world: &mut World, core: u16, partition: TopicPartition) -> Vec<String> {
+    let client = world.connect(core);
     world.values(client, partition)
 }
 
@@ -79,6 +83,62 @@ fn a_fast_sender_on_another_cores_port_is_paced_and_loses_nothing() {
         }
         assert_eq!(world.cores[1].ledger.in_use_of(MemoryKind::Receive), 0);
     }
+}
+
+/// However much one sender has under way, the disk is given little of it at a time, and others are served in between.
+#[test]
+fn a_modest_sender_does_not_wait_behind_all_of_a_flood() {
+    let mut config = small_config();
+    config.limits.connection_in_flight_bytes_max = 64 << 20;
+    config.journal.queue_bytes_max = 128 * 1024;
+    config.journal.group_bytes_max = 64 * 1024;
+    let mut world = World::with_config(309, 1, config);
+    let topic = world.create("t", 1, &[]);
+    let partition = at(topic, 0);
+    let (flood, modest) = (world.connect(0), world.connect(0));
+    let filling = "x".repeat(10_000);
+    let mut sent = 0;
+    while world.clients[flood].receiving && sent < 1000 {
+        world.send_produce(
+            flood,
+            Acks::All,
+            &[put(partition, &format!("{sent}:{filling}"))],
+        );
+        world.perform_effects();
+        sent += 1;
+    }
+    // 128 KiB, and what was under way when that was full.
+    assert!((13..16).contains(&sent), "{sent}");
+    world.send_produce(modest, Acks::All, &[put(partition, "modest")]);
+    let mut answered = 0;
+    let mut rounds = 0;
+    while world.clients[modest].take_reply().is_none() {
+        world.run_disks();
+        world.carry();
+        while let Some(reply) = world.clients[flood].take_reply() {
+            assert_eq!(reply.receipts()[0].map(|_| ()), Ok(()));
+            answered += 1;
+        }
+        while world.clients[flood].receiving && sent < 1000 {
+            let value = format!("{sent}:{filling}");
+            world.send_produce(flood, Acks::All, &[put(partition, &value)]);
+            world.perform_effects();
+            sent += 1;
+        }
+        rounds += 1;
+        assert!(
+            rounds < 20 && answered < 60,
+            "{answered} of the flood come first"
+        );
+    }
+    world.settle();
+    let found = values_on(&mut world, 0, partition);
+    let own = found.iter().filter_map(|value| value.split_once(':'));
+    let numbers: Vec<i32> = own
+        .map(|(number, _)| number.parse().expect("one"))
+        .collect();
+    assert_eq!(numbers, (0..sent).collect::<Vec<_>>());
+    assert_eq!(found.iter().filter(|value| *value == "modest").count(), 1);
 }
 
 #[test]

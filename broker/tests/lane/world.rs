@@ -569,11 +569,19 @@ impl World {
 
     /// A client's bytes arrive.
     pub(crate) fn receive(&mut self, client: usize, bytes: &[u8]) {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            taken += self.receive_once(client, &bytes[taken..]);
+        }
+    }
+
+    /// A client's bytes arrive; how many of them were taken in.
+    pub(crate) fn receive_once(&mut self, client: usize, bytes: &[u8]) -> usize {
         let Client {
             core, connection, ..
         } = self.clients[client];
         let lane = &mut self.cores[usize::from(core.get())].lane;
-        lane.received(self.now, connection, bytes);
+        lane.received(self.now, connection, bytes)
     }
 
     /// A client reads everything that was sent to it, and goes on reading.

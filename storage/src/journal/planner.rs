@@ -27,6 +27,8 @@ pub(crate) struct CommitPlanner {
     /// What the batches that no group holds may need of the journal, whether they are due or not.
     unjournaled_cost: u64,
     in_flight: usize,
+    /// Bytes of the batches in groups in flight.
+    in_flight_bytes: usize,
 }
 
 impl CommitPlanner {
@@ -37,6 +39,7 @@ impl CommitPlanner {
             dirty_bytes: 0,
             unjournaled_cost: 0,
             in_flight: 0,
+            in_flight_bytes: 0,
         }
     }
 
@@ -113,12 +116,20 @@ impl CommitPlanner {
         self.dirty_bytes
     }
 
-    pub(crate) fn group_started(&mut self) {
-        self.in_flight += 1;
+    /// Bytes of the batches that are due or being written: what an append waits for.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.dirty_bytes + self.in_flight_bytes
     }
 
-    pub(crate) fn group_done(&mut self) {
+    /// A group with so many bytes of batches is being written.
+    pub(crate) fn group_started(&mut self, bytes: usize) {
+        self.in_flight += 1;
+        self.in_flight_bytes += bytes;
+    }
+
+    pub(crate) fn group_done(&mut self, bytes: usize) {
         self.in_flight -= 1;
+        self.in_flight_bytes -= bytes;
     }
 
     /// Whether nothing is due and nothing is in flight.
@@ -156,7 +167,7 @@ mod tests {
         assert!(planner.is_due());
         assert_eq!(planner.next(), Some(handle(1)));
         planner.journaled(1, 10);
-        planner.group_started();
+        planner.group_started(10);
         assert_eq!(planner.unjournaled_cost(), 0);
         planner.appended(999);
         planner.enqueue(handle(2), 999);
@@ -164,10 +175,12 @@ mod tests {
         planner.appended(1);
         planner.grew(1);
         assert!(planner.is_due());
-        planner.group_started();
+        assert_eq!(planner.queued_bytes(), 1010);
+        planner.group_started(0);
         assert!(!planner.is_due(), "no more than the limit in flight");
-        planner.group_done();
-        planner.group_done();
+        planner.group_done(10);
+        planner.group_done(0);
+        assert_eq!(planner.queued_bytes(), 1000);
         assert!(planner.is_due() && !planner.is_idle());
     }
 

@@ -21,6 +21,8 @@ pub struct StoreConfig {
     pub group_bytes_min: usize,
     /// The most groups being written at once.
     pub groups_in_flight: usize,
+    /// `Store::has_room` says no while so many bytes of batches wait for the journal or are being written to it.
+    pub queue_bytes_max: usize,
     /// From so many durable bytes on, a partition's tail is written to its segment.
     pub spill_bytes: u64,
     /// The most partitions that are written to their segments in one round, before the catalogue is.
@@ -60,6 +62,7 @@ impl Default for StoreConfig {
             group_bytes_max: 1 << 20,
             group_bytes_min: 64 << 10,
             groups_in_flight: 8,
+            queue_bytes_max: 8 << 20,
             spill_bytes: 4 << 20,
             spill_partitions_max: 256,
             spills_in_flight: 16,
@@ -108,6 +111,7 @@ impl StoreConfig {
         }
         let at_least_one = [
             ("groups_in_flight", self.groups_in_flight),
+            ("queue_bytes_max", self.queue_bytes_max),
             ("spill_partitions_max", self.spill_partitions_max),
             ("spills_in_flight", self.spills_in_flight),
             ("open_files_max", self.open_files_max),

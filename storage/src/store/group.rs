@@ -28,6 +28,8 @@ pub(crate) struct PlannedGroup {
 pub(crate) struct GroupTicket {
     placement: Placement,
     checksum: u32,
+    /// Of its batches.
+    bytes: usize,
     ends: Vec<PartEnd>,
 }
 
@@ -66,11 +68,14 @@ impl State {
             self.put_back(shares);
             return None;
         };
+        let bytes = shares.iter().map(|share| share.bytes).sum();
         let ends = self.take_shares(shares, placement);
-        self.planner.group_started();
+        self.planner.group_started(bytes);
         self.seal.is_wanted = true;
         self.seal.is_due = false;
-        Some(self.planned(parts, 0, placement, padded_length, ends))
+        let mut group = self.planned(parts, 0, placement, padded_length, ends);
+        group.ticket.bytes = bytes;
+        Some(group)
     }
 
     /// A group that only says that everything before it is durable, once nothing else is going on.
@@ -119,6 +124,7 @@ impl State {
             ticket: GroupTicket {
                 placement,
                 checksum: 0,
+                bytes: 0,
                 ends,
             },
         }
@@ -277,7 +283,7 @@ impl State {
             self.note_progress(part.partition);
         }
         if !ticket.ends.is_empty() {
-            self.planner.group_done();
+            self.planner.group_done(ticket.bytes);
         }
         self.files.release();
     }

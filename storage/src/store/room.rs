@@ -30,12 +30,15 @@ enum RoomFound {
     Enough,
     NoMemory,
     JournalFull,
+    /// The disk has as much to write as it needs to be busy: more would wait as well here as there.
+    QueueFull,
 }
 
 impl<D: Disk> Store<D> {
     /// Whether appends of so many batches, with so many bytes together, would find room now. If not, the
     /// store begins to make some, and `progressed` resolves once the smallest of what was asked for would
-    /// find it. True as well where waiting would not help: the append then says why.
+    /// find it. True as well where waiting would not help: the append then says why. Room is also what
+    /// `StoreConfig::queue_bytes_max` leaves, which appends do not look at.
     pub fn has_room(&self, batches: u32, bytes: usize) -> bool {
         let wanted = RoomWanted { batches, bytes };
         let mut state = self.state.borrow_mut();
@@ -53,6 +56,10 @@ impl<D: Disk> Store<D> {
         state.wants_memory |= found == RoomFound::NoMemory;
         state.wants_room |= found == RoomFound::JournalFull;
         state.ask_for(wanted);
+        if found == RoomFound::QueueFull {
+            // Every group that is written looks whether that is news.
+            return false;
+        }
         self.wake.spill.notify();
         // Whoever waits for progress has to watch the memory from now on.
         self.wake.progress.notify();
@@ -96,7 +103,7 @@ impl State {
             .is_some_and(|wanted| match self.find_room(wanted) {
                 RoomFound::Enough => true,
                 RoomFound::NoMemory => !self.cache.is_empty(),
-                RoomFound::JournalFull => false,
+                RoomFound::JournalFull | RoomFound::QueueFull => false,
             })
     }
 
@@ -120,10 +127,12 @@ impl State {
         }
         let cost =
             self.planner.unjournaled_cost() + CommitPlanner::cost(wanted.batches, wanted.bytes);
-        if self.files.has_room_for(cost) {
-            RoomFound::Enough
-        } else {
+        if !self.files.has_room_for(cost) {
             RoomFound::JournalFull
+        } else if self.planner.queued_bytes() >= self.config.queue_bytes_max {
+            RoomFound::QueueFull
+        } else {
+            RoomFound::Enough
         }
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn small_config() -> StoreConfig {
         group_bytes_max: 16 << 10,
         group_bytes_min: 4 << 10,
         groups_in_flight: 3,
+        queue_bytes_max: 8 << 20,
         spill_bytes: 16 << 10,
         spill_partitions_max: 8,
         spills_in_flight: 3,

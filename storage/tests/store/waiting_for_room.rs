@@ -83,6 +83,35 @@ fn a_journal_that_has_room_again_is_told() {
     }
 }
 
+/// The disk has enough to do long before the journal is full.
+#[test]
+fn a_queue_that_is_shorter_again_is_told() {
+    let machine = Machine::new(9);
+    let config = StoreConfig {
+        queue_bytes_max: 4 * WANTED,
+        ..small_config()
+    };
+    let store = machine.store_with(config, &partitions());
+    let waiting = wait(&machine, &store);
+    machine.settle();
+    for round in 0..10 {
+        fill(&store);
+        let ends = |index| store.offsets(partition(1, index)).expect("it is open");
+        let appended: u64 = (0..8).map(|index| ends(index).log_end.get()).sum();
+        assert_eq!(
+            appended,
+            5 * (round + 1),
+            "batches are a little smaller than asked for"
+        );
+        let before = waiting.found.get();
+        machine.settle();
+        assert!(
+            waiting.found.get() > before,
+            "there was room, and nobody was told"
+        );
+    }
+}
+
 #[test]
 fn memory_that_others_release_is_told() {
     let machine = Machine::new(2);

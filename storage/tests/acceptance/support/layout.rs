@@ -76,6 +76,7 @@ fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
         group_bytes_max: 8192,
         group_bytes_min: 2048,
         groups_in_flight: 3,
+        queue_bytes_max: 8 << 20,
         spill_bytes: 8192,
         spill_partitions_max: 4,
         spills_in_flight: 2,
