@@ -1,9 +1,10 @@
 //! The retention guard: named readers, how far they have come, and expiry that looks at them.
 //!
 //! Owns the positions that readers report and the count of what expired before they had it. A position that is
-//! kept may lag what was reported, never lead it: then expiry is later, or counts more. Readers are named by the
-//! topic, so that their number is bounded, and waiting for them is too, so that one that is gone cannot fill the
-//! disk. Does no I/O: what is to be kept is recorded in `log_start`'s task.
+//! kept may lag what was reported: then expiry is later, or counts more, and after a crash a reader that had just
+//! gone back may have to say so again. It is never one that nobody reported. Readers are named by the topic, so
+//! that their number is bounded, and waiting for them is too, so that one that is gone cannot fill the disk. Does
+//! no I/O: what is to be kept is recorded in `log_start`'s task.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -274,7 +275,7 @@ impl State {
 
 impl<D: Disk> Store<D> {
     /// Notes how far a named reader has come in a partition. It is kept in memory and recorded a few seconds later,
-    /// so that a crash may leave an earlier position.
+    /// so that a crash may leave one that was reported before.
     ///
     /// # Errors
     /// `ReportError`; nothing has changed then.
