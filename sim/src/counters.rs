@@ -104,7 +104,13 @@ sometimes! {
     TopicDescribed, true, "a topic was described";
     RecordsDeleted, true, "records were deleted because somebody asked for it";
     RecordsExpired, true, "records were deleted because they expired";
+    GuardHeld, true, "retention waited for a named reader";
+    GuardLetGo, true, "retention waited for a reader as long as it may, and deleted";
+    ReaderWentBack, true, "a named reader's position went back";
+    ReaderUnnamed, true, "a reader that a topic does not name reported a position";
+    UnreadCounted, true, "records were counted that expired before a named reader had them";
     SegmentRemoved, true, "a segment file was removed";
+    VerifierWaited, false, "the last reads waited for a partition that a full disk had refused";
     ReaderLeftBehind, true, "a reader's next records were deleted";
     OffsetFoundByTime, true, "an offset was found by its time";
     NothingThatLate, true, "no record was as late as somebody asked for";

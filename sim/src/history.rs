@@ -8,6 +8,7 @@ use corelane_checker::{
 };
 use corelane_protocol::{Offset, TopicPartition};
 
+use crate::client::LogAsked;
 use crate::counters::{Counters, Sometimes};
 use crate::keeping::Keeping;
 use crate::profile::Damage;
@@ -164,23 +165,24 @@ impl History {
         self.checker.observe(Event::CutBack { partition, to });
     }
 
-    /// The broker said where a log begins, in an answer to something that was asked when it had said `at_least`.
-    pub(crate) fn log_begins(
-        &mut self,
-        now_us: u64,
-        partition: TopicPartition,
-        log_start: Offset,
-        at_least: Offset,
-    ) {
-        let (before, has_expired) = self.keeping.log_begins(now_us, partition, log_start);
-        if has_expired {
+    /// The broker said where a log begins, in an answer to something that was asked before.
+    pub(crate) fn log_begins(&mut self, now_us: u64, asked: &LogAsked, log_start: Offset) {
+        let partition = asked.partition;
+        let begun = self
+            .keeping
+            .log_begins(now_us, asked.us, partition, log_start);
+        if begun.has_expired {
             self.reached(Sometimes::RecordsExpired);
         }
+        if begun.was_let_go {
+            self.reached(Sometimes::GuardLetGo);
+        }
+        let before = begun.permitted;
         self.checker.observe(Event::Deletable { partition, before });
         self.checker.observe(Event::LogStart {
             partition,
             log_start,
-            at_least,
+            at_least: asked.log_start,
         });
     }
 

@@ -9,8 +9,13 @@ use std::collections::BTreeMap;
 
 use corelane_protocol::{Offset, TopicId, TopicPartition};
 
+use crate::guarding::{Guarding, Held};
+
 /// A batch may be padded to a block, and its stamp to eight bytes.
 const PADDING_MAX: u64 = 4096 + 8;
+
+/// What is to expire has done so after so long.
+const SURELY_MS: u64 = 3_000;
 
 /// The wall clock of the broker through all its jumps.
 #[derive(Debug, Default)]
@@ -66,6 +71,19 @@ pub(crate) struct Kept {
     pub(crate) bytes: u64,
     /// It was sent for the first time at, µs.
     pub(crate) sent_us: u64,
+    /// It was acknowledged at, µs.
+    pub(crate) acked_us: u64,
+}
+
+/// Where a log begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// Up to where that is permitted.
+    pub(crate) permitted: Offset,
+    /// It is news, and nobody has asked for it.
+    pub(crate) has_expired: bool,
+    /// It would have waited for a reader, but for a cap.
+    pub(crate) was_let_go: bool,
 }
 
 #[derive(Debug, Default)]
@@ -82,13 +100,20 @@ struct Log {
     bytes: u64,
     /// The offset after the last record that was acknowledged as durable.
     end: u64,
+    /// The log began no later than it is known to at this time, µs.
+    seen_us: u64,
+    /// Its size as it was described last, and when that was asked, µs.
+    described: Option<(u64, u64)>,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Keeping {
     pub(crate) wall: Wall,
+    pub(crate) guarding: Guarding,
     limits: BTreeMap<TopicId, Limits>,
+    /// What topics keep at most in the end, as they were last described.
+    most: BTreeMap<TopicId, Limits>,
     logs: BTreeMap<TopicPartition, Log>,
 }
 
@@ -155,25 +180,35 @@ impl Keeping {
         }
     }
 
-    /// Where a log begins now: up to where that is permitted, and whether it is news that nobody has asked for.
+    /// Where a log begins now, or has begun since it was asked.
     pub(crate) fn log_begins(
         &mut self,
         now_us: u64,
+        asked_us: u64,
         partition: TopicPartition,
         log_start: Offset,
-    ) -> (Offset, bool) {
+    ) -> Begun {
         let limits = self.limits.get(&partition.topic).copied();
         let log = self.logs.entry(partition).or_default();
         let begin = log_start.get();
-        if begin <= log.log_start {
-            return (log_start, false);
-        }
-        let has_expired = begin > log.asked && log.asked_all == 0;
-        // Nothing is known of a topic whose creation had no answer yet.
-        let permitted = match limits {
-            Some(limits) if has_expired => log.permitted(&self.wall, now_us, limits, begin),
-            _ => begin,
+        let seen_us = log.seen_us;
+        log.seen_us = seen_us.max(asked_us);
+        let mut begun = Begun {
+            permitted: log_start,
+            has_expired: false,
+            was_let_go: false,
         };
+        if begin <= log.log_start {
+            return begun;
+        }
+        begun.has_expired = begin > log.asked && log.asked_all == 0;
+        // Nothing is known of a topic whose creation had no answer yet.
+        if let Some(limits) = limits.filter(|_| begun.has_expired) {
+            let held = self.guarding.held(partition, seen_us);
+            let (permitted, was_let_go) = log.permitted(&self.wall, now_us, limits, held, begin);
+            begun.permitted = Offset::new(permitted);
+            begun.was_let_go = was_let_go;
+        }
         log.log_start = begin;
         while let Some(first) = log.batches.first_entry() {
             if first.key() + first.get().times.len() as u64 > begin {
@@ -182,7 +217,86 @@ impl Keeping {
             let bytes = first.remove().bytes + PADDING_MAX;
             log.bytes = log.bytes.saturating_sub(bytes);
         }
-        (Offset::new(permitted), has_expired)
+        begun
+    }
+
+    /// A topic keeps no more than this for long, unless that is changed.
+    pub(crate) fn keeps_at_most(&mut self, topic: TopicId, most: Limits) {
+        self.most.insert(topic, most);
+    }
+
+    /// The size of a log as it is described, in answer to what was asked at `asked_us`.
+    pub(crate) fn described(&mut self, partition: TopicPartition, asked_us: u64, bytes: u64) {
+        self.logs.entry(partition).or_default().described = Some((asked_us, bytes));
+    }
+
+    /// The longest that any topic keeps records, of those that keep them no longer than `ms_max`, ms.
+    pub(crate) fn longest_ms(&self, ms_max: u64) -> Option<u64> {
+        let bounds = self.most.values().filter_map(|most| most.ms);
+        bounds.filter(|ms| *ms <= ms_max).max()
+    }
+
+    /// A log that keeps more than it may, if nothing was appended after `quiet_us` and it has had `spare_ms`: records
+    /// for longer, by the broker's clock, or bytes, as they were described since.
+    pub(crate) fn overdue(
+        &self,
+        now_us: u64,
+        quiet_us: u64,
+        spare_ms: u64,
+    ) -> Option<(TopicPartition, String)> {
+        let (_, last_ms) = self.wall.bounds(0, quiet_us);
+        let (now_ms, _) = self.wall.bounds(now_us, now_us);
+        let idle_ms = u64::try_from(now_ms - last_ms).unwrap_or(0);
+        self.logs.iter().find_map(|(partition, log)| {
+            let most = self.most.get(&partition.topic)?;
+            let is_late = most.ms.is_some_and(|ms| idle_ms > ms + spare_ms);
+            if is_late && log.log_start < log.end {
+                let at = log.log_start;
+                return Some((
+                    *partition,
+                    format!("still begins at {at} after {idle_ms} ms"),
+                ));
+            }
+            let (asked_us, bytes) = log.described?;
+            let is_settled = asked_us > quiet_us + spare_ms * 1000;
+            let is_large = most.bytes.is_some_and(|most| bytes > most);
+            (is_settled && is_large).then(|| (*partition, format!("still has {bytes} bytes")))
+        })
+    }
+
+    /// Whether no log has more than it may keep in the end, apart from topics that keep records longer than `ms_max`.
+    pub(crate) fn is_expired(&self, ms_max: u64) -> bool {
+        self.logs.iter().all(|(partition, log)| {
+            self.most.get(&partition.topic).is_none_or(|most| {
+                let bytes = log.described.map_or(0, |(_, bytes)| bytes);
+                let is_small = most.bytes.is_none_or(|most| bytes <= most);
+                let is_gone = log.log_start >= log.end || most.ms.is_none_or(|ms| ms > ms_max);
+                is_small && is_gone
+            })
+        })
+    }
+
+    /// Nobody looks at a topic any more.
+    pub(crate) fn forget(&mut self, topic: TopicId) {
+        self.most.remove(&topic);
+    }
+
+    /// Whether the first records of a log are there only because of the guard: retention by itself keeps what
+    /// `limits` say.
+    pub(crate) fn is_held(
+        &self,
+        now_us: u64,
+        asked_us: u64,
+        partition: TopicPartition,
+        limits: Limits,
+    ) -> bool {
+        let (Some(held), Some(log)) = (
+            self.guarding.held(partition, asked_us),
+            self.logs.get(&partition),
+        ) else {
+            return false;
+        };
+        log.is_held(&self.wall, now_us, held, limits)
     }
 
     /// A record at or after a time and before an offset, if one that is not below the log start was acknowledged.
@@ -209,24 +323,63 @@ impl Keeping {
 }
 
 impl Log {
-    /// Up to where the settings permit the log to begin, at most at `begin`.
-    fn permitted(&self, wall: &Wall, now_us: u64, limits: Limits, begin: u64) -> u64 {
+    /// Up to where the settings permit the log to begin, at most at `begin`; and whether a reader was waited for as
+    /// long as that is to be.
+    fn permitted(
+        &self,
+        wall: &Wall,
+        now_us: u64,
+        limits: Limits,
+        held: Option<Held>,
+        begin: u64,
+    ) -> (u64, bool) {
         let (_, latest_ms) = wall.bounds(0, now_us);
         let mut left = self.bytes;
+        let mut was_let_go = false;
         for (base, batch) in self.batches.range(..begin) {
+            let size = left;
             left = left.saturating_sub(batch.bytes + PADDING_MAX);
             let end = base + batch.times.len() as u64;
             let is_too_much = limits.bytes.is_some_and(|max| left >= max);
             let (sent_ms, _) = wall.bounds(batch.sent_us, now_us);
-            let age_ms = latest_ms - sent_ms;
-            let is_too_old = limits
-                .ms
-                .is_some_and(|max| u64::try_from(age_ms).is_ok_and(|age| age > max));
-            if end > self.asked && !is_too_much && !is_too_old {
-                return self.asked.max(*base);
+            let age_ms = u64::try_from(latest_ms - sent_ms).unwrap_or(0);
+            let is_too_old = limits.ms.is_some_and(|max| age_ms > max);
+            let is_held = held.is_some_and(|held| end > held.from);
+            let is_let_go = held.is_some_and(|held| held.lets_go(limits, age_ms, size));
+            let may_expire = (is_too_much || is_too_old) && (!is_held || is_let_go);
+            if end > self.asked && !may_expire {
+                return (self.asked.max(*base), was_let_go);
             }
+            was_let_go |= end > self.asked && is_held;
         }
-        begin
+        (begin, was_let_go)
+    }
+
+    /// Whether the first batch would have been deleted if no reader were waited for.
+    fn is_held(&self, wall: &Wall, now_us: u64, held: Held, limits: Limits) -> bool {
+        let (now_ms, _) = wall.bounds(now_us, now_us);
+        let mut bytes = 0;
+        let mut last_ms = None;
+        for (base, batch) in &self.batches {
+            if last_ms.is_none() && base + batch.times.len() as u64 <= held.from {
+                return false;
+            }
+            // Its segment ends after so much at the latest.
+            if bytes <= held.segment_bytes {
+                last_ms = Some(wall.bounds(batch.sent_us, batch.acked_us).1);
+            }
+            bytes += batch.bytes;
+        }
+        let age_ms = last_ms.and_then(|last_ms| u64::try_from(now_ms - last_ms).ok());
+        let is_ended = bytes > held.segment_bytes;
+        let is_too_old = limits
+            .ms
+            .zip(age_ms)
+            .is_some_and(|(max, age)| age > max + SURELY_MS);
+        let is_too_much = limits
+            .bytes
+            .is_some_and(|max| bytes > max + 2 * held.segment_bytes);
+        is_ended && (is_too_old || is_too_much)
     }
 }
 
@@ -252,6 +405,7 @@ mod tests {
                 times: vec![100 + number, 90 + number],
                 bytes,
                 sent_us: number as u64 * 1_000_000,
+                acked_us: number as u64 * 1_000_000,
             };
             keeping.acknowledged(partition(), Offset::new(number as u64 * 2), kept);
         }
@@ -259,8 +413,8 @@ mod tests {
     }
 
     fn begins(mut keeping: Keeping, now_us: u64, at: u64) -> u64 {
-        let (permitted, _) = keeping.log_begins(now_us, partition(), Offset::new(at));
-        permitted.get()
+        let begun = keeping.log_begins(now_us, 0, partition(), Offset::new(at));
+        begun.permitted.get()
     }
 
     #[test]
@@ -302,13 +456,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_longer_or_larger_than_it_may_be_is_overdue() {
+        let mut keeping = keeping(Limits::default());
+        let (quiet_us, spare_ms) = (2_000_000, 500);
+        let overdue = |keeping: &Keeping, now_us| {
+            let found = keeping.overdue(now_us, quiet_us, spare_ms);
+            found.is_some()
+        };
+        assert!(!overdue(&keeping, u64::MAX / 2));
+        let most = Limits {
+            bytes: Some(100),
+            ms: Some(1_000),
+        };
+        keeping.keeps_at_most(TOPIC, most);
+        assert!(!overdue(&keeping, 3_500_000));
+        assert!(overdue(&keeping, 3_501_000));
+        keeping.log_begins(0, 0, partition(), Offset::new(6));
+        keeping.described(partition(), 2_500_000, 101);
+        assert!(!overdue(&keeping, 3_501_000));
+        assert!(!keeping.is_expired(1_000));
+        keeping.described(partition(), 2_501_000, 101);
+        assert!(overdue(&keeping, 3_501_000));
+        keeping.described(partition(), 2_502_000, 100);
+        assert!(!overdue(&keeping, 3_501_000));
+        assert!(keeping.is_expired(1_000));
+    }
+
+    #[test]
     fn the_first_record_at_a_time_is_found_where_the_log_is() {
         let mut keeping = keeping(Limits::default());
         let find = |keeping: &Keeping, time, before| keeping.first_at(partition(), time, before);
         assert_eq!(find(&keeping, 101, 6), Some((2, 101)));
         assert_eq!(find(&keeping, 101, 2), None);
         assert_eq!(keeping.time_of(partition(), 3), Some(91));
-        keeping.log_begins(0, partition(), Offset::new(3));
+        keeping.log_begins(0, 0, partition(), Offset::new(3));
         assert_eq!(find(&keeping, 90, 6), Some((3, 91)));
         assert_eq!(keeping.time_of(partition(), 1), None);
     }

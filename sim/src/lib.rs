@@ -10,12 +10,14 @@
 mod bugs;
 mod client;
 mod counters;
+mod guarding;
 mod history;
 mod keeping;
 mod machine;
 mod many;
 mod network;
 mod panics;
+mod possible;
 mod process;
 mod profile;
 mod run;

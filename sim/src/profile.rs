@@ -36,8 +36,14 @@ pub(crate) enum Damage {
     Lies,
 }
 
+/// The readers that guarded topics may name.
+pub(crate) const READERS: [&str; 2] = ["audit", "billing"];
+
 /// The setting that bounds how long records that were acknowledged from memory may be lost.
 pub(crate) const FLUSH_MS: &str = "flush.ms";
+
+/// The guard's modes, as often as they are drawn.
+const MODES: [&str; 6] = ["wait", "wait", "wait", "wait", "warn", "off"];
 
 /// The world of one seed.
 #[derive(Clone, Debug)]
@@ -62,6 +68,8 @@ pub(crate) struct Profile {
     pub(crate) deletes: bool,
     /// Whether topics have settings of their own about what they keep, which change.
     pub(crate) expires: bool,
+    /// Whether topics name readers for which retention waits.
+    pub(crate) guards: bool,
     /// How many clients look offsets up.
     pub(crate) clerks: usize,
     /// The setting of a topic that is acknowledged from memory, if there is one.
@@ -101,6 +109,7 @@ impl Profile {
             partitions_max: partitions + random.below(4) as u32,
             deletes: random.chance(1, 3),
             expires: random.chance(1, 3),
+            guards: false,
             clerks: random.index(3),
             passing_topics: random.index(3),
             weak_topic: [
@@ -124,6 +133,7 @@ impl Profile {
         if profile.faults.contains(&FaultKind::PowerLoss) && beside.chance(1, 16) {
             profile.first_power_off_us = Some(beside.below(20_000));
         }
+        profile.guards = beside.chance(1, 4);
         profile
     }
 }
@@ -145,6 +155,55 @@ pub(crate) fn expiry(random: &mut Random) -> Vec<(String, String)> {
         setting("segment.bytes", 65_536 << random.below(3));
     }
     settings
+}
+
+/// Settings of a topic whose readers are looked at: something to expire, and who is waited for how long.
+pub(crate) fn guard(random: &mut Random) -> Vec<(String, String)> {
+    let mut settings = Vec::new();
+    let mut setting = |key: &str, value: String| settings.push((key.to_owned(), value));
+    let by = random.below(3);
+    if by != 0 {
+        setting("retention.ms", (500_u64 << random.below(4)).to_string());
+    }
+    if by != 1 {
+        setting(
+            "retention.bytes",
+            (32_768_u64 << random.below(3)).to_string(),
+        );
+    }
+    setting("segment.bytes", 65_536.to_string());
+    setting("segment.ms", (200_u64 << random.below(4)).to_string());
+    setting(
+        "retention.guard",
+        MODES[random.index(MODES.len())].to_owned(),
+    );
+    let readers = if random.coin() {
+        READERS.join(",")
+    } else {
+        READERS[0].to_owned()
+    };
+    setting("retention.guard.readers", readers);
+    setting(
+        "retention.guard.max.ms",
+        (500_u64 << random.below(6)).to_string(),
+    );
+    setting(
+        "retention.guard.max.bytes",
+        (65_536_u64 << random.below(6)).to_string(),
+    );
+    settings
+}
+
+/// What a guard's settings change to, one at a time.
+pub(crate) fn guard_changes(random: &mut Random) -> Vec<(String, String)> {
+    let mut changes = guard(random);
+    changes.retain(|(key, _)| key.starts_with("retention.guard") && !key.ends_with("readers"));
+    changes.push(("retention.guard".to_owned(), "wait".to_owned()));
+    if random.chance(1, 3) {
+        let readers = ["", READERS[0], READERS[1]][random.index(3)];
+        changes.push(("retention.guard.readers".to_owned(), readers.to_owned()));
+    }
+    changes
 }
 
 fn faults(damage: Damage, random: &mut Random) -> Vec<FaultKind> {

@@ -7,11 +7,12 @@ use corelane_checker::Verdict;
 use corelane_protocol::request::Acks;
 use corelane_storage::testing::Random;
 
-use crate::client::{Admin, Clerk, Consumer, NewTopicParts, Nonsense, Producer, ProducerParts};
+use crate::client::{
+    Admin, Clerk, Consumer, NewTopicParts, Nonsense, Producer, ProducerParts, Reporter,
+};
 use crate::counters::{Counters, Sometimes};
-use crate::keeping::Limits;
 use crate::panics;
-use crate::profile::{Damage, Profile, expiry};
+use crate::profile::{Damage, Profile, expiry, guard, guard_changes};
 use crate::trace::{Reader, Trace};
 use crate::world::World;
 
@@ -119,10 +120,7 @@ fn violations(verdict: &Verdict, damage: Damage) -> Vec<String> {
 /// The world with its clients, and the topics that are there in the end.
 fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<String>) {
     let mut world = World::new(profile.clone(), random.fork(), trace);
-    let broker = Limits {
-        bytes: profile.config.log.retention_bytes.0,
-        ms: profile.config.log.retention_ms.0,
-    };
+    let broker = profile.config.log.clone();
     let mut admin = Admin::new(0, 400_000, profile.damage != Damage::None, broker);
     let mut lasting: Vec<(String, bool)> = Vec::new();
     for number in 0..profile.topics {
@@ -174,6 +172,9 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
     if profile.nonsense {
         world.add(Box::new(Nonsense::new()));
     }
+    for (topic, is_weak) in all.iter().filter(|_| profile.guards) {
+        world.add(Box::new(Reporter::new(topic.clone(), *is_weak, 200_000)));
+    }
     let topics = all.into_iter().map(|(name, _)| name);
     (world, topics.collect())
 }
@@ -188,6 +189,10 @@ fn topic(profile: &Profile, random: &mut Random, name: &str) -> NewTopicParts {
         }
         let unset = ["retention.ms", "retention.bytes", "segment.ms"].map(str::to_owned);
         changes.extend(unset.map(|key| (key, String::new())));
+    }
+    if profile.guards {
+        configs = guard(random);
+        changes.extend(guard_changes(random));
     }
     NewTopicParts {
         name: name.to_owned(),

@@ -30,6 +30,12 @@ const SETTLE_US: u64 = 3_000_000;
 /// Connections that stand still do so no longer after everything has healed.
 const CALM_AFTER_US: u64 = 10_000_000;
 
+/// Topics that keep records longer than this are not waited for until they delete them.
+const EXPIRY_MS_MAX: u64 = 40_000;
+
+/// Records are deleted so long after their time at the latest.
+const EXPIRY_SPARE_MS: u64 = 15_000;
+
 /// How long everything may take to come to rest once all faults are healed.
 const CONVERGENCE_US: u64 = 90_000_000;
 
@@ -200,6 +206,7 @@ impl World {
         self.converge("clients", |world| {
             world.is_everybody_up() && world.clients.iter().all(|slot| slot.client.is_done())
         });
+        let quiet_us = self.now_us;
         self.settle();
         if self.history.problems.is_empty() {
             self.add(Box::new(Verifier::new(verified)));
@@ -213,6 +220,7 @@ impl World {
             if self.profile.config.log.scrub_bytes_per_second > 0 {
                 self.converge("scrubbers", World::is_damage_told);
             }
+            self.expire(quiet_us);
         }
         Ended {
             trace: self.trace,
@@ -239,6 +247,23 @@ impl World {
             self.kill(broker, true);
         }
         self.converge("brokers", Self::is_everybody_up);
+    }
+
+    /// Waits until what topics may keep for a while only is gone, whoever has not read it.
+    fn expire(&mut self, quiet_us: u64) {
+        if self.may_be_damaged() {
+            return;
+        }
+        let longest_ms = self.history.keeping.longest_ms(EXPIRY_MS_MAX);
+        let patience_ms = longest_ms.unwrap_or(0) + 2 * EXPIRY_SPARE_MS;
+        self.run_until(self.now_us + patience_ms * 1000, |world| {
+            world.history.keeping.is_expired(EXPIRY_MS_MAX)
+        });
+        let keeping = &self.history.keeping;
+        if let Some((log, what)) = keeping.overdue(self.now_us, quiet_us, EXPIRY_SPARE_MS) {
+            let problem = format!("{log} {what}, and nothing is to be kept so long or so large");
+            self.history.problem(problem);
+        }
     }
 
     fn converge(&mut self, what: &str, is_done: impl Fn(&Self) -> bool) {
@@ -379,6 +404,7 @@ impl World {
             Event::DiskHasRoom { broker } => {
                 self.note(format_args!("broker {broker}: the disk has room again"));
                 self.machines[broker].disk.set_capacity(None);
+                self.history.keeping.guarding.emptied(self.now_us);
             }
             Event::DiskIsFast { broker } => {
                 self.note(format_args!("broker {broker}: the disk is fast again"));
@@ -445,6 +471,7 @@ impl World {
             self.calm_us = self.now_us + CALM_AFTER_US;
         }
         self.count_damage();
+        self.history.keeping.guarding.emptied(self.now_us);
         for broker in 0..self.machines.len() {
             let machine = &mut self.machines[broker];
             machine.disk.clear_faults();

@@ -80,6 +80,11 @@ bugs! {
     DeletedServed, "deleted records are served";
     ExpiredTooMuch, "retention leaves less than it has to keep";
     ExpiredByRecordTime, "retention goes by the times of records instead of their appends";
+    GuardIgnored, "retention does not wait for readers";
+    GuardNeverEnds, "retention waits for readers without bound";
+    ReaderForgotten, "a restart takes readers to be at the end";
+    ReaderNotTakenBack, "a reader's position does not go back";
+    UnreadNotCounted, "what expires before a reader had it is not counted";
     TimeFloorTooLate, "a look-up by time begins behind what it looks for";
     IndexTooFar, "a look-up of an offset begins behind it";
     FlushMsForgotten, "what waits for flush.ms is not flushed by itself";

@@ -4,15 +4,19 @@
 //! topic whose creation was acknowledged, or that was once seen, stays until its deletion is asked for. Its settings
 //! are what was acknowledged last, and it never has fewer partitions than it had.
 
+mod described;
+
+use corelane_broker::config::LogDefaults;
 use corelane_protocol::request::{
     AlterTopicConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
     DescribeTopicsRequest, MetadataRequest, NewTopic, TopicAlteration, TopicExtension,
 };
-use corelane_protocol::response::{PartitionState, Response, TopicDescription};
+use corelane_protocol::response::Response;
 use corelane_protocol::{
-    ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicId, TopicPartition,
+    ApiError, ErrorCode, PartitionIndex, Request, RequestFlags, TopicId, TopicPartition,
 };
 
+use super::asked::LogAsked;
 use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
@@ -70,8 +74,7 @@ struct Asked {
     correlation: u32,
     index: usize,
     command: Command,
-    /// Where each log began, and the offset after its last durable record.
-    logs: Vec<(Offset, u64)>,
+    logs: Vec<LogAsked>,
 }
 
 pub(crate) struct Admin {
@@ -83,12 +86,12 @@ pub(crate) struct Admin {
     pause_us: u64,
     /// A store may be out of service for good, so that not every topic can be made.
     is_lenient: bool,
-    /// What topics without settings of their own keep.
-    broker: Limits,
+    /// What topics without settings of their own have.
+    broker: LogDefaults,
 }
 
 impl Admin {
-    pub(crate) fn new(number: usize, pause_us: u64, is_lenient: bool, broker: Limits) -> Self {
+    pub(crate) fn new(number: usize, pause_us: u64, is_lenient: bool, broker: LogDefaults) -> Self {
         Self {
             number,
             topics: Vec::new(),
@@ -155,16 +158,14 @@ impl Admin {
             _ if context.random.chance(1, 4) => Command::Describe,
             _ => Command::Look,
         };
-        let request = topic.request(context, &command, self.broker);
+        let request = topic.request(context, &command, &self.broker);
         let correlation = self.link.ask(context, RequestFlags::NONE, &request);
         let topic = &self.topics[index];
-        let keeping = &context.history.keeping;
-        let log = |partition| (keeping.log_start(partition), keeping.end(partition));
         self.asked = Some(Asked {
             correlation,
             index,
             command,
-            logs: topic.logs().map(log).collect(),
+            logs: topic.logs().map(|log| context.ask_of(log)).collect(),
         });
     }
 
@@ -248,46 +249,6 @@ impl Admin {
         topic.partitions = topic.partitions.max(count);
     }
 
-    /// Holds a description against what was known when it was asked for.
-    fn described(
-        &mut self,
-        context: &mut Context<'_>,
-        asked: &Asked,
-        description: &TopicDescription,
-    ) {
-        let name = self.name();
-        self.counted(context, asked.index, description.partitions.len());
-        let topic = &self.topics[asked.index];
-        context.history.reached(Sometimes::TopicDescribed);
-        for (key, value) in topic.settings.iter().flatten() {
-            let entry = description.configs.iter().find(|entry| entry.key == *key);
-            if entry.is_none_or(|entry| entry.value != *value) {
-                let problem = format!(
-                    "{name}: {key} of {} is {value}, and described as {entry:?}",
-                    topic.parts.name
-                );
-                context.history.problem(problem);
-            }
-        }
-        for (partition, (log_start, end)) in description.partitions.iter().zip(&asked.logs) {
-            let id = TopicPartition::new(description.id, partition.partition);
-            if partition.state != PartitionState::Online || topic.last != Some(description.id) {
-                continue;
-            }
-            let begin = partition.log_start_offset;
-            context
-                .history
-                .log_begins(context.now_us, id, begin, *log_start);
-            if partition.high_watermark.get() < *end && !context.may_be_damaged() {
-                let problem = format!(
-                    "{name}: {id} ends at {}, and a record before {end} was acknowledged",
-                    partition.high_watermark
-                );
-                context.history.problem(problem);
-            }
-        }
-    }
-
     /// Whether a refusal of a change says nothing but that it may have come through.
     fn is_doubtful(context: &mut Context<'_>, error: &ApiError) -> bool {
         context.history.storage_failed |= error.code == ErrorCode::StorageFailed;
@@ -313,6 +274,10 @@ impl Admin {
         match result {
             Ok(_) => {
                 context.history.reached(Sometimes::TopicAltered);
+                if let Some(id) = topic.last {
+                    let guarding = &mut context.history.keeping.guarding;
+                    guarding.changed(context.now_us, id, &key);
+                }
                 if let Some(settings) = &mut topic.settings {
                     settings.retain(|(own, _)| *own != key);
                     if !value.is_empty() {
@@ -375,7 +340,7 @@ impl Admin {
                 if topic.was_deleted {
                     context.history.reached(Sometimes::TopicMadeAgain);
                 }
-                topic.exists(context, id, self.broker);
+                topic.exists(context, id, &self.broker);
             }
             Err(error) => match error.code {
                 ErrorCode::TopicExists if topic.state == TopicState::MayExist => {}
@@ -440,7 +405,7 @@ impl Admin {
         match (result, topic.state) {
             (Ok(id), TopicState::Exists(own)) if id == own => {}
             (Ok(id), TopicState::MayBeGone(own)) if id == own => {}
-            (Ok(id), TopicState::MayExist) => topic.exists(context, id, self.broker),
+            (Ok(id), TopicState::MayExist) => topic.exists(context, id, &self.broker),
             (Err(error), TopicState::MayBeGone(_)) if error.code == ErrorCode::UnknownTopic => {
                 topic.gone();
             }
@@ -466,11 +431,12 @@ impl OwnTopic {
         matches!(self.state, TopicState::Exists(_))
     }
 
-    fn exists(&mut self, context: &mut Context<'_>, id: TopicId, broker: Limits) {
+    fn exists(&mut self, context: &mut Context<'_>, id: TopicId, broker: &LogDefaults) {
         self.state = TopicState::Exists(id);
         self.last = Some(id);
-        let limits = limits(&self.parts.configs, broker);
-        context.history.keeping.limit(id, limits);
+        let keeping = &mut context.history.keeping;
+        keeping.limit(id, limits(&self.parts.configs, broker));
+        keeping.guarding.made(id, &self.parts.configs, broker);
     }
 
     /// Its partitions, if it is known.
@@ -501,7 +467,7 @@ impl OwnTopic {
         &self,
         context: &mut Context<'_>,
         command: &Command,
-        broker: Limits,
+        broker: &LogDefaults,
     ) -> Request<'static> {
         let name = self.parts.name.clone();
         match command {
@@ -514,6 +480,9 @@ impl OwnTopic {
                 validate_only: false,
             }),
             Command::Delete => {
+                if let Some(id) = self.last {
+                    context.history.keeping.forget(id);
+                }
                 // From here on it may be gone at any time, with partitions that nobody knows of yet.
                 for index in 0..self.parts.partitions_max {
                     if let Some(id) = self.last {
@@ -538,7 +507,11 @@ impl OwnTopic {
                         "retention.bytes" => limits.bytes = all.bytes,
                         _ => {}
                     }
-                    context.history.keeping.limit(id, limits);
+                    let keeping = &mut context.history.keeping;
+                    keeping.limit(id, limits);
+                    let changed = (key.as_str(), value.as_str());
+                    let guarding = &mut keeping.guarding;
+                    guarding.change_asked(context.now_us, id, changed, broker);
                 }
                 let (set, unset) = match value.is_empty() {
                     true => (Vec::new(), vec![key.clone()]),
@@ -568,14 +541,14 @@ impl OwnTopic {
 }
 
 /// What topics with these settings keep.
-fn limits(settings: &[(String, String)], broker: Limits) -> Limits {
+fn limits(settings: &[(String, String)], broker: &LogDefaults) -> Limits {
     let own = |key: &str| {
         let own = settings.iter().find(|(own, _)| own == key)?;
         own.1.parse().ok()
     };
     Limits {
-        bytes: own("retention.bytes").or(broker.bytes),
-        ms: own("retention.ms").or(broker.ms),
+        bytes: own("retention.bytes").or(broker.retention_bytes.0),
+        ms: own("retention.ms").or(broker.retention_ms.0),
     }
 }
 

@@ -4,14 +4,14 @@
 //! after it, since records may be deleted meanwhile.
 
 use corelane_protocol::request::{
-    DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest, ListOffsetsEntry, ListOffsetsRequest,
-    MetadataRequest, OffsetPosition,
+    DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest, MetadataRequest, OffsetPosition,
 };
 use corelane_protocol::response::{ListedOffset, Response};
 use corelane_protocol::{
     ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, Timestamp, TopicPartition,
 };
 
+use super::asked::{self, LogAsked};
 use super::link::Link;
 use super::producer::{JITTER_MS, TIME_MS};
 use super::{Client, ClientEvent, Context, Reply};
@@ -35,12 +35,8 @@ pub(crate) struct Clerk {
 /// What was asked, and what was known then.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    partition: TopicPartition,
+    log: LogAsked,
     what: What,
-    /// The furthest log start that was said.
-    log_start: Offset,
-    /// The offset after the last durable record.
-    end: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,13 +112,7 @@ impl Clerk {
                 (partition, self.choose(context, partition))
             }
         };
-        let list = |position| {
-            let entries = vec![ListOffsetsEntry {
-                partition,
-                position,
-            }];
-            Request::ListOffsets(ListOffsetsRequest { entries })
-        };
+        let list = |position| asked::list(partition, position);
         let request = match what {
             What::Partitions => unreachable!("asked above"),
             What::Earliest => list(OffsetPosition::Earliest),
@@ -173,10 +163,8 @@ impl Clerk {
         request: &Request<'_>,
     ) {
         let asked = Asked {
-            partition,
+            log: context.ask_of(partition),
             what,
-            log_start: context.history.keeping.log_start(partition),
-            end: context.history.keeping.end(partition),
         };
         let correlation = self.link.ask(context, RequestFlags::NONE, request);
         self.asked = Some((correlation, asked));
@@ -205,13 +193,10 @@ impl Clerk {
                     self.partitions = (0..count).map(partition).collect();
                 }
             }
-            (Ok(Response::ListOffsets(mut response)), _) => {
-                match response.entries.pop().map(|entry| entry.result) {
-                    Some(Ok(listed)) => self.listed(context, asked, listed),
-                    Some(Err(error)) => self.refused(context, asked, &error),
-                    None => context.history.problem(format!("{name}: no entry")),
-                }
-            }
+            (Ok(Response::ListOffsets(response)), _) => match asked::listed(response) {
+                Ok(listed) => self.listed(context, asked, listed),
+                Err(error) => self.refused(context, asked, &error),
+            },
             (Ok(Response::DeleteRecords(mut response)), What::Deletion(before)) => {
                 match response.entries.pop().map(|entry| entry.result) {
                     Some(Ok(log_start)) => self.deleted(context, asked, before, log_start),
@@ -224,7 +209,7 @@ impl Clerk {
     }
 
     fn listed(&mut self, context: &mut Context<'_>, asked: Asked, listed: ListedOffset) {
-        let (partition, offset) = (asked.partition, listed.offset);
+        let (partition, offset) = (asked.log.partition, listed.offset);
         context.note(format_args!(
             "{}: {partition}: {:?}: {offset}",
             self.name(),
@@ -232,19 +217,16 @@ impl Clerk {
         ));
         match asked.what {
             What::Earliest => {
-                let at_least = asked.log_start;
-                context
-                    .history
-                    .log_begins(context.now_us, partition, offset, at_least);
+                context.log_begins(&asked.log, offset);
                 if let Some(found) = self.found.take_if(|found| found.partition == partition) {
                     self.judge(context, found);
                 }
             }
-            What::Latest if offset.get() < asked.end && !context.may_be_damaged() => {
+            What::Latest if offset.get() < asked.log.end && !context.may_be_damaged() => {
                 let problem = format!(
                     "{}: {partition} ends at {offset}, and a record before {} was acknowledged",
                     self.name(),
-                    asked.end
+                    asked.log.end
                 );
                 context.history.problem(problem);
             }
@@ -254,7 +236,7 @@ impl Clerk {
                     partition,
                     time,
                     listed: (found_ms >= 0).then_some((offset.get(), found_ms)),
-                    end: asked.end,
+                    end: asked.log.end,
                 });
                 self.next_us = 0;
             }
@@ -306,7 +288,7 @@ impl Clerk {
         before: Option<u64>,
         log_start: Offset,
     ) {
-        let (name, partition) = (self.name(), asked.partition);
+        let (name, partition) = (self.name(), asked.log.partition);
         context.note(format_args!(
             "{name}: {partition}: deleted before {before:?}, begins at {log_start}"
         ));
@@ -316,10 +298,7 @@ impl Clerk {
                 format!("{name}: {partition}: deleted before {before:?}, begins at {log_start}");
             context.history.problem(problem);
         }
-        let at_least = asked.log_start;
-        context
-            .history
-            .log_begins(context.now_us, partition, log_start, at_least);
+        context.log_begins(&asked.log, log_start);
         context
             .history
             .keeping
@@ -327,7 +306,7 @@ impl Clerk {
     }
 
     fn refused(&mut self, context: &mut Context<'_>, asked: Asked, error: &ApiError) {
-        let (name, partition) = (self.name(), asked.partition);
+        let (name, partition) = (self.name(), asked.log.partition);
         context.note(format_args!(
             "{name}: {partition}: {:?} is refused: {error}",
             asked.what

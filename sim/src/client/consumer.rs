@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 
 use corelane_checker::ReaderNumber;
-use corelane_protocol::request::{
-    FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, OffsetPosition,
-};
+use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest, OffsetPosition};
 use corelane_protocol::response::{DivergingEpoch, FetchResponse, ListOffsetsResponse, Response};
 use corelane_protocol::{
     ApiError, ErrorCode, LeaderEpoch, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
 };
 
+use super::asked::{self, LogAsked};
 use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
@@ -46,12 +45,9 @@ struct Following {
 /// A request in flight.
 #[derive(Clone, Copy)]
 struct Asked {
-    partition: TopicPartition,
+    log: LogAsked,
     /// Who asked.
     reader: ReaderNumber,
-    us: u64,
-    /// Where the log was known to begin then.
-    log_start: Offset,
 }
 
 impl Consumer {
@@ -139,16 +135,14 @@ impl Consumer {
             following.is_asked = true;
             let reader = following.reader;
             let request = if following.is_lost {
-                ask_log_start(partition)
+                asked::list(partition, OffsetPosition::Earliest)
             } else {
                 ask_records(context, partition, following)
             };
             let correlation = self.link.ask(context, RequestFlags::NONE, &request);
             let asked = Asked {
-                partition,
+                log: context.ask_of(partition),
                 reader,
-                us: context.now_us,
-                log_start: context.history.keeping.log_start(partition),
             };
             self.requests.insert(correlation, asked);
         }
@@ -169,7 +163,7 @@ impl Consumer {
             self.metadata_asked = None;
             self.take_metadata(context, response);
         } else if let Some(asked) = self.requests.remove(&correlation) {
-            let partition = asked.partition;
+            let partition = asked.log.partition;
             let pause_us = context.about(if context.is_draining { 100 } else { 20_000 });
             // What was asked before the partition was let go is answered too, and it may be followed anew by then.
             let following = self.following.get_mut(&partition);
@@ -234,7 +228,7 @@ impl Consumer {
     }
 
     fn fetched(&mut self, context: &mut Context<'_>, asked: Asked, response: &FetchResponse<'_>) {
-        let (name, partition) = (self.name(), asked.partition);
+        let (name, partition) = (self.name(), asked.log.partition);
         let [entry] = response.entries.as_slice() else {
             return context.history.problem(format!("{name}: not one entry"));
         };
@@ -249,7 +243,7 @@ impl Consumer {
         if let Some(diverging) = fetched.diverging {
             return self.told(context, partition, diverging);
         }
-        if !fetched.batches.is_empty() && context.now_us - asked.us > 100_000 {
+        if !fetched.batches.is_empty() && context.now_us - asked.log.us > 100_000 {
             context.history.reached(Sometimes::LongPollWoken);
         }
         let following = self
@@ -257,19 +251,14 @@ impl Consumer {
             .get_mut(&partition)
             .expect("it was asked for");
         let (reader, mut position) = (following.reader, following.position);
-        if position < asked.log_start.get() {
+        if position < asked.log.log_start.get() {
             let problem = format!(
                 "{name}: served {partition} at {position}, and the log began at {} before it asked",
-                asked.log_start
+                asked.log.log_start
             );
             return context.history.problem(problem);
         }
-        context.history.log_begins(
-            context.now_us,
-            partition,
-            fetched.log_start_offset,
-            asked.log_start,
-        );
+        context.log_begins(&asked.log, fetched.log_start_offset);
         context
             .history
             .fetched(reader, partition, fetched.high_watermark);
@@ -327,21 +316,14 @@ impl Consumer {
         &mut self,
         context: &mut Context<'_>,
         asked: Asked,
-        mut response: ListOffsetsResponse,
+        response: ListOffsetsResponse,
     ) {
-        let partition = asked.partition;
-        let listed = match response.entries.pop().map(|entry| entry.result) {
-            Some(Ok(listed)) => listed,
-            Some(Err(error)) => return self.refused(context, partition, &error),
-            None => {
-                return context
-                    .history
-                    .problem(format!("{}: no entry", self.name()));
-            }
+        let partition = asked.log.partition;
+        let listed = match asked::listed(response) {
+            Ok(listed) => listed,
+            Err(error) => return self.refused(context, partition, &error),
         };
-        context
-            .history
-            .log_begins(context.now_us, partition, listed.offset, asked.log_start);
+        context.log_begins(&asked.log, listed.offset);
         let name = self.name();
         let following = self
             .following
@@ -412,15 +394,6 @@ impl Consumer {
             }
         }
     }
-}
-
-fn ask_log_start(partition: TopicPartition) -> Request<'static> {
-    Request::ListOffsets(ListOffsetsRequest {
-        entries: vec![ListOffsetsEntry {
-            partition,
-            position: OffsetPosition::Earliest,
-        }],
-    })
 }
 
 /// In the end it hurries, as a small fetch at a time may take longer than there is; and it waits less, as polls that

@@ -4,12 +4,14 @@
 //! A client is sans-IO: the world tells it what happens, and does what it asks for afterwards.
 
 mod admin;
+mod asked;
 mod clerk;
 mod consumer;
 mod frames;
 mod link;
 mod nonsense;
 mod producer;
+mod reporter;
 mod verifier;
 
 use std::fmt::Arguments;
@@ -18,11 +20,13 @@ use corelane_protocol::TopicPartition;
 use corelane_storage::testing::Random;
 
 pub(crate) use admin::{Admin, NewTopicParts};
+pub(crate) use asked::LogAsked;
 pub(crate) use clerk::Clerk;
 pub(crate) use consumer::Consumer;
 pub(crate) use frames::Reply;
 pub(crate) use nonsense::Nonsense;
 pub(crate) use producer::{Producer, ProducerParts};
+pub(crate) use reporter::Reporter;
 pub(crate) use verifier::Verifier;
 
 use crate::history::History;

@@ -470,6 +470,7 @@ impl Producer {
                 bytes: batch.bytes.len() as u64,
                 times: batch.times,
                 sent_us: batch.made_us,
+                acked_us: context.now_us,
             };
             context.history.keeping.acknowledged(partition, base, kept);
         }

@@ -5,14 +5,13 @@
 use std::collections::VecDeque;
 
 use corelane_checker::ReaderNumber;
-use corelane_protocol::request::{
-    FetchEntry, FetchRequest, ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, OffsetPosition,
-};
+use corelane_protocol::request::{FetchEntry, FetchRequest, MetadataRequest, OffsetPosition};
 use corelane_protocol::response::{FetchResponse, ListOffsetsResponse, Response};
 use corelane_protocol::{
     ApiError, ErrorCode, Offset, PartitionIndex, Request, RequestFlags, TopicPartition,
 };
 
+use super::asked::{self, LogAsked};
 use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
@@ -36,8 +35,8 @@ struct Reading {
     position: u64,
     /// The log begins beyond its position, and it has to be asked where.
     is_lost: bool,
-    /// Where the log was known to begin when it asked last.
-    log_start: Offset,
+    /// What was known when it asked last.
+    asked: LogAsked,
 }
 
 impl Verifier {
@@ -77,19 +76,16 @@ impl Verifier {
                 reader: context.history.read_started(*partition, 0),
                 position: 0,
                 is_lost: true,
-                log_start: Offset::ZERO,
+                asked: context.ask_of(*partition),
             });
         }
         if let Some(reading) = &mut self.reading {
-            reading.log_start = context.history.keeping.log_start(reading.partition);
+            reading.asked = context.ask_of(reading.partition);
         }
         let request = match &self.reading {
-            Some(reading) if reading.is_lost => Request::ListOffsets(ListOffsetsRequest {
-                entries: vec![ListOffsetsEntry {
-                    partition: reading.partition,
-                    position: OffsetPosition::Earliest,
-                }],
-            }),
+            Some(reading) if reading.is_lost => {
+                asked::list(reading.partition, OffsetPosition::Earliest)
+            }
             Some(reading) => Request::Fetch(FetchRequest {
                 max_wait_ms: 0,
                 min_bytes: 0,
@@ -152,18 +148,14 @@ impl Verifier {
     }
 
     /// The reading goes on where the log begins, unless it is further.
-    fn log_begins(&mut self, context: &mut Context<'_>, mut response: ListOffsetsResponse) {
-        let reading = self.reading.as_mut().expect("it is for a partition");
-        let listed = match response.entries.pop().map(|entry| entry.result) {
-            Some(Ok(listed)) => listed,
-            Some(Err(error)) => return self.refused(context, &error),
-            None => return context.history.problem("verifier: no entry".to_owned()),
+    fn log_begins(&mut self, context: &mut Context<'_>, response: ListOffsetsResponse) {
+        let log_start = match asked::listed(response) {
+            Ok(listed) => listed.offset,
+            Err(error) => return self.refused(context, &error),
         };
+        let reading = self.reading.as_mut().expect("it is for a partition");
         let partition = reading.partition;
-        let (log_start, at_least) = (listed.offset, reading.log_start);
-        context
-            .history
-            .log_begins(context.now_us, partition, log_start, at_least);
+        context.log_begins(&reading.asked, log_start);
         reading.is_lost = false;
         if log_start.get() > reading.position {
             reading.position = log_start.get();
@@ -185,12 +177,7 @@ impl Verifier {
             }
         };
         let (reader, mut position) = (reading.reader, reading.position);
-        context.history.log_begins(
-            context.now_us,
-            partition,
-            fetched.log_start_offset,
-            reading.log_start,
-        );
+        context.log_begins(&reading.asked, fetched.log_start_offset);
         context
             .history
             .fetched(reader, partition, fetched.high_watermark);
@@ -227,7 +214,7 @@ impl Verifier {
         if error.code == ErrorCode::UnknownPartition {
             // A store that had no room for it makes it within a second of there being some; what is never made never
             // lets the verifier end.
-            return;
+            return context.history.reached(Sometimes::VerifierWaited);
         }
         if error.code == ErrorCode::OffsetOutOfRange
             && let Some(reading) = &mut self.reading

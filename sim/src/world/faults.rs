@@ -41,6 +41,7 @@ impl World {
             FaultKind::DiskFull => {
                 let disk = &self.machines[broker].disk;
                 disk.set_capacity(Some(disk.allocated() + self.random.below(200_000)));
+                self.history.keeping.guarding.filled(self.now_us);
                 self.history.reached(Sometimes::DiskFilled);
                 let us = 500_000 + self.random.below(8_000_000);
                 self.plan(us, Event::DiskHasRoom { broker });
@@ -156,6 +157,7 @@ impl World {
         } else {
             self.machines[broker].kill();
         }
+        self.history.keeping.guarding.crashed(self.now_us);
         self.note(format_args!("broker {broker}: dead"));
         self.choose_cores(broker);
         let pause = 20_000 + self.random.below(1_000_000);
@@ -257,6 +259,7 @@ impl World {
     pub(super) fn start_failed(&mut self, broker: usize, problem: &str) {
         self.connections_end(broker);
         self.machines[broker].kill();
+        self.history.keeping.guarding.crashed(self.now_us);
         if self.is_healed && self.profile.damage == Damage::None {
             let problem = format!("nothing is broken any more, but: {problem}");
             self.history.problem(problem);

@@ -378,6 +378,10 @@ impl World {
                 ));
                 self.connections_end(broker);
                 self.machines[broker].kill();
+                let guarding = &mut self.history.keeping.guarding;
+                if !problems.is_empty() || guarding.may_be_full(self.now_us) {
+                    guarding.crashed(self.now_us);
+                }
                 self.choose_cores(broker);
                 let pause = 1_000 + self.random.below(300_000);
                 self.plan_start(broker, pause);
