@@ -160,7 +160,8 @@ impl History {
     }
 
     /// An unclean restart has cut a weak partition back.
-    pub(crate) fn cut_back(&mut self, partition: TopicPartition, to: u64) {
+    pub(crate) fn cut_back(&mut self, now_us: u64, partition: TopicPartition, to: u64) {
+        self.keeping.cut_back(now_us, partition);
         let to = Offset::new(to);
         self.checker.observe(Event::CutBack { partition, to });
     }

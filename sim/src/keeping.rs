@@ -102,6 +102,8 @@ struct Log {
     end: u64,
     /// The log began no later than it is known to at this time, µs.
     seen_us: u64,
+    /// It may have lost its end last, µs.
+    cut_us: Option<u64>,
     /// Its size as it was described last, and when that was asked, µs.
     described: Option<(u64, u64)>,
 }
@@ -155,6 +157,17 @@ impl Keeping {
     /// The offset after the last record that was acknowledged as durable.
     pub(crate) fn end(&self, partition: TopicPartition) -> u64 {
         self.logs.get(&partition).map_or(0, |log| log.end)
+    }
+
+    /// A log may have lost its end.
+    pub(crate) fn cut_back(&mut self, now_us: u64, partition: TopicPartition) {
+        self.logs.entry(partition).or_default().cut_us = Some(now_us);
+    }
+
+    /// Whether a log may have lost its end since a time: what was asked before may be answered late.
+    pub(crate) fn was_cut_since(&self, us: u64, partition: TopicPartition) -> bool {
+        let log = self.logs.get(&partition);
+        log.is_some_and(|log| log.cut_us.is_some_and(|cut_us| cut_us >= us))
     }
 
     /// Somebody asks to delete what is below an offset, or everything.

@@ -240,6 +240,11 @@ impl Consumer {
             Ok(fetched) => fetched,
             Err(error) => return self.refused(context, partition, error),
         };
+        let keeping = &context.history.keeping;
+        if keeping.was_cut_since(asked.log.us, partition) {
+            // It tells of what is gone, and was on its way when that was lost.
+            return;
+        }
         if let Some(diverging) = fetched.diverging {
             return self.told(context, partition, diverging);
         }

@@ -469,7 +469,7 @@ impl World {
     fn cut_back_weak(&mut self, broker: usize, unclean: &[StoreId]) {
         for (store, partition, end) in self.weak_logs(broker) {
             if unclean.contains(&store) {
-                self.history.cut_back(partition, end);
+                self.history.cut_back(self.now_us, partition, end);
             }
         }
     }
