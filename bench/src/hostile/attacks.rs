@@ -3,7 +3,7 @@
 //! All of them run where the innocent client does, and only while it does not want the CPU: what is measured is how
 //! the broker deals with them, not how the kernel shares the clients' CPU.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use socket2::{Domain, Socket, Type};
 
 use super::requests;
 use crate::broker::CoreTopic;
@@ -296,7 +297,7 @@ impl Raid<'_> {
             if !self.goes_on() {
                 return;
             }
-            let Ok(mut stream) = TcpStream::connect(address) else {
+            let Ok(mut stream) = connect_from(number, address) else {
                 // Ports of connections that were dropped are not free at once.
                 thread::sleep(Duration::from_millis(1));
                 continue;
@@ -310,6 +311,19 @@ impl Raid<'_> {
             self.count(1);
         }
     }
+}
+
+/// Connects from one of 65,536 loopback addresses after the other. A storm from one address has soon used up its ports, and
+/// what then holds everybody up is the kernel that looks for a free one on the clients' CPU.
+fn connect_from(number: u64, address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.ip() == Ipv4Addr::LOCALHOST {
+        let [.., high, low] = number.to_be_bytes();
+        let source = SocketAddr::from((Ipv4Addr::new(127, 1, high, low), 0));
+        socket.bind(&source.into())?;
+    }
+    socket.connect(&address.into())?;
+    Ok(socket.into())
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream, BenchError> {
