@@ -181,6 +181,9 @@ impl<D: Disk> Store<D> {
     }
 
     /// Reads bytes of a segment from the block of `at` on, as far as they are flushed.
+    ///
+    /// # Errors
+    /// The file cannot be read or is shorter than that, or the segment ends before `at`.
     pub(super) async fn read_segment(
         &self,
         segment: &Segment,
@@ -191,7 +194,14 @@ impl<D: Disk> Store<D> {
         let start = block_floor(at);
         let end = (start + block_ceiling(wanted)).min(segment.place.flushed);
         let len = end.saturating_sub(start) as usize;
-        assert!(len > 0, "a walk ends where the segment does");
+        if len == 0 {
+            // A walk ends where the segment does, so it is the catalogue that is wrong about one of the two.
+            let reason = format!(
+                "the catalogue ends this segment at byte {}, before offset {}",
+                segment.place.flushed, segment.place.end_offset
+            );
+            return Err(self.corruption(segment, at, reason).into());
+        }
         let reserved = self.reserve_window(len)?;
         let (read, buffer) = file.read(start, AlignedBuf::zeroed(len)).await;
         match read {
