@@ -63,12 +63,30 @@ impl Embedded {
     }
 }
 
-/// Settings of the broker in the environment, as `corelane serve` takes them; [`crate::machine::Machine`] names them.
+/// The default settings and those of the environment, as `corelane serve` takes them.
+fn configured() -> Result<BrokerConfig, BenchError> {
+    let variables = std::env::vars_os();
+    let environment = variables
+        // A name or value that is not Unicode can be no setting.
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let sources = ConfigSources {
+        environment,
+        ..ConfigSources::default()
+    };
+    BrokerConfig::load(&sources).map_err(|error| BenchError::Settings(error.to_string()))
+}
+
+/// The settings of the environment that are not the defaults, `section.key=value`. None where a broker would not start
+/// with them.
 #[must_use]
-pub fn settings_given() -> Vec<(String, String)> {
-    let variables = std::env::vars();
-    variables
-        .filter(|(name, _)| name.starts_with("CORELANE_"))
+pub fn unusual_settings() -> Vec<String> {
+    let defaults = BrokerConfig::default().entries();
+    let configured = configured().map(|config| config.entries());
+    let settings = configured.unwrap_or_default().into_iter().zip(defaults);
+    settings
+        .filter(|(given, default)| given != default)
+        .map(|((path, value), _)| format!("{path}={value}"))
         .collect()
 }
 
@@ -77,11 +95,7 @@ pub fn settings_given() -> Vec<(String, String)> {
 /// # Errors
 /// A CPU has a number that no broker takes; the environment has a setting that no broker takes.
 pub fn config(data_dir: &Path, cpus: &[usize]) -> Result<BrokerConfig, BenchError> {
-    let mut config = BrokerConfig::load(&ConfigSources {
-        environment: settings_given(),
-        ..ConfigSources::default()
-    })
-    .map_err(|error| BenchError::Settings(error.to_string()))?;
+    let mut config = configured()?;
     let cpus = cpus.iter().map(|cpu| u16::try_from(*cpu));
     let cpus = cpus.collect::<Result<Vec<_>, _>>();
     let cpus = cpus.map_err(|_| BenchError::Settings("a CPU beyond 65,535".into()))?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
-use crate::broker::settings_given;
+use crate::broker::unusual_settings;
 use crate::cpu;
 
 /// The machine, and how busy it was.
@@ -28,7 +28,7 @@ pub struct Machine {
     pub filesystem: String,
     /// The load average over the minute before the measurement began: others' work spoils figures.
     pub load_average: f64,
-    /// Settings of a broker that these programs start which are not the defaults, `NAME=VALUE`.
+    /// What is set in the environment for a broker that these programs start, and is not the default: `section.key=value`.
     pub settings: Vec<String>,
 }
 
@@ -50,10 +50,7 @@ impl Machine {
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
             filesystem: filesystem(directory).unwrap_or_else(unknown),
             load_average: cpu::load_average(),
-            settings: settings_given()
-                .into_iter()
-                .map(|(name, value)| format!("{name}={value}"))
-                .collect(),
+            settings: unusual_settings(),
         }
     }
 
