@@ -64,7 +64,10 @@ impl Embedded {
 }
 
 /// The default settings and those of the environment, as `corelane serve` takes them.
-fn configured() -> Result<BrokerConfig, BenchError> {
+///
+/// # Errors
+/// The environment has a setting that no broker takes.
+pub fn configured() -> Result<BrokerConfig, BenchError> {
     let variables = std::env::vars_os();
     let environment = variables
         // A name or value that is not Unicode can be no setting.

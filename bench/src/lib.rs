@@ -2,8 +2,8 @@
 //! beside every figure of the broker.
 //!
 //! Owns the small limits ([`limits`]), the relay ([`relay`]), the raw sender ([`sender`]) and the accounting
-//! of CPU and latency around them. Never part of the product: nothing imports this crate. The Criterion
-//! benches of the hot paths are in `benches/`.
+//! of CPU and latency around them. Never part of what serves: only the load generator imports this crate, for its
+//! facts about the machine and its accounting. The Criterion benches of the hot paths are in `benches/`.
 
 pub mod beside;
 pub mod broker;
@@ -25,6 +25,6 @@ pub mod scratch;
 pub mod sender;
 pub mod series;
 pub mod table;
-mod wait;
+pub mod wait;
 
 pub use error::BenchError;

@@ -15,15 +15,19 @@ use crate::BenchError;
 /// Bytes of one write while a file is being written before it is measured.
 const STEP_BYTES: usize = 4 << 20;
 
-/// Makes a directory in `parent`; without one in `TMPDIR`, and otherwise in `/var/tmp`, which is on a disk where
-/// `/tmp` may be memory.
+/// Where data goes unless somebody says: `TMPDIR`, and otherwise `/var/tmp`, which is on a disk where `/tmp` may be memory,
+/// on which durability would be measured for nothing.
+#[must_use]
+pub fn parent() -> PathBuf {
+    env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
+/// Makes a directory in `parent`; without one where [`parent()`] says.
 ///
 /// # Errors
 /// It cannot be made.
 pub fn directory(parent: Option<&Path>) -> Result<TempDir, BenchError> {
-    let parent = parent.map(PathBuf::from).unwrap_or_else(|| {
-        env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
-    });
+    let parent = parent.map_or_else(self::parent, PathBuf::from);
     let made = tempfile::Builder::new()
         .prefix("corelane-bench-")
         .tempdir_in(&parent);

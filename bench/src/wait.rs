@@ -29,7 +29,7 @@ pub(crate) fn wait(socket: &TcpStream, for_room: bool, timeout_ns: u64) -> io::R
 }
 
 /// Asks for timers of the calling thread that fire on time rather than up to 50 µs late.
-pub(crate) fn be_punctual() {
+pub fn be_punctual() {
     // SAFETY: a call with plain numbers. A refusal costs precision only.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64, 0_u64, 0_u64, 0_u64) };
 }

@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 16] = [
+    let commands: [&[&str]; 21] = [
         &[],
         &["serve"],
         &["topic"],
@@ -23,6 +23,11 @@ fn every_command_explains_itself() {
         &["completions"],
         &["doctor"],
         &["top"],
+        &["perf"],
+        &["perf", "produce"],
+        &["perf", "consume"],
+        &["perf", "latency"],
+        &["perf", "end-to-end"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());

@@ -1,25 +1,387 @@
-//! `corelane perf` measures without a word of configuration, and says how durable its figures are.
-//! The figures themselves are not judged here.
+//! `corelane perf` measures without a word of configuration, and says how durable its figures are; its commands put a
+//! load of the user's choice on any broker. The figures themselves are not judged here.
 
 mod support;
 
-use support::corelane;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{CORELANE, Outcome, SMALL_JOURNAL, TestBroker, corelane};
+
+const PERCENTILES: [&str; 6] = ["p50", "p90", "p99", "p999", "p9999", "max"];
 
 #[test]
 fn the_report_for_programs_has_its_keys() {
     let outcome = corelane(&["perf", "--format", "json"]);
     outcome.assert_code(0);
-    let report: serde_json::Value =
-        serde_json::from_str(&outcome.stdout).expect("the report is JSON");
+    let report: Value = serde_json::from_str(&outcome.stdout).expect("the report is JSON");
     assert_eq!(report["durability"], "durable");
     assert_eq!(report["errors"], 0);
     assert!(report["throughput_mb_s"].as_f64().expect("a number") > 0.0);
-    let latency = &report["latency_us"];
-    let percentiles = ["p50", "p90", "p99", "p999", "p9999", "max"];
-    let latencies = percentiles.map(|name| latency[name].as_u64().expect(name));
-    assert!(latencies.is_sorted(), "{latency}");
-    assert!(latencies[0] > 0, "{latency}");
+    assert_latency(&report["latency_us"]);
     assert_eq!(report["produce"]["mb_s"], report["throughput_mb_s"]);
     assert!(report["consume"]["records"].as_u64() > report["produce"]["records"].as_u64());
     assert!(report["manifest"]["kernel"].is_string());
+}
+
+#[track_caller]
+fn assert_latency(latency: &Value) {
+    let latencies = PERCENTILES.map(|name| latency[name].as_u64().expect(name));
+    assert!(latencies.is_sorted(), "{latency}");
+    assert!(latencies[0] > 0, "{latency}");
+    assert!(latency["count"].as_u64() > Some(0), "{latency}");
+}
+
+/// A load of one second, small enough for an unoptimised build, on a broker with small journals.
+fn load(arguments: &[&str]) -> Outcome {
+    let mut command = Command::new(CORELANE);
+    command
+        .arg("perf")
+        .args(arguments)
+        .args(["--duration", "1", "--warm-up", "0.2", "--format", "json"])
+        .envs(SMALL_JOURNAL)
+        .stdin(Stdio::null());
+    Outcome::of(command.output().expect("corelane runs"))
+}
+
+#[track_caller]
+fn result_of(outcome: &Outcome) -> Value {
+    outcome.assert_code(0);
+    let result: Value = serde_json::from_str(&outcome.stdout).expect("the result is JSON");
+    assert_eq!(result["version"], 1);
+    assert_eq!(result["durability"], "durable", "{result}");
+    assert_eq!(result["errors"], 0, "{result}");
+    assert_eq!(result["cut_short"], false);
+    assert_eq!(result["seconds"], 1.0);
+    assert!(result["throughput_mb_s"].as_f64() > Some(0.0), "{result}");
+    assert!(result["records_per_s"].as_f64() > Some(0.0), "{result}");
+    assert!(
+        result["client_cpu_ns_per_record"].as_f64() > Some(0.0),
+        "{result}"
+    );
+    let series = result["series"].as_array().expect("a series");
+    let records = series
+        .iter()
+        .map(|interval| interval["records"].as_u64().expect("records"));
+    assert_eq!(Some(records.sum::<u64>()), result["records"].as_u64());
+    let manifest = &result["manifest"];
+    for key in [
+        "kernel",
+        "cpu",
+        "version",
+        "pinning",
+        "workload",
+        "client",
+        "load_average",
+    ] {
+        assert!(!manifest[key].is_null(), "{key} is missing in {manifest}");
+    }
+    assert_eq!(manifest["durability"], result["durability"]);
+    result
+}
+
+#[test]
+fn produce_is_a_closed_loop_unless_it_has_a_rate() {
+    let closed = result_of(&load(&[
+        "produce",
+        "--connections",
+        "2",
+        "--partitions",
+        "3",
+    ]));
+    assert_eq!(closed["kind"], "produce");
+    assert_eq!(closed["loop"], "closed");
+    assert_latency(&closed["latency_us"]);
+    assert!(
+        closed["broker_cpu_ns_per_record"].as_f64() > Some(0.0),
+        "{closed}"
+    );
+    let manifest = &closed["manifest"];
+    assert_eq!(manifest["topic"]["partitions"], 3);
+    assert_eq!(manifest["broker"]["embedded"], true);
+    assert!(manifest["filesystem"].is_string());
+    let settings = manifest["broker"]["settings"].to_string();
+    assert!(settings.contains("journal.file_bytes"), "{settings}");
+
+    let open = result_of(&load(&["produce", "--rate", "500", "--record-size", "100"]));
+    assert_eq!(open["loop"], "open");
+    assert_eq!(open["latency_us"]["count"], 500);
+    assert_eq!(open["service_time_us"]["count"], 500);
+}
+
+#[test]
+fn latency_counts_every_record_that_was_due_and_its_files_agree_with_it() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let out = directory.path().join("new/results");
+    let path = out.to_str().expect("the path is Unicode");
+    let result = result_of(&load(&[
+        "latency",
+        "--rate",
+        "300",
+        "--connections",
+        "3",
+        "--out",
+        path,
+    ]));
+    assert_eq!(result["loop"], "open");
+    assert_latency(&result["latency_us"]);
+    assert_latency(&result["service_time_us"]);
+    assert_eq!(result["latency_us"]["count"], 300);
+    let curve = result["latency_curve_us"].as_array().expect("a curve");
+    assert_eq!(
+        curve.last().expect("points")["value_us"],
+        result["latency_us"]["max"]
+    );
+    assert_files(&out, &result);
+}
+
+#[track_caller]
+fn assert_files(out: &Path, result: &Value) {
+    let read = |name| fs::read_to_string(out.join(name)).expect(name);
+    let written: Value = serde_json::from_str(&read("result.json")).expect("JSON");
+    assert_eq!(&written, result);
+    let hlog = read("latency.hlog");
+    assert!(hlog.starts_with("#[Logged by corelane perf]"), "{hlog}");
+    let series = read("series.csv");
+    let mut lines = series.lines();
+    let header = lines.next().expect("a header");
+    assert!(header.starts_with("start_s,seconds,records,"), "{header}");
+    let records = lines.map(|line| {
+        line.split(',')
+            .nth(2)
+            .expect("records")
+            .parse::<u64>()
+            .expect("a number")
+    });
+    assert_eq!(Some(records.sum::<u64>()), result["records"].as_u64());
+}
+
+#[test]
+fn end_to_end_counts_at_the_consumer() {
+    let result = result_of(&load(&[
+        "end-to-end",
+        "--rate",
+        "300",
+        "--connections",
+        "2",
+        "--partitions",
+        "5",
+    ]));
+    assert_eq!(result["loop"], "open");
+    for key in ["latency_us", "service_time_us", "acknowledge_us"] {
+        assert_latency(&result[key]);
+        assert_eq!(result[key]["count"], 300, "{key}");
+    }
+}
+
+#[test]
+fn consume_fills_what_is_empty_and_reads_what_is_there() {
+    let broker = TestBroker::start();
+    let address = broker.address();
+    let arguments = ["--broker", address, "--topic", "t", "--fill-bytes", "2MB"];
+    let filled = result_of(&load(&[&["consume"], &arguments[..]].concat()));
+    assert_eq!(filled["consumed"]["filled_records"], 2_000);
+    assert_eq!(filled["consumed"]["topic_records"], 2_000);
+    assert_eq!(filled["durability_from"], "receipts");
+    assert!(filled["latency_us"].is_null());
+    assert!(filled["consumed"]["passes"].as_f64() > Some(0.0));
+
+    let read = result_of(&load(&[&["consume"], &arguments[..]].concat()));
+    assert_eq!(read["consumed"]["filled_records"], 0);
+    assert_eq!(read["durability_from"], "topic-settings");
+    assert_eq!(read["consumed"]["topic_records"], 2_000);
+}
+
+#[test]
+fn a_broker_that_runs_already_is_measured_and_left_as_it_was() {
+    let broker = TestBroker::start();
+    let address = broker.address();
+    let result = result_of(&load(&["latency", "--broker", address, "--rate", "200"]));
+    let manifest = &result["manifest"];
+    assert_eq!(manifest["broker"]["embedded"], false);
+    assert_eq!(manifest["broker"]["address"], address);
+    assert!(manifest["filesystem"].is_null());
+    assert!(
+        result["broker_cpu_ns_per_record"].as_f64() > Some(0.0),
+        "{result}"
+    );
+    let topics = broker.succeed(&["topic", "list", "--format", "json"]);
+    assert!(
+        !topics.contains("perf-"),
+        "its own topic is deleted: {topics}"
+    );
+
+    result_of(&load(&[
+        "produce",
+        "--broker",
+        address,
+        "--topic",
+        "kept",
+        "--partitions",
+        "2",
+        "--acks",
+        "1",
+    ]));
+    let described = broker.succeed(&["topic", "describe", "kept", "--format", "json"]);
+    let described: Value = serde_json::from_str(&described).expect("JSON");
+    assert_eq!(
+        described["partitions"].as_array().map(Vec::len),
+        Some(2),
+        "{described}"
+    );
+    load(&[
+        "produce",
+        "--broker",
+        address,
+        "--topic",
+        "kept",
+        "--partitions",
+        "3",
+    ])
+    .assert_code(2)
+    .assert_error_says(&["kept has 2 partitions", "--partitions"]);
+}
+
+#[test]
+fn acknowledgements_from_memory_are_called_so() {
+    let outcome = load(&["latency", "--rate", "100", "--acks", "0"]);
+    outcome.assert_code(0);
+    let result: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(result["durability"], "memory");
+    assert_eq!(result["manifest"]["workload"]["acks"], "0");
+}
+
+#[test]
+fn people_get_tables_and_the_line_that_scripts_know() {
+    let mut command = Command::new(CORELANE);
+    command
+        .args([
+            "perf",
+            "latency",
+            "--rate",
+            "100",
+            "--duration",
+            "0.5",
+            "--warm-up",
+            "0",
+        ])
+        .envs(SMALL_JOURNAL)
+        .stdin(Stdio::null());
+    let outcome = Outcome::of(command.output().expect("corelane runs"));
+    outcome.assert_code(0);
+    let text = &outcome.stdout;
+    assert!(
+        text.contains("latency, open loop at 100 records/s: durable records of 1000 B"),
+        "{text}"
+    );
+    assert!(text.contains("its intended send"), "{text}");
+    let line = text.lines().last().expect("lines");
+    assert!(
+        line.starts_with("50 records sent, 100.0 records/sec (0.10 MB/sec), "),
+        "{line}"
+    );
+    assert!(line.ends_with(" ms 99.9th."), "{line}");
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_is_sent() {
+    let cases: [(&[&str], &[&str]); 9] = [
+        (
+            &["produce", "--partitions", "0"],
+            &["--partitions is 0", "1 to 10000"],
+        ),
+        (
+            &["produce", "--connections", "65"],
+            &["--connections is 65", "1 to 64"],
+        ),
+        (&["produce", "--record-size", "4"], &["--record-size is 4"]),
+        (&["consume", "--rate", "5"], &["consume has no rate"]),
+        (&["latency", "--rate", "0"], &["--rate is 0"]),
+        (
+            &["end-to-end", "--record-size", "10"],
+            &["--record-size", "at least 16"],
+        ),
+        (
+            &["produce", "--in-flight-bytes", "1"],
+            &["--in-flight-bytes is 1"],
+        ),
+        (
+            &[
+                "produce",
+                "--record-size",
+                "1MB",
+                "--in-flight-bytes",
+                "8KiB",
+            ],
+            &["--in-flight-bytes"],
+        ),
+        (&["produce", "--broker", "nowhere"], &["host:port"]),
+    ];
+    for (arguments, parts) in cases {
+        load(arguments).assert_code(2).assert_error_says(parts);
+    }
+    load(&["produce", "--broker", "127.0.0.1:1"])
+        .assert_code(1)
+        .assert_error_says(&["cannot connect to 127.0.0.1:1", "help:"]);
+    load(&["produce", "--out", "/proc/nothing"])
+        .assert_code(1)
+        .assert_error_says(&["cannot write /proc/nothing"]);
+}
+
+#[test]
+fn records_that_a_topic_does_not_take_are_refused_before_anything_is_sent() {
+    let broker = TestBroker::start();
+    load(&[
+        "produce",
+        "--broker",
+        broker.address(),
+        "--record-size",
+        "2MB",
+        "--in-flight-bytes",
+        "8MiB",
+    ])
+    .assert_code(2)
+    .assert_error_says(&["max.message.bytes", "--record-size"]);
+}
+
+#[test]
+fn ctrl_c_ends_in_order_and_reports_what_was_measured() {
+    let broker = TestBroker::start();
+    let mut command = Command::new(CORELANE);
+    command
+        .args([
+            "perf",
+            "latency",
+            "--broker",
+            broker.address(),
+            "--rate",
+            "200",
+        ])
+        .args(["--duration", "600", "--warm-up", "0", "--format", "json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let child = command.spawn().expect("corelane runs");
+    std::thread::sleep(Duration::from_secs(2));
+    let status = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(status.expect("kill runs").success());
+    let outcome = Outcome::of(child.wait_with_output().expect("corelane ends"));
+    outcome.assert_code(0);
+    let result: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    assert_eq!(result["cut_short"], true);
+    assert_eq!(result["errors"], 0, "{result}");
+    let seconds = result["seconds"].as_f64().expect("seconds");
+    assert!(seconds > 0.0 && seconds < 600.0, "{seconds}");
+    assert_latency(&result["latency_us"]);
+    let topics = broker.succeed(&["topic", "list", "--format", "json"]);
+    assert!(
+        !topics.contains("perf-"),
+        "its own topic is deleted: {topics}"
+    );
 }

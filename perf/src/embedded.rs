@@ -1,15 +1,16 @@
 //! A broker on this machine's cores, with a data directory that goes away with it.
 
-use std::env;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use corelane_broker::config::BrokerConfig;
+use corelane_bench::broker::{configured, unusual_settings};
+use corelane_bench::scratch;
 use corelane_broker::runtime::{self, Running};
 use tempfile::TempDir;
 
 use crate::error::PerfError;
 
+/// A broker with the default settings and those of the environment, as `corelane serve` takes them.
 pub(crate) struct EmbeddedBroker {
     running: Running,
     directory: TempDir,
@@ -17,7 +18,9 @@ pub(crate) struct EmbeddedBroker {
 
 impl EmbeddedBroker {
     pub(crate) fn start() -> Result<Self, PerfError> {
-        let parent = scratch();
+        let settings = |error: &dyn std::fmt::Display| PerfError::Settings(error.to_string());
+        let mut config = configured().map_err(|error| settings(&error))?;
+        let parent = scratch::parent();
         let directory = tempfile::Builder::new()
             .prefix("corelane-perf-")
             .tempdir_in(&parent);
@@ -25,7 +28,6 @@ impl EmbeddedBroker {
             let directory = parent.display().to_string();
             PerfError::Directory { directory, error }
         })?;
-        let mut config = BrokerConfig::default();
         config.server.data_dir = directory.path().join("data");
         config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.admin.listen = None;
@@ -43,6 +45,11 @@ impl EmbeddedBroker {
         self.directory.path()
     }
 
+    /// What is not the default.
+    pub(crate) fn settings() -> Vec<String> {
+        unusual_settings()
+    }
+
     /// Stops it cleanly and removes its data.
     pub(crate) fn stop(self) -> Result<(), PerfError> {
         self.running.shutdown_handle().shut_down();
@@ -55,10 +62,4 @@ impl EmbeddedBroker {
                 error,
             })
     }
-}
-
-/// Where the data goes: `TMPDIR` if somebody chose, and otherwise `/var/tmp`, which is on a disk
-/// where `/tmp` may be memory, on which durability would be measured for nothing.
-fn scratch() -> PathBuf {
-    env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
 }

@@ -1,20 +1,34 @@
-//! The load generator: a short, durable load on a broker of its own, and what it measured.
+//! The load generator: loads on a broker, and what they measured.
 //!
-//! Owns the workload, the clocks and the histograms. Never judges: it reports figures together with
-//! what they were measured on, and the durability that the broker confirmed. It runs on threads of
-//! its own beside the broker's cores.
+//! Owns the workload (what), the schedule (when, pure), the engine (doing), the recorder and the result (counting), and
+//! the files that a result is written to. Never judges: it reports figures together with what they were measured on, and
+//! the durability that the broker confirmed. It runs on threads of its own beside the broker's cores.
+//!
+//! A [`Session`] is an open way to a broker; each [`Session::run`] turns a [`Workload`] into a [`PerfResult`], so that
+//! runs can take turns with each other and with anything else.
 
-mod consume;
+mod control;
 mod embedded;
+mod engine;
 mod error;
-mod latency;
 mod manifest;
-mod produce;
-mod report;
-mod run;
+pub mod output;
+mod processor_time;
+mod read_back;
+mod recorder;
+mod result;
+mod schedule;
+mod session;
+mod short;
 mod value;
+mod workload;
 
+pub use control::{Control, Phase, Progress};
 pub use error::PerfError;
-pub use manifest::Manifest;
-pub use report::{LatencyReport, Report, Throughput};
-pub use run::{Load, Phase, run};
+pub use manifest::{Broker, ClientSettings, Manifest, Pinning, Software, Topic};
+pub use result::{
+    Consumed, CurvePoint, DurabilityFrom, Interval, Pace, Percentiles, PerfResult, RESULT_VERSION,
+};
+pub use session::{Session, Target};
+pub use short::{Load, Report, ShortPhase, Throughput, run_short};
+pub use workload::{Acks, Kind, Workload};

@@ -1,72 +1,118 @@
-//! What figures were measured on, so that they can be compared with others, or not.
+//! What figures were measured on and with, so that they can be compared with others, or not.
 
-use std::fs;
 use std::path::Path;
 
-use serde::Serialize;
+use corelane_bench::machine::Machine;
+use serde::{Deserialize, Serialize};
+
+use crate::workload::Workload;
 
 /// The machine and the software.
-#[derive(Clone, Debug, Serialize)]
-pub struct Manifest {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Software {
     /// Corelane's version.
-    pub version: &'static str,
+    pub version: String,
+    /// The git revision of the checkout that it was built in, as that is now. `None` where that is gone.
+    pub revision: Option<String>,
     /// Whether it was built with optimisation; figures of a debug build say nothing.
     pub optimised: bool,
     /// The kernel's release.
     pub kernel: String,
     /// The processor's name.
     pub cpu: String,
-    /// Cores that broker and client share.
+    /// Cores that this process may run on.
     pub cores: usize,
-    /// Where the broker kept its data.
-    pub data_dir: String,
+    /// The load average over the minute before the run began: others' work spoils figures.
+    pub load_average: f64,
+    /// Where an embedded broker kept its data. `None` for any other.
+    pub data_dir: Option<String>,
     /// That directory's filesystem and device, from the mount table.
-    pub filesystem: String,
+    pub filesystem: Option<String>,
 }
 
-impl Manifest {
+impl Software {
     /// Looks at this machine. What cannot be found out is called unknown.
-    pub(crate) fn of(data_dir: &Path) -> Self {
+    pub(crate) fn look(data_dir: Option<&Path>) -> Self {
+        let machine = Machine::look(data_dir.unwrap_or(Path::new("/")));
+        let known = |text: String| (text != "unknown").then_some(text);
         Self {
-            version: env!("CARGO_PKG_VERSION"),
-            optimised: !cfg!(debug_assertions),
-            kernel: line_of("/proc/sys/kernel/osrelease", |line| Some(line.to_owned())),
-            cpu: line_of("/proc/cpuinfo", |line| {
-                let (name, value) = line.split_once(':')?;
-                (name.trim() == "model name").then(|| value.trim().to_owned())
-            }),
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            data_dir: data_dir.display().to_string(),
-            filesystem: filesystem(data_dir),
+            version: machine.version.to_owned(),
+            revision: known(machine.revision),
+            optimised: machine.optimised,
+            kernel: machine.kernel,
+            cpu: machine.cpu,
+            cores: machine.cores,
+            load_average: machine.load_average,
+            data_dir: data_dir.map(|directory| directory.display().to_string()),
+            filesystem: data_dir.map(|_| machine.filesystem),
         }
     }
 }
 
-/// The first line of a file from which something can be made.
-fn line_of(path: &str, make: impl Fn(&str) -> Option<String>) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines()
-        .find_map(make)
-        .unwrap_or_else(|| "unknown".to_owned())
+/// The broker that was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Broker {
+    /// Its bootstrap address.
+    pub address: String,
+    /// Whether it ran in this process, for this run.
+    pub embedded: bool,
+    /// The version that it says it has.
+    pub version: String,
+    /// Its cores.
+    pub cores: usize,
+    /// Settings that are not the defaults, `section.key=value`. `None` where they cannot be learned.
+    pub settings: Option<Vec<String>>,
 }
 
-/// `ext4 on /dev/vda`: the mount with the longest path above the directory, the last one if several
-/// lie over each other.
-fn filesystem(directory: &Path) -> String {
-    let directory = directory
-        .canonicalize()
-        .unwrap_or_else(|_| directory.to_owned());
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let found = mounts.lines().filter_map(|line| {
-        let mut fields = line.split(' ');
-        let (device, point, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        directory
-            .starts_with(point)
-            .then(|| (point.len(), format!("{kind} on {device}")))
-    });
-    found
-        .max_by_key(|(length, _)| *length)
-        .map_or_else(|| "unknown".to_owned(), |(_, name)| name)
+/// The topic that was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its partitions.
+    pub partitions: u32,
+    /// Whether the run made it.
+    pub made: bool,
+    /// Settings that are not the defaults, `key=value`.
+    pub settings: Vec<String>,
+}
+
+/// Which threads may run where.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pinning {
+    /// The broker's: `one core each`, or `unknown`.
+    pub broker: String,
+    /// The load generator's.
+    pub client: String,
+}
+
+/// The client library's settings that the workload leaves open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClientSettings {
+    /// Bytes of records that a producer takes before calls wait.
+    pub buffer_bytes: u64,
+    /// Its name and version.
+    pub library: String,
+}
+
+/// What was measured, with what, on what. No result is without it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// What was asked of the broker.
+    pub workload: Workload,
+    /// The topic.
+    pub topic: Topic,
+    /// The broker.
+    pub broker: Broker,
+    /// The client.
+    pub client: ClientSettings,
+    /// Which threads may run where.
+    pub pinning: Pinning,
+    /// The weakest durability that was confirmed, as in the result.
+    pub durability: String,
+    /// The machine that this ran on, and the software.
+    #[serde(flatten)]
+    pub software: Software,
 }
 
 #[cfg(test)]
@@ -75,12 +121,11 @@ mod tests {
 
     #[test]
     fn this_machine_is_known() {
-        let manifest = Manifest::of(&std::env::temp_dir());
-        assert_ne!(manifest.kernel, "unknown");
-        assert!(
-            manifest.filesystem.contains(" on "),
-            "{}",
-            manifest.filesystem
-        );
+        let directory = std::env::temp_dir();
+        let software = Software::look(Some(&directory));
+        assert_ne!(software.kernel, "unknown");
+        let filesystem = software.filesystem.unwrap();
+        assert!(filesystem.contains(" on "), "{filesystem}");
+        assert_eq!(Software::look(None).filesystem, None);
     }
 }

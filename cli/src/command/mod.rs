@@ -62,7 +62,7 @@ enum Command {
     Consume(consume::Arguments),
     /// Print a file of a data directory in words
     Dump(dump::Arguments),
-    /// Measure this machine: a short durable load on an embedded broker
+    /// Measure: a short durable load on an embedded broker, or any load on any broker
     Perf(perf::Arguments),
     /// Watch a broker: its cores as lanes, its topics and their rates, live
     Top(top::Arguments),
@@ -111,7 +111,7 @@ pub(crate) fn run(command_line: CommandLine) -> Result<(), Failure> {
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
         Command::Dump(arguments) => dump::run(&arguments),
-        Command::Perf(arguments) => perf::run(&arguments),
+        Command::Perf(arguments) => perf::run(arguments),
         Command::Top(arguments) => top::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completions(arguments) => completions::run(&arguments),

@@ -1,17 +1,15 @@
-//! The consume phase: everything that was acknowledged is read back, and counted only if it is
-//! whole.
+//! Reading back: everything that was acknowledged is read once, and counted only if it is whole.
 
 use std::time::{Duration, Instant};
 
 use corelane_client::{Client, Consumer, Start};
 
 use crate::error::PerfError;
-use crate::produce::Fingerprint;
-use crate::report::Throughput;
-use crate::run::Load;
+use crate::recorder::Fingerprint;
+use crate::short::{Load, Throughput};
 use crate::value::Values;
 
-/// What the phase gave.
+/// What reading gave.
 pub(crate) struct Consumed {
     pub(crate) throughput: Throughput,
     /// Damaged values, and records missing or read too often.
@@ -40,7 +38,7 @@ pub(crate) async fn run(
     #[expect(clippy::disallowed_methods, reason = "throughput is count over time")]
     let started = Instant::now();
     let readers = consumers.into_iter().map(|consumer| {
-        let values = Values::new(load.value_bytes);
+        let values = Values::new(load.value_bytes as usize);
         tokio::spawn(read(consumer, values))
     });
     let readers: Vec<_> = readers.collect();
@@ -51,7 +49,7 @@ pub(crate) async fn run(
         damaged += reader_damaged;
     }
     let seconds = started.elapsed().as_secs_f64();
-    let bytes = seen.records * load.value_bytes as u64;
+    let bytes = seen.records * u64::from(load.value_bytes);
     Ok(Consumed {
         throughput: Throughput::new(seen.records, bytes, seconds),
         errors: damaged + difference(expected, seen),
@@ -73,7 +71,7 @@ async fn read(mut consumer: Consumer, values: Values) -> Result<(Fingerprint, u6
     while let Some(records) = consumer.poll(PATIENCE).await? {
         for record in records.iter() {
             match record.value().and_then(|value| values.number(value)) {
-                Some(number) => seen.add(number),
+                Some(number) => seen.add(number.pack()),
                 None => damaged += 1,
             }
         }

@@ -1,0 +1,228 @@
+//! The options of a load, and running it.
+
+use std::path::PathBuf;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use clap::{Args, ValueEnum};
+use corelane_perf::{
+    Acks, Control, Kind, PerfError, PerfResult, Session, Target, Workload, output,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::progress::Progress;
+use super::report;
+use crate::command::Format;
+use crate::failure::Failure;
+use crate::output::{json, units};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --broker a broker serves that is started on this machine's cores, with a temporary data
+directory (in TMPDIR, or /var/tmp) and the settings of the environment (CORELANE_...); it and the
+load share the cores. Numbers of bytes take units: 64KiB, 1MB.
+
+The load goes on for a second (--warm-up) before anything is counted. Ctrl-C ends it in order and
+reports what was measured so far. Exit code 0 says that no record failed.
+
+With --out, result.json, latency.hlog (HdrHistogram's interval log) and series.csv are written.
+docs/load_generator.md says how each figure is counted.")]
+pub(super) struct Arguments {
+    /// Measure the broker with this address, instead of one of its own
+    #[arg(long, value_name = "HOST:PORT")]
+    broker: Option<String>,
+
+    /// The topic; made if it is absent. Default: one of its own, deleted afterwards
+    #[arg(long, value_name = "NAME")]
+    topic: Option<String>,
+
+    /// Partitions of the topic, 1 to 10,000; 4 if it is made and none is given
+    #[arg(long, value_name = "N")]
+    partitions: Option<u32>,
+
+    /// Producers, and consumers, at the same time, 1 to 64, each with connections of its own
+    #[arg(long, value_name = "N")]
+    connections: Option<u32>,
+
+    /// Size of each value; 1000 if none is given
+    #[arg(long, value_name = "BYTES", value_parser = bytes_u32)]
+    record_size: Option<u32>,
+
+    /// Size at which a batch is full; 64 KiB if none is given
+    #[arg(long, value_name = "BYTES", value_parser = bytes_u32)]
+    batch_bytes: Option<u32>,
+
+    /// What a producer may have sent without acknowledgement; 8 MiB if none is given
+    #[arg(long, value_name = "BYTES", value_parser = bytes_u64)]
+    in_flight_bytes: Option<u64>,
+
+    /// How long a batch that is not full waits for company; 0 if none is given
+    #[arg(long, value_name = "MS")]
+    linger: Option<f64>,
+
+    /// Records a second over all producers; without it produce is a closed loop, and the others
+    /// take 5000
+    #[arg(long, value_name = "RECORDS_PER_S")]
+    rate: Option<u64>,
+
+    /// How long it is counted; 10 s if none is given
+    #[arg(long, value_name = "SECONDS")]
+    duration: Option<f64>,
+
+    /// How long the load goes on before it is counted; 1 s if none is given
+    #[arg(long, value_name = "SECONDS")]
+    warm_up: Option<f64>,
+
+    /// What to wait for: nothing, the leader's disk, or every in-sync replica's (the default)
+    #[arg(long, value_enum, value_name = "A")]
+    acks: Option<AcksName>,
+
+    /// Bytes of values that consume fills a topic without records with; 256 MB if none is given
+    #[arg(long, value_name = "BYTES", value_parser = bytes_u64)]
+    fill_bytes: Option<u64>,
+
+    /// What is printed: tables for people, or JSON with stable keys for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    format: Format,
+
+    /// Write the result's files into this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AcksName {
+    #[value(name = "0")]
+    None,
+    #[value(name = "1")]
+    Leader,
+    All,
+}
+
+impl From<AcksName> for Acks {
+    fn from(name: AcksName) -> Self {
+        match name {
+            AcksName::None => Self::None,
+            AcksName::Leader => Self::Leader,
+            AcksName::All => Self::All,
+        }
+    }
+}
+
+fn bytes_u64(text: &str) -> Result<u64, String> {
+    corelane_broker::config::parse_bytes(text)
+}
+
+fn bytes_u32(text: &str) -> Result<u32, String> {
+    let bytes = bytes_u64(text)?;
+    u32::try_from(bytes).map_err(|_| format!("it has to be less than {}", 1_u64 << 32))
+}
+
+impl Arguments {
+    fn workload(&self, kind: Kind) -> Workload {
+        let default = Workload::new(kind);
+        Workload {
+            topic: self.topic.clone(),
+            partitions: self.partitions,
+            connections: self.connections.unwrap_or(default.connections),
+            record_size: self.record_size.unwrap_or(default.record_size),
+            batch_bytes: self.batch_bytes.unwrap_or(default.batch_bytes),
+            in_flight_bytes: self.in_flight_bytes.unwrap_or(default.in_flight_bytes),
+            linger_ms: self.linger.unwrap_or(default.linger_ms),
+            rate: self.rate.or(default.rate),
+            duration_s: self.duration.unwrap_or(default.duration_s),
+            warm_up_s: self.warm_up.unwrap_or(default.warm_up_s),
+            acks: self.acks.map_or(default.acks, Acks::from),
+            fill_bytes: self.fill_bytes.unwrap_or(default.fill_bytes),
+            kind,
+        }
+    }
+}
+
+/// Runs a load from the command line to its report.
+pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
+    let workload = arguments.workload(kind);
+    workload.check().map_err(failure)?;
+    if let Some(directory) = &arguments.out {
+        output::prepare(directory).map_err(failure)?;
+    }
+    let target = arguments.broker.map_or(Target::Embedded, Target::Address);
+    let stop = listen()?;
+    let progress = Progress::start();
+    progress.say(match target {
+        Target::Embedded => "starting a broker",
+        Target::Address(_) => "connecting",
+    });
+    let session = Session::open(&target);
+    let session = session.inspect_err(|_| progress.clear()).map_err(failure)?;
+    let mut control = Control {
+        stop: &stop,
+        observe: &mut |now| progress.show(now),
+    };
+    let result = session.run(&workload, &mut control);
+    progress.say("stopping");
+    let closed = session.close();
+    progress.clear();
+    let result = result.map_err(failure)?;
+    closed.map_err(failure)?;
+    if let Some(directory) = &arguments.out {
+        output::write(directory, &result).map_err(failure)?;
+    }
+    let printed = match arguments.format {
+        Format::Json => json::print(&result),
+        Format::Table => report::print(&result),
+    };
+    printed.map_err(|error| Failure::writing(&error))?;
+    judge(&result)
+}
+
+/// Failed records make the command fail, after everything was printed.
+fn judge(result: &PerfResult) -> Result<(), Failure> {
+    if result.errors == 0 {
+        return Ok(());
+    }
+    let kinds = result.errors_by_kind.iter();
+    let kinds = kinds.map(|(kind, count)| format!("{kind}: {}", units::count(*count)));
+    let kinds: Vec<_> = kinds.collect();
+    Err(Failure::new(format_args!(
+        "{} records failed ({}); the first: {}",
+        units::count(result.errors),
+        kinds.join(", "),
+        result.first_error.as_deref().unwrap_or("unknown")
+    )))
+}
+
+fn failure(error: PerfError) -> Failure {
+    match error {
+        PerfError::Workload(message) => Failure::Usage(message),
+        PerfError::Client(corelane_client::Error::Connect { address, reason }) => {
+            Failure::with_advice(
+                format_args!("cannot connect to {address}: {reason}"),
+                "start a broker with `corelane serve`, or leave out --broker to measure one of its own",
+            )
+        }
+        PerfError::Client(corelane_client::Error::InvalidArgument(message)) => {
+            Failure::Usage(message)
+        }
+        error => Failure::new(error),
+    }
+}
+
+/// Becomes true when a signal asks for the end. A second one ends the program at once.
+fn listen() -> Result<Arc<AtomicBool>, Failure> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    thread::spawn(move || {
+        for signal in signals.forever() {
+            if asked.swap(true, Ordering::Relaxed) {
+                process::exit(128 + signal);
+            }
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,184 @@
+//! A result for people.
+
+use std::io;
+
+use comfy_table::Table;
+use corelane_perf::{DurabilityFrom, Kind, Pace, Percentiles, PerfResult, output};
+
+use crate::output::table::Column;
+use crate::output::{line, table, units};
+
+/// Prints what was measured, on what, the figures, and the line that scripts read.
+pub(super) fn print(result: &PerfResult) -> io::Result<()> {
+    print_headline(result)?;
+    line(format_args!(""))?;
+    let mut figures = table::table(&[
+        Column::Number("RECORDS"),
+        Column::Number("SECONDS"),
+        Column::Number("RECORDS/S"),
+        Column::Number("MB/S"),
+        Column::Number("BROKER CPU NS/RECORD"),
+        Column::Number("CLIENT CPU NS/RECORD"),
+        Column::Number("ERRORS"),
+    ]);
+    let cpu = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| units::count(ns as u64));
+    figures.add_row([
+        units::count(result.records),
+        format!("{:.2}", result.seconds),
+        units::count(result.records_per_s as u64),
+        format!("{:.1}", result.throughput_mb_s),
+        cpu(result.broker_cpu_ns_per_record),
+        cpu(result.client_cpu_ns_per_record),
+        units::count(result.errors),
+    ]);
+    table::print(&figures)?;
+    print_latencies(result)?;
+    if let Some(consumed) = &result.consumed {
+        line(format_args!(
+            "\n{} records ({}) were read {:.1} times{}",
+            units::count(consumed.topic_records),
+            units::bytes(consumed.topic_bytes),
+            consumed.passes,
+            match consumed.filled_records {
+                0 => String::new(),
+                filled => format!(
+                    "; the topic was empty and was filled with {} first",
+                    units::count(filled)
+                ),
+            }
+        ))?;
+    }
+    if result.cut_short {
+        line(format_args!(
+            "\nCUT SHORT after {:.2} s that count",
+            result.seconds
+        ))?;
+    }
+    line(format_args!("\n{}", output::line(result)))
+}
+
+fn print_headline(result: &PerfResult) -> io::Result<()> {
+    let manifest = &result.manifest;
+    let (workload, software) = (&manifest.workload, &manifest.software);
+    let pace = match (result.pace, workload.rate, result.kind) {
+        (Pace::Open, Some(rate), _) => format!("open loop at {} records/s", units::count(rate)),
+        (_, _, Kind::Consume) => "closed loop, as fast as they come".to_owned(),
+        _ => format!(
+            "closed loop, {} in flight",
+            units::bytes(workload.in_flight_bytes)
+        ),
+    };
+    let from = match result.durability_from {
+        DurabilityFrom::Receipts => "",
+        DurabilityFrom::TopicSettings => " (as the topic is set)",
+    };
+    let size = match (result.kind, &result.consumed) {
+        (Kind::Consume, Some(consumed)) if consumed.filled_records == 0 => String::new(),
+        _ => format!(" of {} B", workload.record_size),
+    };
+    line(format_args!(
+        "{}, {pace}: {} records{size}{from}, {} partitions, {} connections, batches of {}",
+        result.kind.name(),
+        result.durability,
+        units::count(manifest.topic.partitions.into()),
+        workload.connections,
+        units::bytes(workload.batch_bytes.into())
+    ))?;
+    let broker = if manifest.broker.embedded {
+        "broker embedded".to_owned()
+    } else {
+        format!("broker {}", manifest.broker.address)
+    };
+    let filesystem = software.filesystem.as_ref();
+    let filesystem = filesystem.map_or_else(String::new, |filesystem| format!(", {filesystem}"));
+    line(format_args!(
+        "{}, {} cores, kernel {}{filesystem}, {broker}, load average {:.1} at start",
+        software.cpu, software.cores, software.kernel, software.load_average
+    ))?;
+    if let Some(settings) = manifest
+        .broker
+        .settings
+        .as_ref()
+        .filter(|settings| !settings.is_empty())
+    {
+        line(format_args!("broker settings: {}", settings.join(", ")))?;
+    }
+    if !manifest.topic.settings.is_empty() {
+        line(format_args!(
+            "topic settings: {}",
+            manifest.topic.settings.join(", ")
+        ))?;
+    }
+    if !software.optimised {
+        line(format_args!(
+            "THIS IS A DEBUG BUILD: its figures say nothing; use --release"
+        ))?;
+    }
+    Ok(())
+}
+
+/// A table of percentiles, without rows.
+pub(super) fn percentiles_table() -> Table {
+    table::table(&PERCENTILES.map(Column::Number))
+}
+
+const PERCENTILES: [&str; 7] = ["P50", "P90", "P99", "P99.9", "P99.99", "MAX", "RECORDS"];
+
+/// A row of it.
+pub(super) fn percentiles_row(latency: &Percentiles) -> [String; 7] {
+    let figures = [
+        latency.p50,
+        latency.p90,
+        latency.p99,
+        latency.p999,
+        latency.p9999,
+        latency.max,
+        latency.count,
+    ];
+    figures.map(units::count)
+}
+
+fn print_latencies(result: &PerfResult) -> io::Result<()> {
+    let mut latencies = table::table(&[
+        Column::Text("LATENCY IN µs, FROM"),
+        Column::Number(PERCENTILES[0]),
+        Column::Number(PERCENTILES[1]),
+        Column::Number(PERCENTILES[2]),
+        Column::Number(PERCENTILES[3]),
+        Column::Number(PERCENTILES[4]),
+        Column::Number(PERCENTILES[5]),
+        Column::Number(PERCENTILES[6]),
+    ]);
+    let (name, service) = match (result.pace, result.kind) {
+        (Pace::Closed, _) => (
+            "the send (closed loop: mostly the length of the queue)",
+            None,
+        ),
+        (Pace::Open, Kind::EndToEnd) => (
+            "its intended send to the consumer",
+            Some("its actual send to the consumer"),
+        ),
+        (Pace::Open, _) => ("its intended send", Some("its actual send (service time)")),
+    };
+    let rows = [
+        (Some(name), &result.latency_us),
+        (service, &result.service_time_us),
+        (
+            Some("its intended send to the receipt"),
+            &result.acknowledge_us,
+        ),
+    ];
+    let mut is_empty = true;
+    for (name, latency) in rows {
+        if let (Some(name), Some(latency)) = (name, latency) {
+            let figures = percentiles_row(latency);
+            latencies.add_row(std::iter::once(name.to_owned()).chain(figures));
+            is_empty = false;
+        }
+    }
+    if is_empty {
+        return Ok(());
+    }
+    line(format_args!(""))?;
+    table::print(&latencies)
+}
