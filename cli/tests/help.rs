@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 21] = [
+    let commands: [&[&str]; 23] = [
         &[],
         &["serve"],
         &["topic"],
@@ -28,6 +28,8 @@ fn every_command_explains_itself() {
         &["perf", "consume"],
         &["perf", "latency"],
         &["perf", "end-to-end"],
+        &["perf", "run"],
+        &["perf", "scenarios"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());

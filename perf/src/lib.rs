@@ -12,11 +12,13 @@ mod embedded;
 mod engine;
 mod error;
 mod manifest;
+mod options;
 pub mod output;
 mod processor_time;
 mod read_back;
 mod recorder;
 mod result;
+mod scenario;
 mod schedule;
 mod session;
 mod short;
@@ -26,9 +28,11 @@ mod workload;
 pub use control::{Control, Phase, Progress};
 pub use error::PerfError;
 pub use manifest::{Broker, ClientSettings, Manifest, Pinning, Software, Topic};
+pub use options::Options;
 pub use result::{
     Consumed, CurvePoint, DurabilityFrom, Interval, Pace, Percentiles, PerfResult, RESULT_VERSION,
 };
+pub use scenario::Scenario;
 pub use session::{Session, Target};
 pub use short::{Load, Report, ShortPhase, Throughput, run_short};
-pub use workload::{Acks, Kind, Workload};
+pub use workload::{Acks, Compression, Kind, Payload, Workload};

@@ -23,6 +23,7 @@ pub(crate) async fn run(
     client: &Client,
     topic: &str,
     load: &Load,
+    values: &Values,
     expected: Fingerprint,
 ) -> Result<Consumed, PerfError> {
     let mut consumers = Vec::new();
@@ -37,10 +38,9 @@ pub(crate) async fn run(
     }
     #[expect(clippy::disallowed_methods, reason = "throughput is count over time")]
     let started = Instant::now();
-    let readers = consumers.into_iter().map(|consumer| {
-        let values = Values::new(load.value_bytes as usize);
-        tokio::spawn(read(consumer, values))
-    });
+    let readers = consumers
+        .into_iter()
+        .map(|consumer| tokio::spawn(read(consumer, values.clone())));
     let readers: Vec<_> = readers.collect();
     let (mut seen, mut damaged) = (Fingerprint::default(), 0);
     for reader in readers {

@@ -10,6 +10,7 @@ use crate::manifest::Software;
 use crate::read_back;
 use crate::result::{Percentiles, PerfResult, durability_word};
 use crate::session::{Session, Target};
+use crate::value::Values;
 use crate::workload::{Kind, Workload};
 
 /// What is asked of the broker.
@@ -148,10 +149,12 @@ pub fn run_short(load: &Load, mut on_phase: impl FnMut(ShortPhase)) -> Result<Re
     on_phase(ShortPhase::Produce);
     let produced = run(Kind::Produce, THROUGHPUT_TOPIC, None, load.produce_seconds)?;
     on_phase(ShortPhase::Consume);
+    let values = Values::new(&produced.manifest.workload);
     let consumed = read_back::run(
         session.client(),
         THROUGHPUT_TOPIC,
         load,
+        &values,
         produced.acknowledged,
     );
     let consumed = session.runtime().block_on(consumed)?;

@@ -64,6 +64,48 @@ impl From<Acks> for corelane_client::Acks {
     }
 }
 
+/// What values hold beside their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Payload {
+    /// Bytes that no codec makes smaller.
+    #[default]
+    Random,
+    /// Zeros.
+    Zeros,
+    /// Lines like those of a log.
+    Text,
+}
+
+/// How the client compresses batches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// With gzip.
+    Gzip,
+    /// With snappy.
+    Snappy,
+    /// With lz4.
+    Lz4,
+    /// With zstd.
+    Zstd,
+}
+
+impl From<Compression> for corelane_client::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => Self::Gzip,
+            Compression::Snappy => Self::Snappy,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd,
+        }
+    }
+}
+
 /// A load: what is sent or read, how fast, and for how long. The same workload can be run again and again, also in turns
 /// with something else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,6 +139,12 @@ pub struct Workload {
     pub acks: Acks,
     /// Bytes of values that a topic without records is filled with before it is read.
     pub fill_bytes: u64,
+    /// How many different keys records have; the key decides the partition. `None`: no keys.
+    pub keys: Option<u32>,
+    /// What values hold.
+    pub payload: Payload,
+    /// How batches are compressed.
+    pub compression: Compression,
 }
 
 /// Records a second of a load that needs a rate, unless another is given.
@@ -113,6 +161,7 @@ const IN_FLIGHT_BYTES_MAX: u64 = 1 << 30;
 const LINGER_MS_MAX: f64 = 60_000.0;
 const RATE_MAX: u64 = 100_000_000;
 const SECONDS_MAX: f64 = 86_400.0;
+const KEYS_MAX: u32 = 1_000_000;
 const FILL_BYTES_MAX: u64 = 1 << 40;
 
 impl Workload {
@@ -133,6 +182,9 @@ impl Workload {
             warm_up_s: 1.0,
             acks: Acks::All,
             fill_bytes: 256_000_000,
+            keys: None,
+            payload: Payload::Random,
+            compression: Compression::None,
         }
     }
 
@@ -205,6 +257,9 @@ impl Workload {
             self.record_size.into(),
             FILL_BYTES_MAX as f64,
         )?;
+        if let Some(keys) = self.keys {
+            bounded("keys", keys.into(), 1.0, KEYS_MAX.into())?;
+        }
         match (self.kind, self.rate) {
             (Kind::Consume, Some(_)) => {
                 return refuse(
@@ -244,7 +299,9 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_name() {
         type Change = fn(&mut Workload);
-        let changes: [(&str, Kind, Change); 13] = [
+        let changes: [(&str, Kind, Change); 15] = [
+            ("keys", Kind::Produce, |w| w.keys = Some(0)),
+            ("keys", Kind::Latency, |w| w.keys = Some(1_000_001)),
             ("partitions", Kind::Produce, |w| w.partitions = Some(0)),
             ("partitions", Kind::Produce, |w| w.partitions = Some(10_001)),
             ("connections", Kind::Produce, |w| w.connections = 0),

@@ -13,7 +13,7 @@ use crate::recorder::{Times, Window};
 use crate::result::Consumed;
 use crate::schedule::Schedule;
 use crate::session::{Session, UsedTopic};
-use crate::value::{NUMBER_BYTES, Number, Values};
+use crate::value::Values;
 use crate::workload::Workload;
 
 /// How long a consumer waits before it looks whether the run is over.
@@ -103,9 +103,7 @@ impl EndToEnd {
         let mut recorder = self.shared.recorder();
         for record in records {
             let value = record.value().unwrap_or_default();
-            let number = value.first_chunk::<NUMBER_BYTES>();
-            let number = number.map(|packed| Number::unpack(u64::from_le_bytes(*packed)));
-            if number.is_none_or(|number| number.run != self.shared.run) {
+            if Values::claimed(value).is_none_or(|number| number.run != self.shared.run) {
                 continue;
             }
             let Some((number, sent_ns)) = self.values.stamp(value) else {
@@ -152,6 +150,7 @@ pub(super) fn fill(
         topic,
         session.tag(),
     );
+    let values = Values::new(workload);
     let workers = session.runtime().block_on(async {
         let mut workers: Vec<Worker> = Vec::new();
         for index in 0..workload.connections {
@@ -159,7 +158,7 @@ pub(super) fn fill(
                 shared: shared.clone(),
                 producer: build_producer(session.client(), workload).await?,
                 index: index as u8,
-                values: Values::new(workload.record_size as usize),
+                values: values.clone(),
                 is_end_to_end: false,
             };
             let until = Until {

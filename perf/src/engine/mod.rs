@@ -169,7 +169,8 @@ async fn build_producer(client: &Client, workload: &Workload) -> Result<Producer
         .linger(workload.linger())
         .batch_bytes(workload.batch_bytes)
         .buffer_bytes(outcome::buffer_bytes(workload) as usize)
-        .in_flight_bytes(workload.in_flight_bytes);
+        .in_flight_bytes(workload.in_flight_bytes)
+        .compression(workload.compression.into());
     Ok(producer.build().await?)
 }
 
@@ -205,11 +206,11 @@ async fn start(
         start_ns,
         end_ns: to_ns,
     };
-    let values = || Values::new(workload.record_size as usize);
+    let values = Values::new(workload);
     let consumers = consumers.into_iter().map(|consumer| {
         let reading = consuming::EndToEnd {
             shared: shared.clone(),
-            values: values(),
+            values: values.clone(),
             schedule: schedule(0),
             finished: finished.clone(),
         };
@@ -221,7 +222,7 @@ async fn start(
             shared: shared.clone(),
             producer,
             index: index as u8,
-            values: values(),
+            values: values.clone(),
             is_end_to_end: workload.kind == Kind::EndToEnd,
         };
         match workload.rate {

@@ -61,7 +61,8 @@ pub(super) fn require(
     recorder: &Recorder,
     workload: &Workload,
 ) -> Result<(Durability, DurabilityFrom), PerfError> {
-    let has_records = recorder.total().0 > 0;
+    // Records that all came after the end are a result, and a bad one.
+    let has_records = recorder.total().0 > 0 || !recorder.latency().is_empty();
     let nothing = |what: String| PerfError::NothingMeasured {
         what,
         first_error: recorder.first_error().map(str::to_owned),

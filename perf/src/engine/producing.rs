@@ -137,7 +137,7 @@ impl Sending {
         let value_bytes = self.values.bytes() as u64;
         let call_records = (window_bytes / CALLS_PER_WINDOW / value_bytes)
             .min(CALL_BYTES as u64 / value_bytes)
-            .clamp(1, CALL_RECORDS_MAX as u64);
+            .clamp(1, self.values.made_max().min(CALL_RECORDS_MAX) as u64);
         let mut in_flight = FuturesUnordered::new();
         let (mut next, mut waiting) = (0, 0);
         loop {
@@ -175,7 +175,7 @@ impl Sending {
         let receiving = Self {
             producer: self.producer.clone(),
             shared: self.shared.clone(),
-            values: Values::new(self.values.bytes()),
+            values: self.values.clone(),
             ..self
         };
         let sender = thread::Builder::new().name("perf-sender".into());
@@ -206,7 +206,9 @@ impl Sending {
         flights: &mpsc::UnboundedSender<Flight>,
     ) -> Result<(), PerfError> {
         be_punctual();
-        let call_records = (CALL_BYTES / self.values.bytes()).clamp(1, CALL_RECORDS_MAX) as u64;
+        let call_records = CALL_BYTES / self.values.bytes();
+        let call_records =
+            call_records.clamp(1, self.values.made_max().min(CALL_RECORDS_MAX)) as u64;
         let mut pacer = Pacer::new(schedule);
         loop {
             let now_ns = self.shared.clock.ns();

@@ -8,7 +8,8 @@ use std::thread;
 
 use clap::{Args, ValueEnum};
 use corelane_perf::{
-    Acks, Control, Kind, PerfError, PerfResult, Session, Target, Workload, output,
+    Acks, Compression, Control, Kind, Options, Payload, PerfError, PerfResult, Session, Target,
+    Workload, output,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -31,10 +32,39 @@ reports what was measured so far. Exit code 0 says that no record failed.
 With --out, result.json, latency.hlog (HdrHistogram's interval log) and series.csv are written.
 docs/load_generator.md says how each figure is counted.")]
 pub(super) struct Arguments {
+    #[command(flatten)]
+    target: TargetArguments,
+
+    #[command(flatten)]
+    options: OptionArguments,
+
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// Which broker is measured.
+#[derive(Debug, Args)]
+pub(super) struct TargetArguments {
     /// Measure the broker with this address, instead of one of its own
     #[arg(long, value_name = "HOST:PORT")]
     broker: Option<String>,
+}
 
+/// What is printed and written.
+#[derive(Debug, Args)]
+pub(super) struct OutputArguments {
+    /// What is printed: tables for people, or JSON with stable keys for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    pub(super) format: Format,
+
+    /// Write the result's files into this directory
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
+}
+
+/// The options of a load.
+#[derive(Debug, Args)]
+pub(super) struct OptionArguments {
     /// The topic; made if it is absent. Default: one of its own, deleted afterwards
     #[arg(long, value_name = "NAME")]
     topic: Option<String>,
@@ -63,8 +93,8 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "MS")]
     linger: Option<f64>,
 
-    /// Records a second over all producers; without it produce is a closed loop, and the others
-    /// take 5000
+    /// Records a second over all producers; without it produce is a closed loop, and latency and
+    /// end-to-end take 5000. Of a sweep the first that is tried
     #[arg(long, value_name = "RECORDS_PER_S")]
     rate: Option<u64>,
 
@@ -80,17 +110,59 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_name = "A")]
     acks: Option<AcksName>,
 
+    /// Give records one of so many keys, which decides the partition; none if not given
+    #[arg(long, value_name = "N")]
+    keys: Option<u32>,
+
+    /// What values hold: random bytes (the default), zeros, or lines of a log
+    #[arg(long, value_enum, value_name = "P")]
+    payload: Option<PayloadName>,
+
+    /// How batches are compressed; not at all if not given
+    #[arg(long, value_enum, value_name = "C")]
+    compression: Option<CompressionName>,
+
     /// Bytes of values that consume fills a topic without records with; 256 MB if none is given
     #[arg(long, value_name = "BYTES", value_parser = bytes_u64)]
     fill_bytes: Option<u64>,
+}
 
-    /// What is printed: tables for people, or JSON with stable keys for programs
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
-    format: Format,
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PayloadName {
+    Random,
+    Zeros,
+    Text,
+}
 
-    /// Write the result's files into this directory
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
+impl From<PayloadName> for Payload {
+    fn from(name: PayloadName) -> Self {
+        match name {
+            PayloadName::Random => Self::Random,
+            PayloadName::Zeros => Self::Zeros,
+            PayloadName::Text => Self::Text,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CompressionName {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl From<CompressionName> for Compression {
+    fn from(name: CompressionName) -> Self {
+        match name {
+            CompressionName::None => Self::None,
+            CompressionName::Gzip => Self::Gzip,
+            CompressionName::Snappy => Self::Snappy,
+            CompressionName::Lz4 => Self::Lz4,
+            CompressionName::Zstd => Self::Zstd,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -121,35 +193,56 @@ fn bytes_u32(text: &str) -> Result<u32, String> {
     u32::try_from(bytes).map_err(|_| format!("it has to be less than {}", 1_u64 << 32))
 }
 
-impl Arguments {
-    fn workload(&self, kind: Kind) -> Workload {
-        let default = Workload::new(kind);
-        Workload {
+impl OptionArguments {
+    pub(super) fn options(&self) -> Options {
+        Options {
             topic: self.topic.clone(),
             partitions: self.partitions,
-            connections: self.connections.unwrap_or(default.connections),
-            record_size: self.record_size.unwrap_or(default.record_size),
-            batch_bytes: self.batch_bytes.unwrap_or(default.batch_bytes),
-            in_flight_bytes: self.in_flight_bytes.unwrap_or(default.in_flight_bytes),
-            linger_ms: self.linger.unwrap_or(default.linger_ms),
-            rate: self.rate.or(default.rate),
-            duration_s: self.duration.unwrap_or(default.duration_s),
-            warm_up_s: self.warm_up.unwrap_or(default.warm_up_s),
-            acks: self.acks.map_or(default.acks, Acks::from),
-            fill_bytes: self.fill_bytes.unwrap_or(default.fill_bytes),
-            kind,
+            connections: self.connections,
+            record_size: self.record_size,
+            batch_bytes: self.batch_bytes,
+            in_flight_bytes: self.in_flight_bytes,
+            linger: self.linger,
+            rate: self.rate,
+            duration: self.duration,
+            warm_up: self.warm_up,
+            acks: self.acks.map(Acks::from),
+            fill_bytes: self.fill_bytes,
+            keys: self.keys,
+            payload: self.payload.map(Payload::from),
+            compression: self.compression.map(Compression::from),
         }
     }
 }
 
 /// Runs a load from the command line to its report.
 pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
-    let workload = arguments.workload(kind);
+    let workload = arguments.options.options().apply(Workload::new(kind));
     workload.check().map_err(failure)?;
-    if let Some(directory) = &arguments.out {
+    let (format, out) = (arguments.output.format, arguments.output.out);
+    if let Some(directory) = &out {
         output::prepare(directory).map_err(failure)?;
     }
-    let target = arguments.broker.map_or(Target::Embedded, Target::Address);
+    let result = with_session(arguments.target, |session, control, _| {
+        session.run(&workload, control)
+    })?;
+    if let Some(directory) = &out {
+        output::write(directory, &result).map_err(failure)?;
+    }
+    let printed = match format {
+        Format::Json => json::print(&result),
+        Format::Table => report::print(&result),
+    };
+    printed.map_err(|error| Failure::writing(&error))?;
+    judge(&result)
+}
+
+/// Opens a session, does something with it, and closes it in order. Signals end what is done with it.
+pub(super) fn with_session<T>(
+    target: TargetArguments,
+    work: impl FnOnce(&Session, &mut Control<'_>, &Progress) -> Result<T, PerfError>,
+) -> Result<T, Failure> {
+    let target = target.broker.map_or(Target::Embedded, Target::Address);
     let stop = listen()?;
     let progress = Progress::start();
     progress.say(match target {
@@ -162,25 +255,17 @@ pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
         stop: &stop,
         observe: &mut |now| progress.show(now),
     };
-    let result = session.run(&workload, &mut control);
+    let outcome = work(&session, &mut control, &progress);
     progress.say("stopping");
     let closed = session.close();
     progress.clear();
-    let result = result.map_err(failure)?;
+    let outcome = outcome.map_err(failure)?;
     closed.map_err(failure)?;
-    if let Some(directory) = &arguments.out {
-        output::write(directory, &result).map_err(failure)?;
-    }
-    let printed = match arguments.format {
-        Format::Json => json::print(&result),
-        Format::Table => report::print(&result),
-    };
-    printed.map_err(|error| Failure::writing(&error))?;
-    judge(&result)
+    Ok(outcome)
 }
 
 /// Failed records make the command fail, after everything was printed.
-fn judge(result: &PerfResult) -> Result<(), Failure> {
+pub(super) fn judge(result: &PerfResult) -> Result<(), Failure> {
     if result.errors == 0 {
         return Ok(());
     }
@@ -195,7 +280,7 @@ fn judge(result: &PerfResult) -> Result<(), Failure> {
     )))
 }
 
-fn failure(error: PerfError) -> Failure {
+pub(super) fn failure(error: PerfError) -> Failure {
     match error {
         PerfError::Workload(message) => Failure::Usage(message),
         PerfError::Client(corelane_client::Error::Connect { address, reason }) => {

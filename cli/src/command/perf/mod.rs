@@ -3,6 +3,7 @@
 mod load;
 mod progress;
 mod report;
+mod scenario;
 mod short;
 
 use clap::{Args, Subcommand};
@@ -45,6 +46,10 @@ enum Command {
     /// Latency from a producer to a consumer at a steady rate (open loop)
     #[command(name = "end-to-end")]
     EndToEnd(load::Arguments),
+    /// Run the loads of a scenario, one after the other
+    Run(scenario::Arguments),
+    /// List the scenarios that come with the program
+    Scenarios(scenario::ListArguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -54,5 +59,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Consume(load)) => load::run(Kind::Consume, load),
         Some(Command::Latency(load)) => load::run(Kind::Latency, load),
         Some(Command::EndToEnd(load)) => load::run(Kind::EndToEnd, load),
+        Some(Command::Run(arguments)) => scenario::run(arguments),
+        Some(Command::Scenarios(arguments)) => scenario::list(&arguments),
     }
 }

@@ -1,5 +1,6 @@
 //! How a load goes, live, on a terminal.
 
+use std::cell::RefCell;
 use std::io::{self, IsTerminal};
 
 use corelane_perf::Phase;
@@ -9,7 +10,11 @@ use crate::output::units;
 
 /// A line on standard error, if that is a terminal. It is drawn when the run says something, on no thread of its own, so
 /// that it takes no CPU in between.
-pub(super) struct Progress(Option<ProgressBar>);
+pub(super) struct Progress {
+    bar: Option<ProgressBar>,
+    /// The run of several that goes on.
+    run: RefCell<String>,
+}
 
 impl Progress {
     pub(super) fn start() -> Self {
@@ -18,24 +23,33 @@ impl Progress {
             let style = ProgressStyle::with_template("{spinner} {wide_msg}");
             bar.set_style(style.expect("the template is valid"));
         }
-        Self(bar)
+        Self {
+            bar,
+            run: RefCell::default(),
+        }
     }
 
     pub(super) fn say(&self, what: &str) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.set_message(what.to_owned());
             bar.tick();
         }
     }
 
     pub(super) fn show(&self, now: &corelane_perf::Progress) {
-        if self.0.is_some() {
-            self.say(&line(now));
+        if self.bar.is_some() {
+            let run = self.run.borrow();
+            self.say(&format!("{run}{}", line(now)));
         }
     }
 
+    /// The next of several runs begins.
+    pub(super) fn begin(&self, name: &str) {
+        *self.run.borrow_mut() = format!("{name}: ");
+    }
+
     pub(super) fn clear(&self) {
-        if let Some(bar) = &self.0 {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

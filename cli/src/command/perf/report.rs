@@ -3,7 +3,7 @@
 use std::io;
 
 use comfy_table::Table;
-use corelane_perf::{DurabilityFrom, Kind, Pace, Percentiles, PerfResult, output};
+use corelane_perf::{DurabilityFrom, Kind, Manifest, Pace, Percentiles, PerfResult, output};
 
 use crate::output::table::Column;
 use crate::output::{line, table, units};
@@ -21,7 +21,7 @@ pub(super) fn print(result: &PerfResult) -> io::Result<()> {
         Column::Number("CLIENT CPU NS/RECORD"),
         Column::Number("ERRORS"),
     ]);
-    let cpu = |ns: Option<f64>| ns.map_or_else(|| "-".to_owned(), |ns| units::count(ns as u64));
+    let cpu = |ns: Option<f64>| or_dash(ns.map(|ns| ns as u64));
     figures.add_row([
         units::count(result.records),
         format!("{:.2}", result.seconds),
@@ -59,7 +59,7 @@ pub(super) fn print(result: &PerfResult) -> io::Result<()> {
 
 fn print_headline(result: &PerfResult) -> io::Result<()> {
     let manifest = &result.manifest;
-    let (workload, software) = (&manifest.workload, &manifest.software);
+    let workload = &manifest.workload;
     let pace = match (result.pace, workload.rate, result.kind) {
         (Pace::Open, Some(rate), _) => format!("open loop at {} records/s", units::count(rate)),
         (_, _, Kind::Consume) => "closed loop, as fast as they come".to_owned(),
@@ -84,6 +84,12 @@ fn print_headline(result: &PerfResult) -> io::Result<()> {
         workload.connections,
         units::bytes(workload.batch_bytes.into())
     ))?;
+    print_manifest(manifest)
+}
+
+/// The machine, the broker, and what is not the default.
+pub(super) fn print_manifest(manifest: &Manifest) -> io::Result<()> {
+    let software = &manifest.software;
     let broker = if manifest.broker.embedded {
         "broker embedded".to_owned()
     } else {
@@ -115,6 +121,19 @@ fn print_headline(result: &PerfResult) -> io::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// A number that may be unknown.
+pub(super) fn or_dash(number: Option<u64>) -> String {
+    number.map_or_else(|| "-".to_owned(), units::count)
+}
+
+/// A word for who decides when records are sent.
+pub(super) fn pace_word(result: &PerfResult) -> &'static str {
+    match result.pace {
+        Pace::Open => "open",
+        Pace::Closed => "closed",
+    }
 }
 
 /// A table of percentiles, without rows.
