@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 23] = [
+    let commands: [&[&str]; 25] = [
         &[],
         &["serve"],
         &["topic"],
@@ -30,6 +30,8 @@ fn every_command_explains_itself() {
         &["perf", "end-to-end"],
         &["perf", "run"],
         &["perf", "scenarios"],
+        &["perf", "sweep"],
+        &["perf", "compare"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());

@@ -510,3 +510,98 @@ fn a_scenario_that_cannot_be_is_refused_with_its_line() {
         .assert_code(1)
         .assert_error_says(&["nothing-like-it", "perf scenarios"]);
 }
+
+#[test]
+fn a_sweep_prints_every_rate_that_it_tried() {
+    let load = [
+        "--duration",
+        "0.2",
+        "--warm-up",
+        "0",
+        "--record-size",
+        "100",
+    ];
+    let bounds = ["--p99", "60000", "--rate", "100", "--precision", "1"];
+    let mut command = Command::new(CORELANE);
+    // No rate above is possible, whatever the machine: a debug build does not send ten million records a second.
+    command
+        .args(["perf", "sweep", "--format", "json"])
+        .args(load)
+        .args(bounds)
+        .envs(SMALL_JOURNAL)
+        .stdin(Stdio::null());
+    let outcome = Outcome::of(command.output().expect("corelane runs"));
+    outcome.assert_code(0);
+    let swept: Value = serde_json::from_str(&outcome.stdout).expect("JSON");
+    let steps = swept["steps"].as_array().expect("steps");
+    assert!(steps.len() > 1, "{swept}");
+    let held = steps.iter().filter(|step| step["failed_by"].is_null());
+    let highest = held
+        .map(|step| step["rate"].as_u64().expect("a rate"))
+        .max();
+    assert_eq!(swept["highest_rate"].as_u64(), highest);
+    assert_eq!(swept["bound"]["p99_us"], 60_000_000);
+
+    corelane(&["perf", "sweep", "--p99", "0"])
+        .assert_code(2)
+        .assert_error_says(&["--p99"]);
+    corelane(&["perf", "sweep"])
+        .assert_code(2)
+        .assert_error_says(&["--p99"]);
+}
+
+#[test]
+fn results_are_compared_unless_their_loads_differ() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let paths = ["a", "b", "c"].map(|name| directory.path().join(name));
+    let [a, b, c] = paths.each_ref().map(|path| path.to_str().expect("Unicode"));
+    result_of(&load(&["latency", "--rate", "100", "--out", a]));
+    result_of(&load(&["latency", "--rate", "100", "--out", b]));
+    result_of(&load(&[
+        "latency",
+        "--rate",
+        "100",
+        "--record-size",
+        "50",
+        "--out",
+        c,
+    ]));
+
+    let compared = corelane(&[
+        "perf",
+        "compare",
+        a,
+        &format!("{b}/result.json"),
+        "--format",
+        "json",
+    ]);
+    compared.assert_code(0);
+    let compared: Value = serde_json::from_str(&compared.stdout).expect("JSON");
+    assert_eq!(
+        compared["differences"].as_array().map(Vec::len),
+        Some(0),
+        "{compared}"
+    );
+    let figures = compared["figures"].as_array().expect("figures");
+    assert!(
+        figures
+            .iter()
+            .any(|figure| figure["name"] == "latency p99, µs"),
+        "{compared}"
+    );
+
+    corelane(&["perf", "compare", a, c])
+        .assert_code(1)
+        .assert_error_says(&["record_size: 1000 and 50", "--anyway"]);
+    let anyway = corelane(&["perf", "compare", a, c, "--anyway"]);
+    anyway.assert_code(0);
+    assert!(
+        anyway.stdout.contains("NOT THE SAME LOAD: record_size"),
+        "{}",
+        anyway.stdout
+    );
+    assert!(anyway.stdout.contains("B/A"), "{}", anyway.stdout);
+    corelane(&["perf", "compare", a, "/dev/null"])
+        .assert_code(1)
+        .assert_error_says(&["/dev/null"]);
+}

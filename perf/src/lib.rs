@@ -7,6 +7,7 @@
 //! A [`Session`] is an open way to a broker; each [`Session::run`] turns a [`Workload`] into a [`PerfResult`], so that
 //! runs can take turns with each other and with anything else.
 
+mod compare;
 mod control;
 mod embedded;
 mod engine;
@@ -22,9 +23,11 @@ mod scenario;
 mod schedule;
 mod session;
 mod short;
+mod sweep;
 mod value;
 mod workload;
 
+pub use compare::{Comparison, Figure, compare};
 pub use control::{Control, Phase, Progress};
 pub use error::PerfError;
 pub use manifest::{Broker, ClientSettings, Manifest, Pinning, Software, Topic};
@@ -35,4 +38,5 @@ pub use result::{
 pub use scenario::Scenario;
 pub use session::{Session, Target};
 pub use short::{Load, Report, ShortPhase, Throughput, run_short};
+pub use sweep::{Bound, Step, Sweep, sweep};
 pub use workload::{Acks, Compression, Kind, Payload, Workload};

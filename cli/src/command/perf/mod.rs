@@ -1,10 +1,12 @@
 //! `corelane perf`: the load generator. Owns the form of its command line; the loads are the library's.
 
+mod compare;
 mod load;
 mod progress;
 mod report;
 mod scenario;
 mod short;
+mod sweep;
 
 use clap::{Args, Subcommand};
 use corelane_perf::Kind;
@@ -50,6 +52,10 @@ enum Command {
     Run(scenario::Arguments),
     /// List the scenarios that come with the program
     Scenarios(scenario::ListArguments),
+    /// Find the highest rate whose p99 stays under a bound
+    Sweep(sweep::Arguments),
+    /// Show two results side by side, with ratios
+    Compare(compare::Arguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -61,5 +67,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::EndToEnd(load)) => load::run(Kind::EndToEnd, load),
         Some(Command::Run(arguments)) => scenario::run(arguments),
         Some(Command::Scenarios(arguments)) => scenario::list(&arguments),
+        Some(Command::Sweep(arguments)) => sweep::run(arguments),
+        Some(Command::Compare(arguments)) => compare::run(&arguments),
     }
 }

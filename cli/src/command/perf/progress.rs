@@ -48,6 +48,13 @@ impl Progress {
         *self.run.borrow_mut() = format!("{name}: ");
     }
 
+    /// Says something that stays above the line.
+    pub(super) fn note(&self, what: &str) {
+        if let Some(bar) = &self.bar {
+            bar.println(what);
+        }
+    }
+
     pub(super) fn clear(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
