@@ -94,6 +94,7 @@ pub fn unusual_settings() -> Vec<String> {
 }
 
 /// The default settings and those of the environment, but for the place, a free port, and a core on each of the CPUs.
+/// Unless the environment says where, nothing is served to those who operate it: the port may be another broker's.
 ///
 /// # Errors
 /// A CPU has a number that no broker takes; the environment has a setting that no broker takes.
@@ -105,7 +106,9 @@ pub fn config(data_dir: &Path, cpus: &[usize]) -> Result<BrokerConfig, BenchErro
     config.server.data_dir = data_dir.to_owned();
     config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.server.cores = CoreSelection::List(cpus);
-    config.admin.listen = None;
+    if config.admin.listen == BrokerConfig::default().admin.listen {
+        config.admin.listen = None;
+    }
     Ok(config)
 }
 

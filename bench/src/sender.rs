@@ -112,20 +112,46 @@ const LONG_NS: u64 = 100_000_000;
 /// # Errors
 /// The connection breaks, or the peer does not speak as it should.
 pub fn send(plan: &Plan, frames: &mut Frames, watched: &Threads) -> Result<Outcome, BenchError> {
-    thread::scope(|scope| {
-        let sender = scope.spawn(|| send_here(plan, frames, watched));
-        sender.join().expect("the sender does not panic")
-    })
+    send_over(connect(plan)?, plan, frames, watched)
 }
 
-fn send_here(plan: &Plan, frames: &mut Frames, watched: &Threads) -> Result<Outcome, BenchError> {
-    cpu::pin(plan.cpu);
-    be_punctual();
+/// The connection to send over.
+///
+/// # Errors
+/// Nobody listens there.
+pub fn connect(plan: &Plan) -> Result<TcpStream, BenchError> {
     let socket = TcpStream::connect(plan.address).map_err(BenchError::io("cannot connect"))?;
     let prepared = socket
         .set_nodelay(true)
         .and_then(|()| socket.set_nonblocking(true));
     prepared.map_err(BenchError::io("the sender's socket"))?;
+    Ok(socket)
+}
+
+/// As [`send`], over a connection from [`connect`].
+///
+/// # Errors
+/// Those of [`send`].
+pub fn send_over(
+    socket: TcpStream,
+    plan: &Plan,
+    frames: &mut Frames,
+    watched: &Threads,
+) -> Result<Outcome, BenchError> {
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| send_here(socket, plan, frames, watched));
+        sender.join().expect("the sender does not panic")
+    })
+}
+
+fn send_here(
+    socket: TcpStream,
+    plan: &Plan,
+    frames: &mut Frames,
+    watched: &Threads,
+) -> Result<Outcome, BenchError> {
+    cpu::pin(plan.cpu);
+    be_punctual();
     let clock = Clock::start();
     let start_ns = plan.warm_up.as_nanos() as u64;
     let mut run = Run {

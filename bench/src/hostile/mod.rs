@@ -23,7 +23,7 @@ use crate::cpu::{self, Threads};
 use crate::frames::{Batch, Frames};
 use crate::machine::Machine;
 use crate::open_files;
-use crate::sender::{Outcome, Pace, Peer, Plan, send};
+use crate::sender::{Outcome, Pace, Peer, Plan, connect, send_over};
 use crate::{BenchError, scratch};
 
 /// What is measured.
@@ -133,7 +133,11 @@ fn run(settings: &Settings, data: &Path, attack: Attack) -> Result<Round, BenchE
     };
     let threads = Threads::named(child.id(), LANE_THREADS);
     let busy_before = cpu::settle(settings.settle);
-    let (innocent, attack_steps_s) = under(attack, &target, || send(&plan, &mut frames, &threads))?;
+    // The innocent client was there first: what a new one waits for among attackers is another question.
+    let socket = connect(&plan)?;
+    let (innocent, attack_steps_s) = under(attack, &target, || {
+        send_over(socket, &plan, &mut frames, &threads)
+    })?;
     let memory_peak_bytes = child.memory_peak_bytes();
     // A core that panicked makes this fail.
     child.stop()?;

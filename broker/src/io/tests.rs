@@ -232,6 +232,23 @@ fn a_close_at_once_ends_the_stream() {
     });
 }
 
+/// Its send would wait for ever, and with it everything that waits for the connection's tasks.
+#[test]
+fn a_close_at_once_ends_a_send_that_nobody_reads() {
+    let clients = |address| {
+        let mut stream = connect(address);
+        stream.write_all(&[7; 20_000_000]).expect("taken in");
+        stream.write_all(b"#").expect("connected");
+        // Kept open, unread, beyond the end.
+        std::mem::forget(stream);
+    };
+    serve(100, clients, async |echo, ring| {
+        while !echo.open.borrow().is_empty() {
+            ring.sleep(Duration::from_millis(1)).await;
+        }
+    });
+}
+
 #[test]
 fn a_refused_connection_is_told_why() {
     let clients = |address| {

@@ -1,4 +1,4 @@
-//! Operations with many completions: accepting connections, and receiving from one.
+//! What goes on for as long as somebody wants it: accepting connections, and receiving from one.
 //!
 //! Owns what has arrived and was not fetched yet, and arms the operation again when the kernel has ended
 //! it (no buffer left, its own limits). Never copies. Belongs to the core of its ring.
@@ -9,6 +9,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -210,7 +211,10 @@ impl Stream for ReceiveState {
     }
 }
 
-/// Accepts connections from one listener, for as long as it exists.
+/// Accepts connections from one listener, for as long as it exists: one with each turn of the ring.
+///
+/// An accept with many completions would hand over all that wait, thousands in a storm of connections, and everybody
+/// else on the core would wait until the last of them is opened, read and closed.
 pub struct Acceptor {
     state: Rc<AcceptState>,
 }
@@ -257,10 +261,11 @@ impl Acceptor {
             return Poll::Ready(Err(io::Error::from_raw_os_error(libc::ECANCELED)));
         }
         if state.armed.get().is_none() {
-            let entry = opcode::AcceptMulti::new(types::Fd(state.listener.as_raw_fd()))
+            let listener = types::Fd(state.listener.as_raw_fd());
+            let entry = opcode::Accept::new(listener, ptr::null_mut(), ptr::null_mut())
                 .flags(libc::SOCK_CLOEXEC)
                 .build();
-            // SAFETY: the stream's state keeps the listener open until the last completion; no memory is referred to.
+            // SAFETY: the stream's state keeps the listener open until the completion; no memory is referred to.
             let key = unsafe {
                 state
                     .ring

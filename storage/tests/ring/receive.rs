@@ -234,6 +234,27 @@ fn accepted_connections_answer_what_they_are_sent() {
 }
 
 #[test]
+fn connections_that_come_all_at_once_are_accepted_one_a_turn() {
+    on_core(|ring| async move {
+        const CONNECTIONS: u64 = 40;
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let clients: Vec<_> = (0..CONNECTIONS)
+            .map(|_| TcpStream::connect(address).expect("connects"))
+            .collect();
+        let mut acceptor = Acceptor::new(&ring, listener);
+        let first = acceptor.next().await.expect("accepts");
+        let before = ring.stats().turns;
+        for _ in 1..CONNECTIONS {
+            acceptor.next().await.expect("accepts");
+        }
+        let turns = ring.stats().turns - before;
+        assert!(turns >= CONNECTIONS - 1, "{turns} turns");
+        drop((first, clients));
+    });
+}
+
+#[test]
 fn a_send_to_a_lost_connection_fails() {
     on_core(|ring| async move {
         let (client, server) = connection();
