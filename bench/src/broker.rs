@@ -25,8 +25,8 @@ use crate::{BenchError, scratch};
 /// The largest answer that is taken, bytes: metadata of 100,000 partitions.
 const ANSWER_BYTES_MAX: u32 = 64 << 20;
 
-/// The names of the broker's lane threads begin so.
-pub const LANE_THREADS: &str = "core";
+/// The names of the broker's lane threads begin so; that of the program `corelane` does not.
+pub const LANE_THREADS: &str = "core-";
 
 /// A broker with one core and the default settings, in a directory that goes away with it.
 pub struct Embedded {

@@ -207,6 +207,8 @@ fn a_broker_that_runs_already_is_measured_and_left_as_it_was() {
     assert_eq!(manifest["broker"]["embedded"], false);
     assert_eq!(manifest["broker"]["address"], address);
     assert!(manifest["filesystem"].is_null());
+    assert_eq!(manifest["topic"]["made"], true);
+    assert_eq!(manifest["topic"]["kept"], false);
     let topics = broker.succeed(&["topic", "list", "--format", "json"]);
     assert!(
         !topics.contains("perf-"),

@@ -73,6 +73,8 @@ pub struct Topic {
     pub partitions: u32,
     /// Whether the run made it.
     pub made: bool,
+    /// Whether it is there after the run.
+    pub kept: bool,
     /// Settings that are not the defaults, `key=value`.
     pub settings: Vec<String>,
 }

@@ -158,6 +158,21 @@ mod tests {
     }
 
     #[test]
+    fn the_program_itself_is_not_the_broker() {
+        let burn = std::thread::Builder::new().name("corelane".into());
+        let burn = burn.spawn(|| {
+            let start = corelane_bench::clock::Clock::start();
+            while start.elapsed() < std::time::Duration::from_millis(50) {
+                std::hint::spin_loop();
+            }
+            BrokerProcess::Embedded.spent()
+        });
+        let spent = burn.unwrap().join().unwrap();
+        assert_eq!(spent.broker_ns, Some(0));
+        assert!(spent.client_ns > 0);
+    }
+
+    #[test]
     fn cpu_is_spread_over_the_records() {
         let spent = |broker_ns, client_ns| Spent {
             broker_ns,

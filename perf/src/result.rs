@@ -300,6 +300,7 @@ pub(crate) mod tests {
                     name: "t".to_owned(),
                     partitions: 4,
                     made: true,
+                    kept: true,
                     settings: Vec::new(),
                 },
                 broker: Broker {

@@ -126,13 +126,13 @@ impl Session {
         workload.check()?;
         (control.observe)(&Progress::of(Phase::Prepare));
         let topic = self.runtime.block_on(self.prepare(workload))?;
-        let result = engine::run(self, workload, &topic, control);
+        let mut result = engine::run(self, workload, &topic, control);
         if topic.is_own {
-            let deleted = self
-                .runtime
-                .block_on(self.client.admin().delete_topic(&topic.name));
-            if result.is_ok() {
-                deleted?;
+            let delete = self.client.admin();
+            let deleted = self.runtime.block_on(delete.delete_topic(&topic.name));
+            // That is no reason to lose what was measured; the result says it.
+            if let Ok(result) = &mut result {
+                result.manifest.topic.kept = deleted.is_err();
             }
         }
         result

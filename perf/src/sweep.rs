@@ -52,7 +52,7 @@ pub struct Step {
     pub service_time_us: Option<Percentiles>,
     /// Records that failed.
     pub errors: u64,
-    /// The weakest durability that was confirmed.
+    /// The weakest durability that was confirmed; `unconfirmed` if nothing was.
     pub durability: String,
     /// Why the rate did not hold. `None` if it did.
     pub failed_by: Option<String>,
@@ -82,6 +82,24 @@ impl Step {
             errors: result.errors,
             durability: result.durability.to_string(),
             failed_by,
+        }
+    }
+}
+
+/// What stands for a durability that nothing confirmed.
+const UNCONFIRMED: &str = "unconfirmed";
+
+impl Step {
+    fn without_result(rate: u64, error: &PerfError) -> Self {
+        Self {
+            rate,
+            records_per_s: 0.0,
+            throughput_mb_s: 0.0,
+            latency_us: None,
+            service_time_us: None,
+            errors: 0,
+            durability: UNCONFIRMED.to_owned(),
+            failed_by: Some(error.to_string()),
         }
     }
 }
@@ -174,11 +192,14 @@ pub fn sweep(
         };
         let result = match session.run(&at_rate, control) {
             Ok(result) if !result.cut_short => result,
-            // Nothing to report of a rate that is far beyond what is possible is a rate that does not hold.
-            Err(PerfError::NothingMeasured { .. })
+            // A rate so far beyond what is possible that nothing is to be reported of it does not hold.
+            Err(error @ PerfError::NothingMeasured { .. })
                 if manifest.is_some() && !is_stopped(control) =>
             {
                 search.take(rate, false);
+                let step = Step::without_result(rate, &error);
+                on_step(&step);
+                steps.push(step);
                 continue;
             }
             Err(error) if !is_stopped(control) || manifest.is_none() => return Err(error),

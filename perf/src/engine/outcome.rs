@@ -39,6 +39,7 @@ pub(super) fn manifest(
             name: topic.name.clone(),
             partitions: topic.partitions,
             made: topic.is_made,
+            kept: true,
             settings: unusual(topic),
         },
         client: ClientSettings {

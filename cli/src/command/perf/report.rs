@@ -115,6 +115,12 @@ pub(super) fn print_manifest(manifest: &Manifest) -> io::Result<()> {
             manifest.topic.settings.join(", ")
         ))?;
     }
+    if manifest.workload.topic.is_none() && manifest.topic.kept {
+        line(format_args!(
+            "its topic {} could not be deleted and is left behind",
+            manifest.topic.name
+        ))?;
+    }
     if !software.optimised {
         line(format_args!(
             "THIS IS A DEBUG BUILD: its figures say nothing; use --release"
