@@ -67,11 +67,11 @@ fn differences(a: &PerfResult, b: &PerfResult) -> Vec<String> {
     if a.cut_short != b.cut_short {
         differences.push(format!("cut short: {} and {}", a.cut_short, b.cut_short));
     }
-    let held = [a, b].map(|result| result.consumed.map(|consumed| consumed.topic_bytes));
+    let held = [a, b].map(|result| result.consumed.map(|consumed| consumed.topic_records));
     if let [Some(one), Some(other)] = held
         && one != other
     {
-        differences.push(format!("bytes of the topic: {one} and {other}"));
+        differences.push(format!("records of the topic: {one} and {other}"));
     }
     differences
 }
@@ -204,6 +204,7 @@ mod tests {
     use corelane_client::Durability;
 
     use super::*;
+    use crate::result::Consumed;
     use crate::result::tests::example;
 
     #[test]
@@ -239,6 +240,26 @@ mod tests {
         );
         assert_eq!(comparison.circumstances.len(), 1);
         assert!(comparison.circumstances[0].starts_with("kernel: "));
+    }
+
+    #[test]
+    fn topics_may_differ_in_how_their_records_were_batched_and_not_in_how_many_there_are() {
+        let with = |topic_records, topic_bytes| {
+            let mut result = example();
+            result.consumed = Some(Consumed {
+                topic_records,
+                topic_bytes,
+                filled_records: topic_records,
+                passes: 2.0,
+            });
+            result
+        };
+        let differences = |other| compare(&with(1_000, 1_000_000), &other).differences;
+        assert_eq!(differences(with(1_000, 1_000_100)), Vec::<String>::new());
+        assert_eq!(
+            differences(with(999, 1_000_000)),
+            ["records of the topic: 1000 and 999"]
+        );
     }
 
     #[test]

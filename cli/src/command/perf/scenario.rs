@@ -92,8 +92,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     }
     let out = arguments.output.out.as_deref();
-    let results = with_session(arguments.target, |session, control, progress| {
-        let mut results: Vec<(String, PerfResult)> = Vec::new();
+    let mut results = Vec::new();
+    let ended = with_session(arguments.target, |session, control, progress| {
         for (name, workload) in &scenario.runs {
             progress.begin(name);
             let result = session.run(workload, control)?;
@@ -106,20 +106,24 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
                 break;
             }
         }
-        Ok(results)
-    })?;
-    let printed = match arguments.output.format {
-        Format::Json => json::print(&Outcome {
-            version: RESULT_VERSION,
-            scenario: &scenario.name,
-            runs: results
-                .iter()
-                .map(|(name, result)| RunOutcome { name, result })
-                .collect(),
-        }),
-        Format::Table => print(&scenario, &results),
-    };
-    printed.map_err(|error| Failure::writing(&error))?;
+        Ok(())
+    });
+    // What was measured before something went wrong is shown all the same.
+    if !results.is_empty() {
+        let printed = match arguments.output.format {
+            Format::Json => json::print(&Outcome {
+                version: RESULT_VERSION,
+                scenario: &scenario.name,
+                runs: results
+                    .iter()
+                    .map(|(name, result)| RunOutcome { name, result })
+                    .collect(),
+            }),
+            Format::Table => print(&scenario, &results),
+        };
+        printed.map_err(|error| Failure::writing(&error))?;
+    }
+    ended?;
     results.iter().try_for_each(|(_, result)| judge(result))
 }
 
