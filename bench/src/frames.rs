@@ -128,12 +128,21 @@ impl Frames {
     }
 
     /// Frames for the relay, as long as `like`'s and standing for as many records.
-    #[must_use]
-    pub fn relay_like(like: &Self) -> Self {
+    fn relay_like(like: &Self) -> Self {
         Self {
             value_bytes: like.value_bytes,
             ..Self::relay(like.frame_bytes, like.records)
         }
+    }
+
+    /// Frames for the relay, as long as produce requests of this batch.
+    ///
+    /// # Errors
+    /// The batch is longer than a frame may be.
+    pub fn relay_for(batch: &Batch) -> Result<Self, BenchError> {
+        let partitions = vec![PartitionIndex::new(0)];
+        let produce = Self::produce(TopicId::from_bytes([1; 16]), partitions, batch, Acks::All)?;
+        Ok(Self::relay_like(&produce))
     }
 
     /// Frames for the relay.

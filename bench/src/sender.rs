@@ -77,6 +77,9 @@ pub struct Outcome {
     pub mb_s: f64,
     /// From the time that a frame was due (closed loop: was put together) to its answer, microseconds.
     pub latency_us: Latency,
+    /// The same, nanoseconds.
+    #[serde(skip)]
+    pub latency_ns: Histogram<u64>,
     /// The weakest durability that any answer of the whole run confirmed.
     pub durability: Option<&'static str>,
     /// Frames that were refused.
@@ -364,6 +367,7 @@ impl Run<'_> {
             records_s: acks * self.frames.records() as f64 / seconds,
             mb_s: kilobytes / 1e3 / seconds,
             latency_us: latency::Latency::of(&tally.latency_ns),
+            latency_ns: tally.latency_ns,
             durability: tally.durability.map(Durability::as_str),
             errors: tally.errors,
             first_error: tally.first_error,

@@ -61,6 +61,32 @@ fn load_for(seconds: &str, arguments: &[&str]) -> Outcome {
     Outcome::of(command.output().expect("corelane runs"))
 }
 
+#[test]
+fn the_limit_of_the_machine_stands_beside_a_load() {
+    for (command, names) in [
+        ("produce", &["relay, recycled", "relay, fresh"][..]),
+        ("latency", &["relay, recycled", "relay, fresh"]),
+        ("consume", &["TCP with CRC32C"]),
+    ] {
+        let result = result_of(&load(&[command, "--with-limit", "--fill-bytes", "1MB"]));
+        let yardsticks = result["limit"]["yardsticks"].as_array().expect(command);
+        assert_eq!(yardsticks.len(), names.len(), "{yardsticks:?}");
+        for (yardstick, name) in yardsticks.iter().zip(names) {
+            assert_eq!(yardstick["name"], *name);
+            assert_eq!(yardstick["seconds"], 1.0, "half before, half after");
+            let limit = yardstick["throughput_mb_s"].as_f64().expect("a figure");
+            let ratio = yardstick["throughput_ratio"].as_f64().expect("a figure");
+            let run = result["throughput_mb_s"].as_f64().expect("a figure");
+            assert!((ratio * limit - run).abs() <= 1e-6 * run, "{yardstick}");
+            assert_eq!(
+                yardstick["p99_ratio"].is_number(),
+                command == "latency",
+                "closed loops' latency is the length of a queue: {yardstick}"
+            );
+        }
+    }
+}
+
 #[track_caller]
 fn result_of(outcome: &Outcome) -> Value {
     outcome.assert_code(0);

@@ -14,6 +14,8 @@ pub struct Control<'c> {
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// What the machine could do at most is measured.
+    Limit,
     /// The topic is looked at or made.
     Prepare,
     /// A topic without records is being filled.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use corelane_bench::BenchError;
 use corelane_broker::runtime::{StartError, StopError};
 
 /// Why a load could not be run. Refused records are no such error: they are counted in the result.
@@ -35,6 +36,9 @@ pub enum PerfError {
     /// The executor of the client could not be started.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),
+    /// What this machine could do at most could not be measured.
+    #[error("the limit of this machine cannot be measured: {0}")]
+    Limit(#[from] BenchError),
     /// Not a single record was acknowledged or read in the time that counts, so there is nothing to report, least of
     /// all a durability.
     #[error("nothing to report: {what}{}", first_error.as_ref().map_or_else(String::new, |error| format!("; the first error: {error}")))]

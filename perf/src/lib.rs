@@ -12,6 +12,7 @@ mod control;
 mod embedded;
 mod engine;
 mod error;
+mod limit;
 mod manifest;
 mod options;
 pub mod output;
@@ -30,6 +31,7 @@ mod workload;
 pub use compare::{Comparison, Figure, compare};
 pub use control::{Control, Phase, Progress};
 pub use error::PerfError;
+pub use limit::{Limit, Yardstick, run_with_limit};
 pub use manifest::{Broker, ClientSettings, Manifest, Pinning, Software, Topic};
 pub use options::Options;
 pub use result::{

@@ -7,6 +7,7 @@ use corelane_client::Durability;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::limit::Limit;
 use crate::manifest::Manifest;
 use crate::recorder::Fingerprint;
 use crate::workload::Kind;
@@ -72,7 +73,7 @@ pub struct PerfResult {
     /// What was measured, with what, on what.
     pub manifest: Manifest,
     /// What this machine could do at most with the same bytes, measured in turns with this run, where that was asked.
-    pub limit: Option<serde_json::Value>,
+    pub limit: Option<Limit>,
     /// The histograms of the latencies of `series`, in microseconds; not in the JSON.
     #[serde(skip)]
     pub histograms: Vec<Histogram<u64>>,

@@ -196,7 +196,7 @@ impl Rounds<'_> {
             return self.run_broker();
         }
         let relay = &self.relays[index];
-        let mut frames = Frames::relay_like(&self.frames(TopicId::from_bytes([1; 16]), vec![0])?);
+        let mut frames = Frames::relay_for(&self.batch)?;
         let serving = relay.serve()?;
         self.background.push(cpu::settle(self.settings.settle));
         let threads = Threads::named(std::process::id(), THREAD);

@@ -38,6 +38,11 @@ pub(super) struct Arguments {
     #[command(flatten)]
     options: OptionArguments,
 
+    /// Measure as well what this machine could do at most with the same bytes, half of it before
+    /// the load and half after it; it takes three times as long
+    #[arg(long)]
+    with_limit: bool,
+
     #[command(flatten)]
     output: OutputArguments,
 }
@@ -223,8 +228,13 @@ pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
     if let Some(directory) = &out {
         output::prepare(directory).map_err(failure)?;
     }
+    let with_limit = arguments.with_limit;
     let result = with_session(arguments.target, |session, control, _| {
-        session.run(&workload, control)
+        if with_limit {
+            corelane_perf::run_with_limit(session, &workload, control)
+        } else {
+            session.run(&workload, control)
+        }
     })?;
     if let Some(directory) = &out {
         output::write(directory, &result).map_err(failure)?;

@@ -65,6 +65,7 @@ impl Progress {
 /// `measuring 3 of 10 s: 869,888 records/s, 869.9 MB/s, p99 9.4 ms`
 fn line(now: &corelane_perf::Progress) -> String {
     let what = match now.phase {
+        Phase::Limit => return "measuring what this machine can do at most".to_owned(),
         Phase::Prepare => return "looking at the topic".to_owned(),
         Phase::Fill => "filling the topic",
         Phase::WarmUp => "warming up",

@@ -33,6 +33,7 @@ pub(super) fn print(result: &PerfResult) -> io::Result<()> {
     ]);
     table::print(&figures)?;
     print_latencies(result)?;
+    print_limit(result)?;
     if let Some(consumed) = &result.consumed {
         line(format_args!(
             "\n{} records ({}) were read {:.1} times{}",
@@ -55,6 +56,39 @@ pub(super) fn print(result: &PerfResult) -> io::Result<()> {
         ))?;
     }
     line(format_args!("\n{}", output::line(result)))
+}
+
+/// What the machine could do at most with the same bytes, if that was measured.
+fn print_limit(result: &PerfResult) -> io::Result<()> {
+    let Some(limit) = &result.limit else {
+        return Ok(());
+    };
+    let mut yardsticks = table::table(&[
+        Column::Text("LIMIT"),
+        Column::Number("MB/S"),
+        Column::Number("CPU NS/RECORD"),
+        Column::Number("P50"),
+        Column::Number("P99"),
+        Column::Number("THIS RUN: MB/S"),
+        Column::Number("P50"),
+        Column::Number("P99"),
+    ]);
+    let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |r| format!("{r:.2} ×"));
+    for yardstick in &limit.yardsticks {
+        let latency = yardstick.latency_us.as_ref();
+        yardsticks.add_row([
+            yardstick.name.clone(),
+            format!("{:.1}", yardstick.throughput_mb_s),
+            or_dash(yardstick.cpu_ns_per_record.map(|ns| ns as u64)),
+            or_dash(latency.map(|latency| latency.p50)),
+            or_dash(latency.map(|latency| latency.p99)),
+            ratio(Some(yardstick.throughput_ratio)),
+            ratio(yardstick.p50_ratio),
+            ratio(yardstick.p99_ratio),
+        ]);
+    }
+    line(format_args!(""))?;
+    table::print(&yardsticks)
 }
 
 fn print_headline(result: &PerfResult) -> io::Result<()> {
