@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 25] = [
+    let commands: [&[&str]; 26] = [
         &[],
         &["serve"],
         &["topic"],
@@ -32,6 +32,7 @@ fn every_command_explains_itself() {
         &["perf", "scenarios"],
         &["perf", "sweep"],
         &["perf", "compare"],
+        &["perf", "report"],
     ];
     for command in commands {
         let help = corelane(&[command, &["--help"]].concat());

@@ -200,6 +200,53 @@ fn assert_files(out: &Path, result: &Value) {
             .expect("a number")
     });
     assert_eq!(Some(records.sum::<u64>()), result["records"].as_u64());
+    let topic = result["manifest"]["topic"]["name"]
+        .as_str()
+        .expect("a name");
+    assert_report(
+        out,
+        &[
+            "<svg",
+            result["durability"].as_str().expect("a word"),
+            topic,
+        ],
+    );
+}
+
+/// The page is there, and says this.
+#[track_caller]
+fn assert_report(out: &Path, parts: &[&str]) {
+    let report = fs::read_to_string(out.join("report.html")).expect("report.html");
+    assert!(report.starts_with("<!DOCTYPE html>"), "{report}");
+    for part in parts {
+        assert!(report.contains(part), "{part} is not in {report}");
+    }
+}
+
+#[test]
+fn the_page_of_a_result_that_was_kept_is_the_one_that_was_written() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    let [out, elsewhere] = ["out", "elsewhere"].map(|name| directory.path().join(name));
+    let out_path = out.to_str().expect("Unicode");
+    result_of(&load(&["produce", "--rate", "100", "--out", out_path]));
+    let page = fs::read_to_string(out.join("report.html")).expect("report.html");
+    fs::remove_file(out.join("report.html")).expect("it is there");
+    corelane(&["perf", "report", &format!("{out_path}/result.json")]).assert_code(0);
+    assert_eq!(
+        fs::read_to_string(out.join("report.html")).expect("again"),
+        page
+    );
+    let elsewhere_path = elsewhere.to_str().expect("Unicode");
+    corelane(&["perf", "report", out_path, "--out", elsewhere_path]).assert_code(0);
+    assert_eq!(
+        fs::read_to_string(elsewhere.join("report.html")).expect("there"),
+        page
+    );
+
+    fs::write(elsewhere.join("result.json"), "{\"version\": 99}").expect("it can be written");
+    corelane(&["perf", "report", elsewhere_path])
+        .assert_code(1)
+        .assert_error_says(&["result.json", "version 99"]);
 }
 
 #[test]
@@ -603,12 +650,15 @@ fn a_sweep_prints_every_rate_that_it_tried() {
         "100",
     ];
     let bounds = ["--p99", "60000", "--rate", "100", "--precision", "1"];
+    let out = tempfile::tempdir().expect("a directory can be made");
     let mut command = Command::new(CORELANE);
     // No rate above is possible, whatever the machine: a debug build does not send ten million records a second.
     command
         .args(["perf", "sweep", "--format", "json"])
         .args(load)
         .args(bounds)
+        .arg("--out")
+        .arg(out.path())
         .envs(SMALL_JOURNAL)
         .stdin(Stdio::null());
     let outcome = Outcome::of(command.output().expect("corelane runs"));
@@ -621,6 +671,16 @@ fn a_sweep_prints_every_rate_that_it_tried() {
         .max();
     assert_eq!(swept["highest_rate"].as_u64(), highest);
     assert_eq!(swept["bound"]["p99_us"], 60_000_000);
+    let kept = fs::read(out.path().join("sweep.json")).expect("sweep.json");
+    assert_eq!(serde_json::from_slice::<Value>(&kept).expect("JSON"), swept);
+    let page = fs::read(out.path().join("report.html")).expect("report.html");
+    assert_report(out.path(), &["<svg", "the bound of the p99"]);
+    let path = out.path().to_str().expect("Unicode");
+    corelane(&["perf", "report", path]).assert_code(0);
+    assert_eq!(
+        fs::read(out.path().join("report.html")).expect("again"),
+        page
+    );
     // On a machine that stands still no rate holds.
     outcome.assert_code(if highest.is_some() { 0 } else { 1 });
 
@@ -671,6 +731,18 @@ fn results_are_compared_unless_their_loads_differ() {
             .any(|figure| figure["name"] == "latency p99, µs"),
         "{compared}"
     );
+
+    let both = directory.path().join("both");
+    let both_path = both.to_str().expect("Unicode");
+    corelane(&["perf", "compare", a, b, "--out", both_path]).assert_code(0);
+    assert_report(&both, &["<svg", "B / A", a, b]);
+    let kept: Value =
+        serde_json::from_slice(&fs::read(both.join("comparison.json")).expect("comparison.json"))
+            .expect("JSON");
+    assert_eq!(kept, compared);
+    corelane(&["perf", "compare", a, b, "--out", a])
+        .assert_code(1)
+        .assert_error_says(&["overwritten", "another directory"]);
 
     corelane(&["perf", "compare", a, c])
         .assert_code(1)

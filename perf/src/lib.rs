@@ -12,6 +12,7 @@ mod control;
 mod embedded;
 mod engine;
 mod error;
+pub mod html;
 mod limit;
 mod manifest;
 mod options;

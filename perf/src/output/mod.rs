@@ -1,5 +1,5 @@
 //! The forms of a result for other programs: the line of `kafka-producer-perf-test`, JSON, an interval log of
-//! HdrHistogram, a time series.
+//! HdrHistogram, a time series; and the page for people.
 
 mod hlog;
 mod line;
@@ -10,9 +10,13 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 pub use line::line;
+use serde::Serialize;
 
+use crate::compare::Comparison;
 use crate::error::PerfError;
+use crate::html;
 use crate::result::PerfResult;
+use crate::sweep::Sweep;
 
 /// The names of the files in the directory.
 pub const RESULT_FILE: &str = "result.json";
@@ -20,6 +24,12 @@ pub const RESULT_FILE: &str = "result.json";
 pub const HLOG_FILE: &str = "latency.hlog";
 /// The time series.
 pub const SERIES_FILE: &str = "series.csv";
+/// The page.
+pub const REPORT_FILE: &str = "report.html";
+/// What a sweep gives.
+pub const SWEEP_FILE: &str = "sweep.json";
+/// What a comparison gives.
+pub const COMPARISON_FILE: &str = "comparison.json";
 
 /// Makes the directory, so that a run is not made for nothing.
 ///
@@ -32,17 +42,56 @@ pub fn prepare(directory: &Path) -> Result<(), PerfError> {
     probe.map(drop).map_err(|error| failed(directory, error))
 }
 
-/// Writes result.json, latency.hlog and series.csv.
+/// Writes result.json, latency.hlog, series.csv and report.html.
 ///
 /// # Errors
 /// `Output` with the file that cannot be written.
 pub fn write(directory: &Path, result: &PerfResult) -> Result<(), PerfError> {
-    file(directory, RESULT_FILE, |file| {
-        serde_json::to_writer_pretty(&mut *file, result)?;
-        file.write_all(b"\n")
-    })?;
+    json(directory, RESULT_FILE, result)?;
     file(directory, HLOG_FILE, |file| hlog::write(file, result))?;
-    file(directory, SERIES_FILE, |file| series::write(file, result))
+    file(directory, SERIES_FILE, |file| series::write(file, result))?;
+    write_report(directory, &html::of_result(result))
+}
+
+/// Writes sweep.json and report.html.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_sweep(directory: &Path, sweep: &Sweep) -> Result<(), PerfError> {
+    json(directory, SWEEP_FILE, sweep)?;
+    write_report(directory, &html::of_sweep(sweep))
+}
+
+/// Writes comparison.json and report.html, which calls the results by these names.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_comparison(
+    directory: &Path,
+    names: [&str; 2],
+    results: [&PerfResult; 2],
+    comparison: &Comparison,
+) -> Result<(), PerfError> {
+    json(directory, COMPARISON_FILE, comparison)?;
+    let report = html::of_comparison(names, results, comparison);
+    write_report(directory, &report)
+}
+
+/// Writes a report of [`html`] as report.html.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_report(directory: &Path, report: &str) -> Result<(), PerfError> {
+    file(directory, REPORT_FILE, |file| {
+        file.write_all(report.as_bytes())
+    })
+}
+
+fn json(directory: &Path, name: &str, value: &impl Serialize) -> Result<(), PerfError> {
+    file(directory, name, |file| {
+        serde_json::to_writer_pretty(&mut *file, value)?;
+        file.write_all(b"\n")
+    })
 }
 
 fn file(

@@ -1,12 +1,13 @@
 //! `corelane perf compare`.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use corelane_perf::{Comparison, PerfResult, RESULT_VERSION, compare, output};
+use corelane_perf::{Comparison, PerfResult, compare, output};
 
+use super::load::failure;
+use super::page::read;
 use crate::command::Format;
 use crate::failure::Failure;
 use crate::output::table::Column;
@@ -33,6 +34,10 @@ pub(super) struct Arguments {
     /// What is printed: tables for people, or JSON with stable keys for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
+
+    /// Write comparison.json and report.html, a page with both in each plot, into this directory
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -47,6 +52,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
             "compare them all the same with --anyway",
         ));
     }
+    if let Some(directory) = &arguments.out {
+        write(directory, arguments, [&first, &second], &comparison)?;
+    }
     let printed = match arguments.format {
         Format::Json => json::print(&comparison),
         Format::Table => print(&comparison),
@@ -54,27 +62,26 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     printed.map_err(|error| Failure::writing(&error))
 }
 
-fn read(path: &Path) -> Result<PerfResult, Failure> {
-    let file = if path.is_dir() {
-        path.join(output::RESULT_FILE)
-    } else {
-        path.to_owned()
-    };
-    let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format_args!(
-            "cannot read a result from {}: {error}",
-            file.display()
-        ))
-    };
-    let text = fs::read_to_string(&file).map_err(|error| failed(&error))?;
-    let result: PerfResult = serde_json::from_str(&text).map_err(|error| failed(&error))?;
-    if result.version != RESULT_VERSION {
-        return Err(failed(&format_args!(
-            "it has version {}, and this program reads {RESULT_VERSION}",
-            result.version
-        )));
+/// Writes the files of a comparison, but not over the report of a result.
+fn write(
+    directory: &Path,
+    arguments: &Arguments,
+    results: [&PerfResult; 2],
+    comparison: &Comparison,
+) -> Result<(), Failure> {
+    if directory.join(output::RESULT_FILE).exists() {
+        return Err(Failure::with_advice(
+            format_args!(
+                "{} has a result, whose report would be overwritten",
+                directory.display()
+            ),
+            "give --out another directory",
+        ));
     }
-    Ok(result)
+    output::prepare(directory).map_err(failure)?;
+    let names = [&arguments.first, &arguments.second].map(|path| path.to_string_lossy());
+    let names = names.each_ref().map(AsRef::as_ref);
+    output::write_comparison(directory, names, results, comparison).map_err(failure)
 }
 
 fn print(comparison: &Comparison) -> io::Result<()> {

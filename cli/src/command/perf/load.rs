@@ -29,7 +29,8 @@ load share the cores. Numbers of bytes take units: 64KiB, 1MB.
 The load goes on for a second (--warm-up) before anything is counted. Ctrl-C ends it in order and
 reports what was measured so far. Exit code 0 says that no record failed.
 
-With --out, result.json, latency.hlog (HdrHistogram's interval log) and series.csv are written.
+With --out, result.json, report.html (a page with plots), latency.hlog (HdrHistogram's interval
+log) and series.csv are written.
 docs/load_generator.md says how each figure is counted.")]
 pub(super) struct Arguments {
     #[command(flatten)]

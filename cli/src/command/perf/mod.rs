@@ -2,6 +2,7 @@
 
 mod compare;
 mod load;
+mod page;
 mod progress;
 mod report;
 mod scenario;
@@ -56,6 +57,8 @@ enum Command {
     Sweep(sweep::Arguments),
     /// Show two results side by side, with ratios
     Compare(compare::Arguments),
+    /// Write the page of a result that was kept
+    Report(page::Arguments),
 }
 
 pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -69,5 +72,6 @@ pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Scenarios(arguments)) => scenario::list(&arguments),
         Some(Command::Sweep(arguments)) => sweep::run(arguments),
         Some(Command::Compare(arguments)) => compare::run(&arguments),
+        Some(Command::Report(arguments)) => page::run(&arguments),
     }
 }

@@ -1,6 +1,5 @@
 //! `corelane perf sweep`.
 
-use std::fs;
 use std::io;
 
 use clap::{Args, ValueEnum};
@@ -21,7 +20,7 @@ intended send times is over the bound, records fail, or fewer than 98 % of the r
 their end in time. Then rates between the two are tried.
 
 Each step is a run of --duration with a topic of its own (unless --topic is given). With --out,
-sweep.json is written.
+sweep.json and report.html (a page with the curve) are written.
 
 Example:
   corelane perf sweep --p99 10 --duration 5 --record-size 100")]
@@ -85,12 +84,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         })
     })?;
     if let Some(directory) = out {
-        let path = directory.join("sweep.json");
-        let written = serde_json::to_vec_pretty(&swept).map_err(io::Error::from);
-        let written = written.and_then(|text| fs::write(&path, text));
-        written.map_err(|error| {
-            Failure::new(format_args!("cannot write {}: {error}", path.display()))
-        })?;
+        output::write_sweep(directory, &swept).map_err(failure)?;
     }
     let printed = match &mut steps {
         None => json::print(&swept),
