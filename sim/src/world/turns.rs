@@ -119,8 +119,8 @@ impl World {
             let is_journal = |path: &str| path.starts_with(store) && path.contains("/journal-");
             machine.disk.writes_in_flight(is_journal) > 0
         };
-        let counts = !machine.power_lost_in_between || is_beside_another();
-        if is_group && is_serving && counts {
+        let counts = || !machine.power_lost_in_between || is_beside_another();
+        if is_group && is_serving && counts() {
             *writes -= 1;
             if *writes == 0 {
                 machine.power_lost_after_writes = None;
