@@ -30,12 +30,19 @@ fn add_field(state: u128, field: Option<&[u8]>) -> u128 {
 }
 
 fn add_bytes(state: u128, bytes: &[u8]) -> u128 {
-    bytes.chunks(8).fold(state, |state, part| {
-        let mut word = [0; 8];
-        word[..part.len()].copy_from_slice(part);
-        let state = (state ^ u128::from(u64::from_le_bytes(word))).wrapping_mul(FNV_PRIME);
-        state ^ (state >> 67)
-    })
+    let (words, rest) = bytes.as_chunks::<8>();
+    let state = words.iter().fold(state, |state, word| add_word(state, *word));
+    if rest.is_empty() {
+        return state;
+    }
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    add_word(state, word)
+}
+
+fn add_word(state: u128, word: [u8; 8]) -> u128 {
+    let state = (state ^ u128::from(u64::from_le_bytes(word))).wrapping_mul(FNV_PRIME);
+    state ^ (state >> 67)
 }
 
 #[cfg(test)]
