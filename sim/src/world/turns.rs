@@ -155,7 +155,7 @@ impl World {
             (None, OperationKind::Rename) => Some(Sometimes::CatalogueRewritten),
             (None, OperationKind::Write) if file.starts_with("journal-") && *position == 0 => {
                 // The header of a file that had one is written again only to use the file again.
-                let times = self.seen_files.entry(path.clone()).or_default();
+                let times = self.seen_files.entry(path.to_string()).or_default();
                 *times += 1;
                 let is_new = *times <= 2;
                 Some(if is_new {
@@ -166,7 +166,7 @@ impl World {
             }
             (None, OperationKind::Open) if file.ends_with(".log") => {
                 let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir).to_owned();
-                if self.seen_files.insert(path.clone(), 1).is_none() {
+                if self.seen_files.insert(path.to_string(), 1).is_none() {
                     let times = self.seen_files.entry(dir).or_default();
                     *times += 1;
                     let is_first = *times == 1;

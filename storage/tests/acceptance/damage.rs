@@ -66,7 +66,7 @@ impl Specimen {
         let blocks = |position: u64, len: u64| position / BLOCK..(position + len).div_ceil(BLOCK);
         reads
             .flat_map(|read| {
-                blocks(read.position, read.len).map(|block| (read.path.clone(), block))
+                blocks(read.position, read.len).map(|block| (read.path.to_string(), block))
             })
             .collect()
     }

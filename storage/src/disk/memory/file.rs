@@ -3,6 +3,7 @@
 //! Owns the rules by which written bytes become durable, and by which a crash decides about the others.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use super::contents::{Block, Contents, flipped, zero_block};
 use crate::disk::{BLOCK_BYTES, Durable};
@@ -18,7 +19,7 @@ type Sequence = u64;
 
 pub(super) struct FileState {
     /// Where the file is, for faults and the trace.
-    pub(super) path: String,
+    pub(super) path: Rc<str>,
     /// What reads see.
     written: Contents,
     /// What survives any crash.
@@ -80,7 +81,7 @@ enum Survival {
 }
 
 impl FileState {
-    pub(super) fn new(path: String, contents: Contents) -> Self {
+    pub(super) fn new(path: Rc<str>, contents: Contents) -> Self {
         let allocated = contents.len.next_multiple_of(BLOCK);
         Self {
             path,

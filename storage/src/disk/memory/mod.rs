@@ -69,7 +69,7 @@ impl MemoryDisk {
             .iter()
             .map(|path| (path.clone(), Node::Directory));
         let files = image.files.iter().map(|(path, contents)| {
-            let file = FileState::new(path.clone(), contents.clone());
+            let file = FileState::new(path.as_str().into(), contents.clone());
             (path.clone(), Node::File(Rc::new(RefCell::new(file))))
         });
         let state = State {
@@ -243,7 +243,7 @@ impl MemoryDisk {
                 std::future::pending::<()>().await;
             }
             let mut state = state.borrow_mut();
-            let effect = state.fault_for(&operation);
+            let effect = state.fault_for(operation);
             complete(&mut state, effect)
         })
     }
@@ -294,9 +294,6 @@ impl State {
         }
         operation.number = self.operations;
         self.operations += 1;
-        if let Some(trace) = &mut self.trace {
-            trace.push(operation.clone());
-        }
         true
     }
 
@@ -306,15 +303,16 @@ impl State {
         Some(latency.time_of(operation, &mut self.random))
     }
 
-    fn fault_for(&mut self, operation: &Operation) -> Option<FaultEffect> {
+    /// What strikes an operation that was just counted. It goes into the trace.
+    fn fault_for(&mut self, mut operation: Operation) -> Option<FaultEffect> {
         let effect = self
             .faults
             .iter_mut()
-            .find_map(|fault| fault.strike(operation));
+            .find_map(|fault| fault.strike(&operation));
         self.faults.retain(|fault| !fault.is_spent());
-        if let (Some(effect), Some(trace)) = (&effect, &mut self.trace) {
-            let struck = trace.last_mut().expect("counted just before");
-            struck.struck = Some(effect.name());
+        if let Some(trace) = &mut self.trace {
+            operation.struck = effect.as_ref().map(FaultEffect::name);
+            trace.push(operation);
         }
         effect
     }
@@ -392,10 +390,8 @@ impl Disk for MemoryDisk {
             Some(_) if options.create_new => Err(io::ErrorKind::AlreadyExists.into()),
             Some(file) => Ok(file),
             None if options.create || options.create_new => {
-                let file = Rc::new(RefCell::new(FileState::new(
-                    path.clone(),
-                    Contents::default(),
-                )));
+                let file = FileState::new(Rc::clone(&path), Contents::default());
+                let file = Rc::new(RefCell::new(file));
                 state.names.bind(&path, Node::File(Rc::clone(&file)))?;
                 Ok(file)
             }
@@ -467,7 +463,7 @@ impl Disk for MemoryDisk {
     }
 
     async fn free_bytes(&self) -> io::Result<u64> {
-        let operation = Operation::new(OperationKind::FreeBytes, "");
+        let operation = Operation::new(OperationKind::FreeBytes, &"".into());
         self.run(operation, |state| Ok(state.free())).await
     }
 }
@@ -476,14 +472,14 @@ impl Disk for MemoryDisk {
 ///
 /// # Panics
 /// If it is not: no path comes from outside.
-fn checked(path: &str) -> String {
+fn checked(path: &str) -> Rc<str> {
     let is_well_formed =
         path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | ".."));
     assert!(
         is_well_formed,
         "{path:?} is not a path within the data directory"
     );
-    path.to_owned()
+    path.into()
 }
 
 /// An open file of a `MemoryDisk`.

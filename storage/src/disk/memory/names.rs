@@ -118,7 +118,7 @@ impl Names {
         );
         let file = self.file(from)?.ok_or(io::ErrorKind::NotFound)?;
         let _replaced = self.file(to)?;
-        file.borrow_mut().path = to.to_owned();
+        file.borrow_mut().path = to.into();
         self.change(Change::Rename {
             from: from.to_owned(),
             to: to.to_owned(),

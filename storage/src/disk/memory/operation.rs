@@ -1,7 +1,9 @@
 //! One operation of the in-memory disk, as its trace and its faults name it.
 
+use std::rc::Rc;
+
 /// What an operation does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "each is the method of its name")]
 pub enum OperationKind {
     Open,
@@ -41,7 +43,7 @@ pub struct Operation {
     /// What it did.
     pub kind: OperationKind,
     /// The file or directory; for a rename the old path.
-    pub path: String,
+    pub path: Rc<str>,
     /// Where in the file, in bytes; 0 where that means nothing.
     pub position: u64,
     /// How many bytes; 0 where that means nothing.
@@ -64,18 +66,18 @@ pub enum Strike {
 }
 
 impl Operation {
-    pub(super) fn new(kind: OperationKind, path: &str) -> Self {
+    pub(super) fn new(kind: OperationKind, path: &Rc<str>) -> Self {
         Self {
             number: 0,
             kind,
-            path: path.to_owned(),
+            path: Rc::clone(path),
             position: 0,
             len: 0,
             struck: None,
         }
     }
 
-    pub(super) fn of_range(kind: OperationKind, path: &str, position: u64, len: usize) -> Self {
+    pub(super) fn of_range(kind: OperationKind, path: &Rc<str>, position: u64, len: usize) -> Self {
         Self {
             position,
             len: len as u64,
