@@ -7,7 +7,8 @@ mod connections;
 mod faults;
 mod turns;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Arguments;
 
 use corelane_protocol::TopicPartition;
@@ -117,6 +118,33 @@ pub(crate) enum Event {
     },
 }
 
+/// An event, with its time and its number: those of one time happen in the order in which they were planned.
+struct Planned {
+    at: (u64, u64),
+    event: Event,
+}
+
+impl Ord for Planned {
+    /// The next one is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.at.cmp(&self.at)
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl Eq for Planned {}
+
 /// A client and what the world knows of it.
 struct Slot {
     client: Box<dyn Client>,
@@ -126,7 +154,7 @@ struct Slot {
 pub(crate) struct World {
     now_us: u64,
     clock: Clock,
-    queue: BTreeMap<(u64, u64), Event>,
+    queue: BinaryHeap<Planned>,
     events_made: u64,
     random: Random,
     profile: Profile,
@@ -164,7 +192,7 @@ impl World {
         Self {
             now_us: 0,
             clock,
-            queue: BTreeMap::new(),
+            queue: BinaryHeap::new(),
             events_made: 0,
             random,
             profile,
@@ -334,7 +362,7 @@ impl World {
                 return;
             }
             let timer = self.clock.next_due_us();
-            let event = self.queue.first_key_value().map(|((us, _), _)| *us);
+            let event = self.queue.peek().map(|planned| planned.at.0);
             let Some(next) = timer.into_iter().chain(event).min() else {
                 return;
             };
@@ -347,8 +375,8 @@ impl World {
             let woke_any = self.clock.advance_to(next);
             if woke_any {
                 self.run_devices();
-            } else if let Some((_, event)) = self.queue.pop_first() {
-                self.handle(event);
+            } else if let Some(planned) = self.queue.pop() {
+                self.handle(planned.event);
             }
             if self.trace.events() > EVENTS_MAX {
                 self.history.problem(format!("{EVENTS_MAX} events"));
@@ -367,8 +395,8 @@ impl World {
 
     fn plan_at(&mut self, us: u64, event: Event) {
         self.events_made += 1;
-        self.queue
-            .insert((us.max(self.now_us), self.events_made), event);
+        let at = (us.max(self.now_us), self.events_made);
+        self.queue.push(Planned { at, event });
     }
 
     fn handle(&mut self, event: Event) {
