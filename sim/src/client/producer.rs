@@ -16,6 +16,7 @@ use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
 use crate::keeping::Kept;
+use crate::trace::happens;
 
 /// Batches of a partition that may wait for their acknowledgement.
 const BACKLOG_MAX: usize = 24;
@@ -458,10 +459,15 @@ impl Producer {
                 .problem(format!("{}: memory where durable was asked", self.name()));
         }
         let base = receipt.base_offset;
-        context.note(format_args!(
-            "producer {}: {partition}: batch {number} is at {base}, {:?}",
-            self.parts.number, receipt.durability
-        ));
+        happens!(
+            context,
+            "producer {}: {}: batch {} is at {}, {:?}",
+            self.parts.number,
+            partition,
+            number,
+            base,
+            receipt.durability
+        );
         context
             .history
             .acknowledged(batch.first_record, batch.count, partition, base, durable);

@@ -7,6 +7,7 @@ use crate::client::{ClientEvent, Reply};
 use crate::counters::Sometimes;
 use crate::network::{Conn, ConnNumber, Place, Speed};
 use crate::process::{Input, Opening};
+use crate::trace::happens;
 
 /// Longer than a request of any client may wait for the disk or for other cores.
 const PAUSE_US_MAX: u64 = 10_500_000;
@@ -105,10 +106,13 @@ impl World {
             arrivals.push(conn.upstream_us);
         }
         let crc = crc32c::crc32c(&bytes);
-        self.note(format_args!(
-            "connection {number}: client sends {} {crc:08x}",
-            bytes.len()
-        ));
+        happens!(
+            self,
+            "connection {}: client sends {} {:08x}",
+            number,
+            bytes.len(),
+            crc
+        );
         for us in arrivals {
             self.plan_at(us, Event::Upstream { conn: number });
         }
@@ -129,9 +133,7 @@ impl World {
         };
         let bytes = piece.len();
         conn.held.push_back(piece);
-        self.note(format_args!(
-            "connection {number}: {bytes} reach the broker"
-        ));
+        happens!(self, "connection {}: {} reach the broker", number, bytes);
         self.deliver_held(number);
     }
 
@@ -180,9 +182,13 @@ impl World {
             bytes += part.len();
             conn.outbox.extend(part);
         }
-        self.note(format_args!(
-            "connection {number}: broker sends {bytes} {crc:08x}"
-        ));
+        happens!(
+            self,
+            "connection {}: broker sends {} {:08x}",
+            number,
+            bytes,
+            crc
+        );
         self.pump(number);
     }
 
@@ -231,9 +237,7 @@ impl World {
         };
         let bytes = piece.len();
         conn.unread.push_back(piece);
-        self.note(format_args!(
-            "connection {number}: {bytes} reach the client"
-        ));
+        happens!(self, "connection {}: {} reach the client", number, bytes);
         self.read_at_client(number);
     }
 

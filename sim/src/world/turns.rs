@@ -9,6 +9,7 @@ use super::{Event, World};
 use crate::counters::Sometimes;
 use crate::process::{Input, Milestone};
 use crate::shell::Outgoing;
+use crate::trace::happens;
 
 /// A turn begins so much after it could, at most.
 const DISPATCH_US_MAX: u64 = 20;
@@ -85,9 +86,15 @@ impl World {
                 Some(struck) => self.note(format_args!(
                     "broker {broker}: disk: {kind:?} {path} {position}+{len}: {struck:?}"
                 )),
-                None => self.note(format_args!(
-                    "broker {broker}: disk: {kind:?} {path} {position}+{len}"
-                )),
+                None => happens!(
+                    self,
+                    "broker {}: disk: {:?} {} {}+{}",
+                    broker,
+                    kind,
+                    path,
+                    position,
+                    len
+                ),
             }
             self.count_operation(&operation);
             self.count_down_to_power_loss(broker, &operation);
@@ -211,9 +218,14 @@ impl World {
             .as_ref()
             .map_or(0, |shell| shell.take_reads());
         self.history.counters.add(Sometimes::SegmentRead, reads);
-        self.note(format_args!(
-            "broker {broker}: core {core}: {inputs} inputs, {reads} reads"
-        ));
+        happens!(
+            self,
+            "broker {}: core {}: {} inputs, {} reads",
+            broker,
+            core,
+            inputs,
+            reads
+        );
         for (conn, opening) in openings {
             self.opened(conn, opening);
         }
@@ -298,9 +310,13 @@ impl World {
             .expect("one event for each letter");
         let sender = CoreId::new(u16::try_from(from).expect("numbered by u16"));
         process.cores[to].inbox.push_back(Input::Mail(sender, mail));
-        self.note(format_args!(
-            "broker {broker}: mail from core {from} to core {to}"
-        ));
+        happens!(
+            self,
+            "broker {}: mail from core {} to core {}",
+            broker,
+            from,
+            to
+        );
         self.look_after(broker);
     }
 
