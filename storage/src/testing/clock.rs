@@ -88,7 +88,10 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        self.state.timers.borrow_mut().remove(&self.key);
+        // Whoever was due was woken, and is no more among the timers.
+        if self.state.now_us.get() < self.key.0 {
+            self.state.timers.borrow_mut().remove(&self.key);
+        }
     }
 }
 

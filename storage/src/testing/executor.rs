@@ -4,7 +4,6 @@
 //! `run_until_stalled` says that nothing else is left to do.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
@@ -17,10 +16,20 @@ use super::Random;
 /// Polls after which a run is taken for a busy loop, so that a test fails instead of hanging.
 const POLLS_MAX: u64 = 50_000_000;
 
-/// The task that `block_on` itself polls.
-const MAIN: TaskId = 0;
+/// Names a task for as long as the executor lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct TaskId {
+    /// Where it is in the table; others were there before, or will be.
+    slot: usize,
+    number: u64,
+}
 
-type TaskId = u64;
+/// The task that `block_on` itself polls, which is not in the table.
+const MAIN: TaskId = TaskId {
+    slot: usize::MAX,
+    number: 0,
+};
+
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Runs tasks one at a time, each time a ready one drawn from the seed. Dropping it drops them all.
@@ -41,22 +50,26 @@ struct Shared {
     /// Whether a panic prints the seed.
     tells_seed: Cell<bool>,
     random: RefCell<Random>,
-    tasks: RefCell<BTreeMap<TaskId, (Task, Waker)>>,
-    next_id: Cell<TaskId>,
+    tasks: RefCell<Tasks>,
+    tasks_made: Cell<u64>,
     ready: Arc<Ready>,
+    /// Wakes `MAIN`.
+    main_waker: Waker,
 }
 
 impl Executor {
     /// An executor without tasks, whose every choice follows from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        let ready = Arc::default();
         let shared = Shared {
             seed,
             tells_seed: Cell::new(true),
             random: RefCell::new(Random::new(seed)),
             tasks: RefCell::default(),
-            next_id: Cell::new(MAIN + 1),
-            ready: Arc::default(),
+            tasks_made: Cell::new(MAIN.number),
+            main_waker: waker(MAIN, &ready),
+            ready,
         };
         Self {
             shared: Rc::new(shared),
@@ -105,15 +118,15 @@ impl Executor {
     /// If the run does not end.
     pub fn try_block_on<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         let mut future = pin!(future);
-        let waker = self.shared.waker(MAIN);
+        let waker = &self.shared.main_waker;
         waker.wake_by_ref();
         for _ in 0..POLLS_MAX {
             match self.shared.next_ready()? {
                 MAIN => {
                     if let Poll::Ready(value) =
-                        future.as_mut().poll(&mut Context::from_waker(&waker))
+                        future.as_mut().poll(&mut Context::from_waker(waker))
                     {
-                        self.shared.ready.forget(MAIN);
+                        self.shared.ready.forget(|id| id == MAIN);
                         return Some(value);
                     }
                 }
@@ -195,21 +208,19 @@ impl Shared {
                 waiter.wake();
             }
         });
-        let id = self.next_id.get();
-        self.next_id.set(id + 1);
-        let waker = self.waker(id);
+        self.tasks_made.set(self.tasks_made.get() + 1);
+        let mut tasks = self.tasks.borrow_mut();
+        let id = TaskId {
+            slot: tasks.vacant(),
+            number: self.tasks_made.get(),
+        };
+        let waker = waker(id, &self.ready);
         waker.wake_by_ref();
-        self.tasks.borrow_mut().insert(id, (task, waker));
+        tasks.slots[id.slot] = Slot {
+            number: id.number,
+            waiting: Some((task, waker)),
+        };
         JoinHandle { join }
-    }
-
-    fn waker(&self, id: TaskId) -> Waker {
-        let is_queued = AtomicBool::new(false);
-        Waker::from(Arc::new(TaskWaker {
-            id,
-            is_queued,
-            ready: Arc::clone(&self.ready),
-        }))
     }
 
     fn next_ready(&self) -> Option<TaskId> {
@@ -219,15 +230,16 @@ impl Shared {
     /// Polls one task. It is out of the table meanwhile, so that it may spawn others.
     fn poll(&self, id: TaskId) {
         // A task that has ended may still be woken.
-        let Some((mut task, waker)) = self.tasks.borrow_mut().remove(&id) else {
+        let Some((mut task, waker)) = self.tasks.borrow_mut().take(id) else {
             return;
         };
-        if task
-            .as_mut()
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-        {
-            self.tasks.borrow_mut().insert(id, (task, waker));
+        let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut tasks = self.tasks.borrow_mut();
+        // A crash that it brought about itself has emptied the table.
+        let Some(slot) = tasks.slot(id) else { return };
+        match polled {
+            Poll::Pending => slot.waiting = Some((task, waker)),
+            Poll::Ready(()) => tasks.free.push(id.slot),
         }
     }
 
@@ -235,7 +247,50 @@ impl Shared {
     fn drop_tasks(&self) {
         let tasks = self.tasks.take();
         drop(tasks);
-        self.ready.clear();
+        self.ready.forget(|_| true);
+    }
+}
+
+fn waker(id: TaskId, ready: &Arc<Ready>) -> Waker {
+    let is_queued = AtomicBool::new(false);
+    Waker::from(Arc::new(TaskWaker {
+        id,
+        is_queued,
+        ready: Arc::clone(ready),
+    }))
+}
+
+/// The tasks that have not ended.
+#[derive(Default)]
+struct Tasks {
+    slots: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+/// A place of the table, and what waits there; nothing while that is polled, and once it has ended.
+#[derive(Default)]
+struct Slot {
+    number: u64,
+    waiting: Option<(Task, Waker)>,
+}
+
+impl Tasks {
+    /// A place for a task.
+    fn vacant(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() - 1
+        })
+    }
+
+    /// The place of this task, if no crash has dropped it and no other task has it by now.
+    fn slot(&mut self, id: TaskId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id.slot);
+        slot.filter(|slot| slot.number == id.number)
+    }
+
+    fn take(&mut self, id: TaskId) -> Option<(Task, Waker)> {
+        self.slot(id)?.waiting.take()
     }
 }
 
@@ -259,12 +314,13 @@ impl Ready {
         Some(drawn.id)
     }
 
-    fn forget(&self, id: TaskId) {
-        self.with(|wakers| wakers.retain(|ready| ready.id != id));
-    }
-
-    fn clear(&self) {
-        self.with(Vec::clear);
+    /// Takes back the wakes of the tasks that satisfy `predicate`.
+    fn forget(&self, predicate: impl Fn(TaskId) -> bool) {
+        self.with(|wakers| {
+            for waker in wakers.extract_if(.., |waker| predicate(waker.id)) {
+                waker.is_queued.store(false, Ordering::Relaxed);
+            }
+        });
     }
 }
 
@@ -380,6 +436,53 @@ mod tests {
             first.await + second.await
         });
         assert_eq!(sum, 42);
+    }
+
+    #[test]
+    fn a_wait_that_ends_while_it_is_woken_again_leaves_nothing_behind() {
+        let executor = Executor::new(3);
+        for expected in 0..3 {
+            let ended = executor.block_on(std::future::poll_fn(|context| {
+                context.waker().wake_by_ref();
+                Poll::Ready(expected)
+            }));
+            assert_eq!(ended, expected);
+            assert!(!executor.is_ready());
+        }
+    }
+
+    #[test]
+    fn a_task_that_takes_the_place_of_another_is_not_woken_for_it() {
+        let executor = Executor::new(3);
+        let waker = Rc::new(Cell::new(None));
+        let kept = Rc::clone(&waker);
+        executor.block_on(executor.spawn(std::future::poll_fn(move |context| {
+            kept.set(Some(context.waker().clone()));
+            Poll::Ready(())
+        })));
+        let polls = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&polls);
+        executor.spawn(std::future::poll_fn(move |_| {
+            counted.set(counted.get() + 1);
+            Poll::<()>::Pending
+        }));
+        executor.run_until_stalled();
+        waker.take().expect("polled once").wake();
+        executor.run_until_stalled();
+        assert_eq!(polls.get(), 1);
+    }
+
+    #[test]
+    fn a_task_may_crash_its_executor() {
+        let executor = Rc::new(Executor::new(3));
+        let own = Rc::clone(&executor);
+        executor.spawn(async move {
+            own.crash();
+            std::future::pending::<()>().await;
+        });
+        executor.run_until_stalled();
+        assert_eq!(Rc::strong_count(&executor), 1);
+        assert_eq!(executor.block_on(executor.spawn(async { 5 })), 5);
     }
 
     #[test]
