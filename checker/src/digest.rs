@@ -31,7 +31,9 @@ fn add_field(state: u128, field: Option<&[u8]>) -> u128 {
 
 fn add_bytes(state: u128, bytes: &[u8]) -> u128 {
     let (words, rest) = bytes.as_chunks::<8>();
-    let state = words.iter().fold(state, |state, word| add_word(state, *word));
+    let state = words
+        .iter()
+        .fold(state, |state, word| add_word(state, *word));
     if rest.is_empty() {
         return state;
     }

@@ -38,6 +38,8 @@ pub(crate) struct Machine {
     pub(crate) mail: Vec<Vec<MailQueue>>,
     /// A start is planned.
     pub(crate) is_start_planned: bool,
+    /// This life began when everything was mended.
+    pub(crate) is_life_healed: bool,
     /// Something has failed in this life that only a restart mends.
     pub(crate) wants_restart: bool,
     /// A fault has struck an operation of this life.
@@ -85,6 +87,7 @@ impl Machine {
             wall_offset_ms: 0,
             mail: Vec::new(),
             is_start_planned: false,
+            is_life_healed: false,
             wants_restart: false,
             was_struck: false,
             flush_failed: false,

@@ -216,6 +216,14 @@ impl Verifier {
             // lets the verifier end.
             return context.history.reached(Sometimes::VerifierWaited);
         }
+        if error.code == ErrorCode::UnknownTopic
+            && context.may_be_damaged()
+            && let Some(reading) = &self.reading
+        {
+            // Where stores may be out of service nobody waits until every deletion that was asked for has come through.
+            context.history.released(reading.partition);
+            return self.next_partition();
+        }
         if error.code == ErrorCode::OffsetOutOfRange
             && let Some(reading) = &mut self.reading
             && !std::mem::replace(&mut reading.is_lost, true)

@@ -260,7 +260,8 @@ impl World {
         self.connections_end(broker);
         self.machines[broker].kill();
         self.history.keeping.guarding.crashed(self.now_us);
-        if self.is_healed && self.profile.damage == Damage::None {
+        // A life that began before may have met a full disk, and tells of it only once all its stores are opened.
+        if self.machines[broker].is_life_healed && self.profile.damage == Damage::None {
             let problem = format!("nothing is broken any more, but: {problem}");
             self.history.problem(problem);
         }

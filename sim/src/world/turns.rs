@@ -31,6 +31,7 @@ impl World {
             return;
         }
         self.machines[broker].start();
+        self.machines[broker].is_life_healed = self.is_healed;
         let (life, cores) = (self.machines[broker].lives, self.machines[broker].cores);
         self.note(format_args!(
             "broker {broker}: life {life} starts with {cores} cores"
