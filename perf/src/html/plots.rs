@@ -109,7 +109,7 @@ fn logarithms(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// Value bytes a second over time.
+/// MB/s of values over time.
 pub(super) fn throughput_over_time(runs: &[Series<'_>]) -> Option<Plot> {
     const BYTES_PER_MB: f64 = 1e6;
     let form = if runs.len() == 1 {
@@ -131,9 +131,7 @@ pub(super) fn throughput_over_time(runs: &[Series<'_>]) -> Option<Plot> {
         );
     }
     let values: Vec<_> = heights(&lines).collect();
-    let y = Axis::from_zero(values.into_iter(), |mb_s| {
-        format!("{} MB/s", number::tick_count(mb_s))
-    });
+    let y = Axis::from_zero(values.into_iter(), number::fraction);
     over_time(runs, y, lines, legend)
 }
 

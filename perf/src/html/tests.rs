@@ -3,8 +3,8 @@
 use super::*;
 use crate::compare::compare;
 use crate::result::tests::example;
-use crate::result::{CurvePoint, Interval};
-use crate::sweep::{Bound, Step};
+use crate::result::{CurvePoint, Interval, Percentiles};
+use crate::sweep::{Bound, Step, Sweep};
 
 /// Elements that HTML never closes; here they close themselves.
 const VOID: [&str; 1] = ["meta"];
