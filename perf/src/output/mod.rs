@@ -56,7 +56,7 @@ pub fn write(directory: &Path, result: &PerfResult) -> Result<(), PerfError> {
 /// Writes sweep.json and report.html.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_sweep(directory: &Path, sweep: &Sweep) -> Result<(), PerfError> {
     json(directory, SWEEP_FILE, sweep)?;
     write_report(directory, &html::of_sweep(sweep))
@@ -65,7 +65,7 @@ pub fn write_sweep(directory: &Path, sweep: &Sweep) -> Result<(), PerfError> {
 /// Writes comparison.json and report.html, which calls the results by these names.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_comparison(
     directory: &Path,
     names: [&str; 2],
@@ -80,7 +80,7 @@ pub fn write_comparison(
 /// Writes a report of [`html`] as report.html.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_report(directory: &Path, report: &str) -> Result<(), PerfError> {
     file(directory, REPORT_FILE, |file| {
         file.write_all(report.as_bytes())
