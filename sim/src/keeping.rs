@@ -250,18 +250,14 @@ impl Keeping {
     }
 
     /// A log that keeps more than it may, if nothing was appended after `quiet_us` and it has had `spare_ms`: records
-    /// for longer, by the broker's clock, or bytes, as they were described since.
-    pub(crate) fn overdue(
-        &self,
-        now_us: u64,
-        quiet_us: u64,
-        spare_ms: u64,
-    ) -> Option<(TopicPartition, String)> {
+    /// for longer, by the broker's clock, or bytes. Only what somebody has asked for since says so.
+    pub(crate) fn overdue(&self, quiet_us: u64, spare_ms: u64) -> Option<(TopicPartition, String)> {
         let (_, last_ms) = self.wall.bounds(0, quiet_us);
-        let (now_ms, _) = self.wall.bounds(now_us, now_us);
-        let idle_ms = u64::try_from(now_ms - last_ms).unwrap_or(0);
         self.logs.iter().find_map(|(partition, log)| {
             let most = self.most.get(&partition.topic)?;
+            let (asked_us, bytes) = log.described?;
+            let (asked_ms, _) = self.wall.bounds(asked_us, asked_us);
+            let idle_ms = u64::try_from(asked_ms - last_ms).unwrap_or(0);
             let is_late = most.ms.is_some_and(|ms| idle_ms > ms + spare_ms);
             if is_late && log.log_start < log.end {
                 let at = log.log_start;
@@ -270,7 +266,6 @@ impl Keeping {
                     format!("still begins at {at} after {idle_ms} ms"),
                 ));
             }
-            let (asked_us, bytes) = log.described?;
             let is_settled = asked_us > quiet_us + spare_ms * 1000;
             let is_large = most.bytes.is_some_and(|most| bytes > most);
             (is_settled && is_large).then(|| (*partition, format!("still has {bytes} bytes")))
@@ -472,26 +467,26 @@ mod tests {
     fn what_is_kept_longer_or_larger_than_it_may_be_is_overdue() {
         let mut keeping = keeping(Limits::default());
         let (quiet_us, spare_ms) = (2_000_000, 500);
-        let overdue = |keeping: &Keeping, now_us| {
-            let found = keeping.overdue(now_us, quiet_us, spare_ms);
-            found.is_some()
-        };
-        assert!(!overdue(&keeping, u64::MAX / 2));
+        let overdue = |keeping: &Keeping| keeping.overdue(quiet_us, spare_ms).is_some();
+        keeping.described(partition(), u64::MAX / 2, 100);
+        assert!(!overdue(&keeping));
         let most = Limits {
             bytes: Some(100),
             ms: Some(1_000),
         };
         keeping.keeps_at_most(TOPIC, most);
-        assert!(!overdue(&keeping, 3_500_000));
-        assert!(overdue(&keeping, 3_501_000));
+        keeping.described(partition(), 3_500_000, 100);
+        assert!(!overdue(&keeping), "nobody has looked since");
+        keeping.described(partition(), 3_501_000, 100);
+        assert!(overdue(&keeping));
         keeping.log_begins(0, 0, partition(), Offset::new(6));
         keeping.described(partition(), 2_500_000, 101);
-        assert!(!overdue(&keeping, 3_501_000));
+        assert!(!overdue(&keeping));
         assert!(!keeping.is_expired(1_000));
         keeping.described(partition(), 2_501_000, 101);
-        assert!(overdue(&keeping, 3_501_000));
+        assert!(overdue(&keeping));
         keeping.described(partition(), 2_502_000, 100);
-        assert!(!overdue(&keeping, 3_501_000));
+        assert!(!overdue(&keeping));
         assert!(keeping.is_expired(1_000));
     }
 

@@ -288,7 +288,7 @@ impl World {
             world.history.keeping.is_expired(EXPIRY_MS_MAX)
         });
         let keeping = &self.history.keeping;
-        if let Some((log, what)) = keeping.overdue(self.now_us, quiet_us, EXPIRY_SPARE_MS) {
+        if let Some((log, what)) = keeping.overdue(quiet_us, EXPIRY_SPARE_MS) {
             let problem = format!("{log} {what}, and nothing is to be kept so long or so large");
             self.history.problem(problem);
         }
