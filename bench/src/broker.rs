@@ -67,7 +67,7 @@ impl Embedded {
 ///
 /// # Errors
 /// The environment has a setting that no broker takes.
-pub fn configured() -> Result<BrokerConfig, BenchError> {
+fn configured() -> Result<BrokerConfig, BenchError> {
     let variables = std::env::vars_os();
     let environment = variables
         // A name or value that is not Unicode can be no setting.
@@ -93,22 +93,31 @@ pub fn unusual_settings() -> Vec<String> {
         .collect()
 }
 
-/// The default settings and those of the environment, but for the place, a free port, and a core on each of the CPUs.
-/// Unless the environment says where, nothing is served to those who operate it: the port may be another broker's.
+/// The default settings and those of the environment, but for the place and a free port. Unless the environment says
+/// where, nothing is served to those who operate it: the port may be another broker's.
+///
+/// # Errors
+/// The environment has a setting that no broker takes.
+pub fn config_in(data_dir: &Path) -> Result<BrokerConfig, BenchError> {
+    let mut config = configured()?;
+    config.server.data_dir = data_dir.to_owned();
+    config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    if config.admin.listen == BrokerConfig::default().admin.listen {
+        config.admin.listen = None;
+    }
+    Ok(config)
+}
+
+/// The same, with a core on each of the CPUs.
 ///
 /// # Errors
 /// A CPU has a number that no broker takes; the environment has a setting that no broker takes.
 pub fn config(data_dir: &Path, cpus: &[usize]) -> Result<BrokerConfig, BenchError> {
-    let mut config = configured()?;
+    let mut config = config_in(data_dir)?;
     let cpus = cpus.iter().map(|cpu| u16::try_from(*cpu));
     let cpus = cpus.collect::<Result<Vec<_>, _>>();
     let cpus = cpus.map_err(|_| BenchError::Settings("a CPU beyond 65,535".into()))?;
-    config.server.data_dir = data_dir.to_owned();
-    config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.server.cores = CoreSelection::List(cpus);
-    if config.admin.listen == BrokerConfig::default().admin.listen {
-        config.admin.listen = None;
-    }
     Ok(config)
 }
 

@@ -1,9 +1,8 @@
 //! A broker on this machine's cores, with a data directory that goes away with it.
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use corelane_bench::broker::{configured, unusual_settings};
+use corelane_bench::broker::{config_in, unusual_settings};
 use corelane_bench::scratch;
 use corelane_broker::runtime::{self, Running};
 use tempfile::TempDir;
@@ -18,8 +17,6 @@ pub(crate) struct EmbeddedBroker {
 
 impl EmbeddedBroker {
     pub(crate) fn start() -> Result<Self, PerfError> {
-        let settings = |error: &dyn std::fmt::Display| PerfError::Settings(error.to_string());
-        let mut config = configured().map_err(|error| settings(&error))?;
         let parent = scratch::parent();
         let directory = tempfile::Builder::new()
             .prefix("corelane-perf-")
@@ -28,9 +25,8 @@ impl EmbeddedBroker {
             let directory = parent.display().to_string();
             PerfError::Directory { directory, error }
         })?;
-        config.server.data_dir = directory.path().join("data");
-        config.server.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        config.admin.listen = None;
+        let config = config_in(&directory.path().join("data"));
+        let config = config.map_err(|error| PerfError::Settings(error.to_string()))?;
         Ok(Self {
             running: runtime::serve(config)?,
             directory,

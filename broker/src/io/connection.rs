@@ -121,7 +121,7 @@ impl Connection {
             let _ = timeout(&ring, LINGER, self.discard(&mut receiver)).await;
         }
         self.state.set(State::Closed);
-        // Ends a send that waits for the client. Otherwise closing the socket does all of it, at half the cost.
+        // Ends a send that waits for the client. Otherwise closing the socket does all of it.
         if self.is_sending.get() {
             self.socket.shut_down();
         }

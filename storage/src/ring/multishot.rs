@@ -222,7 +222,7 @@ pub struct Acceptor {
 struct AcceptState {
     ring: Ring,
     listener: TcpListener,
-    accepted: RefCell<VecDeque<io::Result<OwnedFd>>>,
+    accepted: Cell<Option<io::Result<OwnedFd>>>,
     armed: Cell<Option<SlotKey>>,
     abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
@@ -235,7 +235,7 @@ impl Acceptor {
         let state = Rc::new(AcceptState {
             ring: ring.clone(),
             listener,
-            accepted: RefCell::default(),
+            accepted: Cell::default(),
             armed: Cell::new(None),
             abandoned: Cell::new(false),
             waker: RefCell::default(),
@@ -253,7 +253,7 @@ impl Acceptor {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Socket>> {
         let state = &self.state;
-        if let Some(accepted) = state.accepted.borrow_mut().pop_front() {
+        if let Some(accepted) = state.accepted.take() {
             let socket = accepted.map(|descriptor| Socket::new(state.ring.clone(), descriptor));
             return Poll::Ready(socket);
         }
@@ -302,7 +302,7 @@ impl Stream for AcceptState {
         };
         let cancelled = result == -libc::ECANCELED;
         if !self.abandoned.get() && !cancelled {
-            self.accepted.borrow_mut().push_back(accepted);
+            self.accepted.set(Some(accepted));
         }
         harvest.wakers.extend(self.waker.take());
     }
