@@ -10,6 +10,11 @@ use corelane_protocol::Offset;
 /// Where a segment file's first batch is: after the header block.
 pub const SEGMENT_DATA: u64 = crate::layout::BLOCK;
 
+/// Whether data of a segment may begin or end there: an index has positions of 32 bits.
+pub(crate) fn is_data_position(at: u64) -> bool {
+    (SEGMENT_DATA..=u64::from(u32::MAX)).contains(&at)
+}
+
 /// A byte of a partition's log. Segments follow each other in the order of their base offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogPosition {

@@ -8,7 +8,8 @@ use corelane_protocol::{Offset, TopicPartition};
 
 use super::{CatalogueRecord, FlushState, SealedSegment};
 use crate::epochs::EpochHistory;
-use crate::position::SEGMENT_DATA;
+use crate::layout::block_ceiling;
+use crate::position::is_data_position;
 use crate::store::{LogConfig, ReaderState};
 
 /// What the catalogue says of one partition.
@@ -41,11 +42,6 @@ pub struct CatalogueImage {
     pub deleted: Vec<TopicPartition>,
 }
 
-/// Whether data of a segment may begin or end there: an index has positions of 32 bits.
-fn is_position(at: u64) -> bool {
-    (SEGMENT_DATA..=u64::from(u32::MAX)).contains(&at)
-}
-
 impl CatalogueImage {
     /// Applies a record. Returns what contradicts it in the image, if anything does: then the catalogue is
     /// damaged in a way that its checksums could not show.
@@ -75,8 +71,18 @@ impl CatalogueImage {
                 {
                     return Err("a partition's flushed end goes back");
                 }
-                if !is_position(state.flushed.at) || !is_position(state.whole.position.at) {
+                if !is_data_position(state.flushed.at) || !is_data_position(state.whole.position.at)
+                {
                     return Err("a partition is flushed to where no segment has data");
+                }
+                if !state.is_coherent() {
+                    return Err("the batches of a partition do not end where it is flushed to");
+                }
+                let last = image.sealed.last().or(image.expired.last());
+                if last.is_some_and(|last| last.end_offset != state.flushed.segment) {
+                    return Err(
+                        "a partition is flushed to a segment that does not follow the one before",
+                    );
                 }
                 image.flush = state;
                 Ok(())
@@ -92,8 +98,11 @@ impl CatalogueImage {
                 if !follows || segment.end_offset <= segment.base {
                     return Err("a sealed segment does not follow the one before");
                 }
-                if !is_position(segment.data_end) {
+                if !is_data_position(segment.data_end) {
                     return Err("a sealed segment ends where no segment has data");
+                }
+                if segment.file_bytes != block_ceiling(segment.data_end) {
+                    return Err("a sealed segment's file does not end with its data");
                 }
                 if segment.end_offset <= image.log_start {
                     image.expired.push(segment);

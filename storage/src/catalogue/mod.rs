@@ -11,6 +11,7 @@ use corelane_protocol::wire::{DecodeError, Reader, Writer};
 use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 
 use crate::epochs::EpochStart;
+use crate::layout::{BLOCK, block_ceiling};
 use crate::position::{LogPoint, LogPosition};
 use crate::store::{LogConfig, ReaderState, RetentionGuard};
 use crate::times::SegmentTimes;
@@ -53,6 +54,24 @@ impl FlushState {
             straddles: false,
             high_watermark: base,
         }
+    }
+
+    /// Whether its fields agree, as those of every state that was ever recorded do.
+    #[must_use]
+    pub fn is_coherent(&self) -> bool {
+        let Self { flushed, whole, .. } = self;
+        let is_empty = whole.position == LogPosition::start_of(flushed.segment);
+        let ends_there = if self.straddles {
+            whole.position.at < flushed.at
+        } else {
+            block_ceiling(whole.position.at) == flushed.at
+        };
+        whole.position.segment == flushed.segment
+            && flushed.at.is_multiple_of(BLOCK)
+            && ends_there
+            && whole.offset >= flushed.segment
+            && (whole.offset == flushed.segment) == is_empty
+            && (self.incarnation > 0 || *flushed == LogPosition::start_of(flushed.segment))
     }
 }
 

@@ -10,7 +10,7 @@ use crate::layout::{
     BLOCK, HEADER_BYTES, get_16, get_u16, get_u32, get_u64, header_is_sound, put_u16, put_u32,
     put_u64, seal_header,
 };
-use crate::position::LogPosition;
+use crate::position::{LogPosition, is_data_position};
 
 /// The first bytes of a journal file.
 pub const JOURNAL_MAGIC: [u8; 8] = *b"CLJOURNL";
@@ -341,6 +341,14 @@ impl PartEntry {
             checksum: get_u32(entry, part_at::CHECKSUM),
             batch_count: get_u32(entry, part_at::BATCH_COUNT),
         }
+    }
+
+    /// Whether it lies where a segment has data, so that [`end_position`](Self::end_position) is one as well.
+    #[must_use]
+    pub fn has_a_place(&self) -> bool {
+        let at = self.position.at;
+        let end = at.saturating_add(u64::from(self.length));
+        is_data_position(at) && is_data_position(end)
     }
 
     /// Where the part ends.

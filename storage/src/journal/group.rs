@@ -210,7 +210,8 @@ pub(crate) fn decode_directory(header: &GroupHeader, group: &[u8]) -> Option<Vec
         .collect();
     let body: u64 = parts.iter().map(|part| u64::from(part.length)).sum();
     let length = (GROUP_HEADER_BYTES + directory.len()) as u64 + body;
-    (length == u64::from(header.length)).then_some(parts)
+    let is_sound = length == u64::from(header.length) && parts.iter().all(PartEntry::has_a_place);
+    is_sound.then_some(parts)
 }
 
 /// Why a part of a group cannot be used.

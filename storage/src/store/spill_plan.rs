@@ -214,6 +214,18 @@ impl State {
         for mark in landmarks {
             index.note(mark.offset, mark.at, mark.times.max_timestamp);
         }
+        if let Some(rolled) = rolled
+            && sealed_end == Some(spillable.end)
+            && rolled.end.offset != whole.offset
+        {
+            let reason = format!(
+                "segment {} ends at offset {} in memory and at {} for its file, so what was recovered contradicts \
+                 itself",
+                rolled.base, rolled.end.offset, whole.offset
+            );
+            self.fence_partition(handle, reason);
+            return None;
+        }
         let high_watermark = partition.durable.offset;
         let mut state = FlushState {
             flushed: LogPosition {
@@ -234,10 +246,6 @@ impl State {
         if let Some(rolled) = rolled
             && sealed_end == Some(spillable.end)
         {
-            assert_eq!(
-                whole.offset, rolled.end.offset,
-                "a sealed segment ends with a whole batch"
-            );
             sealed = Some(SealedSegment {
                 base: rolled.base,
                 incarnation,
