@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod broker_process;
+pub(crate) mod perf;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
