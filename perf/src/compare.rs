@@ -32,7 +32,7 @@ pub struct Figure {
 }
 
 /// Keys of a workload that do not make it another one.
-const SAME_LOAD: [&str; 2] = ["topic", "fill_bytes"];
+const SAME_LOAD: [&str; 3] = ["topic", "fill_bytes", "stages"];
 
 /// Compares two results.
 #[must_use]

@@ -1,5 +1,6 @@
 //! A broker on this machine's cores, with a data directory that goes away with it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use corelane_bench::broker::{config_in, unusual_settings};
@@ -16,7 +17,8 @@ pub(crate) struct EmbeddedBroker {
 }
 
 impl EmbeddedBroker {
-    pub(crate) fn start() -> Result<Self, PerfError> {
+    /// Starts it; with an admin endpoint if one is wanted, or the environment has one.
+    pub(crate) fn start(wants_admin: bool) -> Result<Self, PerfError> {
         let parent = scratch::parent();
         let directory = tempfile::Builder::new()
             .prefix("corelane-perf-")
@@ -26,7 +28,11 @@ impl EmbeddedBroker {
             PerfError::Directory { directory, error }
         })?;
         let config = config_in(&directory.path().join("data"));
-        let config = config.map_err(|error| PerfError::Settings(error.to_string()))?;
+        let mut config = config.map_err(|error| PerfError::Settings(error.to_string()))?;
+        if wants_admin {
+            let anywhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            config.admin.listen.get_or_insert(anywhere);
+        }
         Ok(Self {
             running: runtime::serve(config)?,
             directory,
@@ -35,6 +41,10 @@ impl EmbeddedBroker {
 
     pub(crate) fn address(&self) -> String {
         self.running.bootstrap().to_string()
+    }
+
+    pub(crate) fn admin(&self) -> Option<String> {
+        self.running.admin().map(|address| address.to_string())
     }
 
     pub(crate) fn data_dir(&self) -> &Path {

@@ -33,6 +33,14 @@ pub enum PerfError {
     /// The client could not do its part.
     #[error("{0}")]
     Client(#[from] corelane_client::Error),
+    /// The broker's stages were asked for, and its admin endpoint does not say them.
+    #[error("the admin endpoint {admin} does not show the broker's stages: {problem}")]
+    Admin {
+        /// Its address.
+        admin: String,
+        /// What happened.
+        problem: String,
+    },
     /// The executor of the client could not be started.
     #[error("cannot start threads: {0}")]
     Threads(io::Error),

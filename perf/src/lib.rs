@@ -25,6 +25,7 @@ mod scenario;
 mod schedule;
 mod session;
 mod short;
+mod stages;
 mod sweep;
 mod value;
 mod workload;
@@ -41,5 +42,6 @@ pub use result::{
 pub use scenario::Scenario;
 pub use session::{Session, Target};
 pub use short::{Load, Report, ShortPhase, Throughput, run_short};
+pub use stages::{StageTimes, Stages};
 pub use sweep::{Bound, Step, Sweep, sweep};
 pub use workload::{Acks, Compression, Kind, Payload, Workload};

@@ -38,6 +38,8 @@ pub struct Options {
     pub payload: Option<Payload>,
     /// [`Workload::compression`].
     pub compression: Option<Compression>,
+    /// [`Workload::stages`].
+    pub stages: Option<bool>,
 }
 
 impl Options {
@@ -61,6 +63,7 @@ impl Options {
             keys: self.keys.or(workload.keys),
             payload: self.payload.unwrap_or(workload.payload),
             compression: self.compression.unwrap_or(workload.compression),
+            stages: self.stages.unwrap_or(workload.stages),
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::limit::Limit;
 use crate::manifest::Manifest;
 use crate::recorder::Fingerprint;
+use crate::stages::Stages;
 use crate::workload::Kind;
 
 /// The version of the JSON form. It grows when a key is renamed, removed, or means something else; new keys do not
@@ -74,6 +75,9 @@ pub struct PerfResult {
     pub manifest: Manifest,
     /// What this machine could do at most with the same bytes, measured in turns with this run, where that was asked.
     pub limit: Option<Limit>,
+    /// How long the broker's stages took, where that was asked.
+    #[serde(default)]
+    pub stages: Option<Stages>,
     /// The histograms of the latencies of `series`, in microseconds; not in the JSON.
     #[serde(skip)]
     pub histograms: Vec<Histogram<u64>>,
@@ -323,6 +327,7 @@ pub(crate) mod tests {
                 software: Software::look(None),
             },
             limit: None,
+            stages: None,
             histograms: histograms.to_vec(),
             acknowledged: Fingerprint::default(),
         }

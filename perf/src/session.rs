@@ -19,9 +19,17 @@ use crate::workload::{Kind, PARTITIONS_DEFAULT, Workload};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// One on this machine's cores, in this process, with a temporary data directory.
-    Embedded,
-    /// One that runs already, by any of its addresses (`host:port`).
-    Address(String),
+    Embedded {
+        /// Whether a workload will ask for its stages.
+        stages: bool,
+    },
+    /// One that runs already.
+    Address {
+        /// Any of its addresses, `host:port`.
+        broker: String,
+        /// Its admin endpoint, for workloads that ask for its stages.
+        admin: Option<String>,
+    },
 }
 
 /// An open way to a broker.
@@ -30,6 +38,7 @@ pub struct Session {
     runtime: Runtime,
     client: Client,
     address: String,
+    admin: Option<String>,
     process: BrokerProcess,
     topics_made: std::cell::Cell<u32>,
 }
@@ -76,13 +85,13 @@ impl Session {
     /// # Errors
     /// The broker does not start, or nobody answers at the address.
     pub fn open(target: &Target) -> Result<Self, PerfError> {
-        let (embedded, address) = match target {
-            Target::Embedded => {
-                let broker = EmbeddedBroker::start()?;
-                let address = broker.address();
-                (Some(broker), address)
+        let (embedded, address, admin) = match target {
+            Target::Embedded { stages } => {
+                let embedded = EmbeddedBroker::start(*stages)?;
+                let (address, admin) = (embedded.address(), embedded.admin());
+                (Some(embedded), address, admin)
             }
-            Target::Address(address) => (None, address.clone()),
+            Target::Address { broker, admin } => (None, broker.clone(), admin.clone()),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .thread_name("perf")
@@ -108,6 +117,7 @@ impl Session {
             runtime,
             client,
             address,
+            admin,
             process,
             topics_made: std::cell::Cell::new(0),
         })
@@ -124,6 +134,9 @@ impl Session {
         control: &mut Control<'_>,
     ) -> Result<PerfResult, PerfError> {
         workload.check()?;
+        if workload.stages {
+            self.admin()?;
+        }
         (control.observe)(&Progress::of(Phase::Prepare));
         let topic = self.runtime.block_on(self.prepare(workload))?;
         let mut result = engine::run(self, workload, &topic, control);
@@ -228,6 +241,20 @@ impl Session {
 
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Where the broker's stages are asked for.
+    ///
+    /// # Errors
+    /// `Workload` if nobody has said that.
+    pub(crate) fn admin(&self) -> Result<&str, PerfError> {
+        self.admin.as_deref().ok_or_else(|| {
+            PerfError::Workload(
+                "--stages are asked of the broker's admin endpoint: name it with --admin HOST:PORT (its admin.listen, \
+                 127.0.0.1:9600 unless configured)"
+                    .to_owned(),
+            )
+        })
     }
 
     pub(crate) fn process(&self) -> BrokerProcess {

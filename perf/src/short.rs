@@ -123,7 +123,7 @@ const LATENCY_TOPIC: &str = "perf-latency";
 /// What kept it from being run at all. Records that were refused or lost are in the report.
 pub fn run_short(load: &Load, mut on_phase: impl FnMut(ShortPhase)) -> Result<Report, PerfError> {
     on_phase(ShortPhase::Start);
-    let session = Session::open(&Target::Embedded)?;
+    let session = Session::open(&Target::Embedded { stages: false })?;
     let manifest = Software::look(session.data_dir());
     let run = |kind, topic: &str, rate: Option<u32>, seconds: u32| {
         let workload = Workload {

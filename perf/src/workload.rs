@@ -145,6 +145,9 @@ pub struct Workload {
     pub payload: Payload,
     /// How batches are compressed.
     pub compression: Compression,
+    /// Whether the broker is asked how long its stages took. That changes nothing of the load.
+    #[serde(default)]
+    pub stages: bool,
 }
 
 /// Records a second of a load that needs a rate, unless another is given.
@@ -185,6 +188,7 @@ impl Workload {
             keys: None,
             payload: Payload::Random,
             compression: Compression::None,
+            stages: false,
         }
     }
 

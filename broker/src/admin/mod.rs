@@ -10,6 +10,7 @@ mod ask;
 mod exposition;
 mod families;
 mod family;
+mod fetch;
 mod gather;
 mod health;
 mod process;
@@ -21,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 pub(crate) use ask::{Ask, AskSeat, CoreAnswer, RingMetrics, asks};
 pub use families::families;
 pub use family::{Family, Kind, Samples, Shown, Unit};
+pub use fetch::fetch;
 pub(crate) use gather::{About, Serving};
 pub(crate) use server::{AdminEndpoint, bind};
 

@@ -13,6 +13,7 @@ use crate::recorder::{Times, Window};
 use crate::result::Consumed;
 use crate::schedule::Schedule;
 use crate::session::{Session, UsedTopic};
+use crate::stages::Watch;
 use crate::value::Values;
 use crate::workload::Workload;
 
@@ -188,6 +189,7 @@ pub(super) fn run(
     session: &Session,
     workload: &Workload,
     topic: &UsedTopic,
+    stages: Option<Watch>,
     control: &mut Control<'_>,
 ) -> Result<(Measured, Consumed), PerfError> {
     let (cancel, cancelled) = watch::channel(None);
@@ -228,6 +230,7 @@ pub(super) fn run(
         consumers: consumers.collect(),
         producers: Vec::new(),
         finish: None,
+        stages,
         shared: shared.clone(),
         cancel,
     };

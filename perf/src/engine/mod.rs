@@ -24,6 +24,7 @@ use crate::recorder::{Recorder, Window};
 use crate::result::{Consumed, DurabilityFrom, PerfResult};
 use crate::schedule::Schedule;
 use crate::session::{Session, UsedTopic};
+use crate::stages::{Stages, Watch};
 use crate::value::Values;
 use crate::workload::{Kind, Workload};
 
@@ -95,6 +96,8 @@ struct Started {
     /// They end when they are told that everything was read, or by themselves at the end of the time that counts.
     consumers: Vec<Worker>,
     finish: Option<watch::Sender<bool>>,
+    /// Who asks the broker how long its stages take.
+    stages: Option<Watch>,
 }
 
 /// What is measured of a run, beside what its recorder holds.
@@ -103,6 +106,7 @@ struct Measured {
     is_cut_short: bool,
     broker_cpu_ns_per_record: Option<f64>,
     client_cpu_ns_per_record: Option<f64>,
+    stages: Option<Stages>,
 }
 
 /// Runs a load on a topic that is there.
@@ -113,6 +117,13 @@ pub(crate) fn run(
     control: &mut Control<'_>,
 ) -> Result<PerfResult, PerfError> {
     let software = Software::look(session.data_dir());
+    // Before anything is sent: it would be in vain if the endpoint did not answer.
+    let stages = if workload.stages {
+        let watch = Watch::open(session.admin()?, workload.kind, topic);
+        Some(session.runtime().block_on(watch)?)
+    } else {
+        None
+    };
     let mut consumed = None;
     let mut durability = None;
     let measured = match workload.kind {
@@ -122,7 +133,7 @@ pub(crate) fn run(
                 || (settings_durability(topic), DurabilityFrom::TopicSettings),
                 |weakest| (weakest, DurabilityFrom::Receipts),
             ));
-            let (measured, read) = consuming::run(session, workload, topic, control)?;
+            let (measured, read) = consuming::run(session, workload, topic, stages, control)?;
             consumed = Some(Consumed {
                 filled_records: filled,
                 ..read
@@ -130,12 +141,13 @@ pub(crate) fn run(
             measured
         }
         Kind::Produce | Kind::Latency | Kind::EndToEnd => {
-            let started = session.runtime().block_on(start(
+            let mut started = session.runtime().block_on(start(
                 session.client(),
                 workload,
                 topic,
                 session.tag(),
             ))?;
+            started.stages = stages;
             monitor::watch(session, workload, started, control)?
         }
     };
@@ -240,6 +252,7 @@ async fn start(
         producers: producers.collect(),
         consumers,
         finish: (workload.kind == Kind::EndToEnd).then_some(finish),
+        stages: None,
         shared,
         cancel,
     })

@@ -113,9 +113,11 @@ pub(super) fn join(session: &Session, workers: Vec<Worker>) -> Result<(), PerfEr
 pub(super) fn watch(
     session: &Session,
     workload: &Workload,
-    started: Started,
+    mut started: Started,
     control: &mut Control<'_>,
 ) -> Result<Measured, PerfError> {
+    let runtime = session.runtime().handle();
+    let stages = started.stages.take();
     let (shared, process) = (&started.shared, session.process());
     let window = shared.recorder().window();
     let warm_up = wait_until(
@@ -126,6 +128,7 @@ pub(super) fn watch(
         control,
     );
     let before = process.spent();
+    let stages = stages.map(|stages| stages.begin(runtime));
     let whole = warm_up && {
         wait_until(
             shared,
@@ -136,6 +139,7 @@ pub(super) fn watch(
         )
     };
     let after = process.spent();
+    let stages = stages.map(|stages| stages.end(runtime));
     let mut is_cut_short = false;
     if !whole {
         let now_ns = shared.clock.ns();
@@ -144,7 +148,9 @@ pub(super) fn watch(
         // Everybody who listens has ended if this fails.
         let _ = started.cancel.send(Some(now_ns));
     }
-    drain(session, started, control, (before, after), is_cut_short)
+    let mut measured = drain(session, started, control, (before, after), is_cut_short)?;
+    measured.stages = stages.map(|stages| stages.join(runtime));
+    Ok(measured)
 }
 
 /// Waits until then, looking at the run. `false` if it was ended before, or somebody has given up.
@@ -213,6 +219,7 @@ fn drain(
         is_cut_short,
         broker_cpu_ns_per_record,
         client_cpu_ns_per_record,
+        stages: None,
     })
 }
 

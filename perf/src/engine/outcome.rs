@@ -119,6 +119,7 @@ pub(super) fn result(
         series: recorder.series(),
         manifest,
         limit: None,
+        stages: measured.stages.clone(),
         histograms: recorder.histograms().to_vec(),
         acknowledged: recorder.everything_acknowledged(),
     }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::chart::Form;
 use super::fields::{dash, flat, pairs, to_json};
 use super::number;
-use super::page::{Cells, Page, Row, Tile};
+use super::page::{Cells, Notice, Page, Row, Tile};
 use super::palette::Role;
 use super::plots::{self, Curve, LatencySeries, Series};
 use super::{
@@ -75,6 +75,7 @@ pub fn of_result(result: &PerfResult) -> String {
         page.plot("Latency over time", TIME_CAPTION, latencies.as_ref());
     }
     percentiles_table(&mut page, &latency_rows(result));
+    stages_table(&mut page, result);
     limit_table(&mut page, result);
     page.table(
         "All figures",
@@ -230,15 +231,56 @@ fn limit_table(page: &mut Page, result: &PerfResult) {
     );
 }
 
+fn stages_table(page: &mut Page, result: &PerfResult) {
+    let Some(stages) = &result.stages else {
+        return;
+    };
+    if let Some(problem) = &stages.problem {
+        let text = format!("The broker's stages, from {}: {problem}.", stages.admin);
+        page.notice(Notice::Alarm, &text);
+    }
+    if stages.times.is_empty() {
+        return;
+    }
+    let us = |us: Option<u64>| us.map_or_else(dash, number::count);
+    let rows = stages.times.iter().map(|times| Row {
+        cells: vec![
+            times.title(),
+            times.of.clone(),
+            number::count(times.count),
+            times.mean_us.map_or_else(dash, number::rough),
+            us(times.p50_us),
+            us(times.p99_us),
+            us(times.max_us),
+        ],
+        is_marked: false,
+    });
+    let caption = format!(
+        "In µs, over all cores and all that the broker did in {} s, as {} says. The broker counts in steps: percentiles and \
+         maxima are the upper ends of theirs, at most a sixteenth too high. A group is written and flushed by one \
+         operation, so these two cannot be told apart.",
+        number::fraction(stages.seconds),
+        stages.admin
+    );
+    page.table(
+        "The broker's stages",
+        &caption,
+        &["stage", "of", "count", "mean", "p50 ≤", "p99 ≤", "max ≤"],
+        Cells::Numbers,
+        &rows.collect::<Vec<_>>(),
+    );
+}
+
 /// Everything of the result that is not shown by itself.
 fn figures_of(result: &PerfResult) -> Vec<(String, String)> {
-    const SHOWN: [&str; 7] = [
+    const SHOWN: [&str; 8] = [
         "latency_us",
         "service_time_us",
         "acknowledge_us",
         "latency_curve_us",
         "service_time_curve_us",
         "series",
+        "stages",
         "manifest",
     ];
     let mut json = to_json(result);

@@ -197,6 +197,39 @@ fn the_limit_is_shown_where_it_was_measured() {
 }
 
 #[test]
+fn the_broker_s_stages_are_shown_where_they_were_asked_for() {
+    let mut result = example();
+    assert!(!of_result(&result).contains("s stages<"));
+    let stages = serde_json::json!({
+        "admin": "127.0.0.1:9600", "seconds": 2.5, "problem": null,
+        "times": [
+            {"request": "produce", "stage": "journal-wait", "of": "groups", "count": 1234, "mean_us": 1.25, "p50_us": 1,
+             "p99_us": 2303, "max_us": 43007},
+            {"request": "produce", "stage": "hop", "of": "requests", "count": 0, "mean_us": null, "p50_us": null,
+             "p99_us": null, "max_us": null},
+        ],
+    });
+    result.stages = Some(serde_json::from_value(stages).unwrap());
+    let page = of_result(&result);
+    assert_page(&page);
+    assert_contains(
+        &page,
+        &[
+            "in 2.5 s, as 127.0.0.1:9600 says",
+            "<th scope=\"row\">produce: journal wait</th><td>groups</td><td>1,234</td><td>1.25</td><td>1</td><td>2,303</td>",
+            "<th scope=\"row\">produce: hop</th><td>requests</td><td>0</td><td>–</td>",
+        ],
+    );
+    let stages = result.stages.as_mut().unwrap();
+    stages.times.clear();
+    stages.problem = Some("the broker was started anew meanwhile".to_owned());
+    let page = of_result(&result);
+    assert_page(&page);
+    assert_contains(&page, &["from 127.0.0.1:9600: the broker was started anew"]);
+    assert!(!page.contains("max ≤"));
+}
+
+#[test]
 fn no_alarm_is_raised_without_a_reason() {
     let mut result = example();
     result.errors = 0;

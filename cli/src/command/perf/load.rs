@@ -45,6 +45,9 @@ pub(super) struct Arguments {
     with_limit: bool,
 
     #[command(flatten)]
+    stages: StageArguments,
+
+    #[command(flatten)]
     output: OutputArguments,
 }
 
@@ -54,6 +57,54 @@ pub(super) struct TargetArguments {
     /// Measure the broker with this address, instead of one of its own
     #[arg(long, value_name = "HOST:PORT")]
     broker: Option<String>,
+}
+
+/// Whether the broker is asked how long its stages take, and where.
+#[derive(Debug, Args)]
+pub(super) struct StageArguments {
+    /// Show as well how long the broker's stages took while it was counted: queue, hop, journal wait, write
+    /// and flush, reply
+    #[arg(long)]
+    pub(super) stages: bool,
+
+    /// With --broker and --stages: that broker's admin endpoint (admin.listen)
+    #[arg(long, value_name = "HOST:PORT", requires = "broker")]
+    admin: Option<String>,
+}
+
+impl TargetArguments {
+    /// The broker, with its admin endpoint if a load wants to know its stages.
+    pub(super) fn target(self, admin: Option<String>, stages: bool) -> Result<Target, Failure> {
+        let Some(broker) = self.broker else {
+            return Ok(Target::Embedded { stages });
+        };
+        match (stages, &admin) {
+            (true, None) => Err(Failure::Usage(
+                "--stages are asked of the broker's admin endpoint, which --broker does not tell: name it with --admin \
+                 HOST:PORT (its admin.listen, 127.0.0.1:9600 unless configured)"
+                    .to_owned(),
+            )),
+            (false, Some(_)) => Err(Failure::Usage(
+                "--admin is only asked for --stages: add --stages, or leave out --admin".to_owned(),
+            )),
+            _ => Ok(Target::Address { broker, admin }),
+        }
+    }
+}
+
+impl StageArguments {
+    /// What it adds to the options of a load.
+    pub(super) fn options(&self) -> Options {
+        Options {
+            stages: self.stages.then_some(true),
+            ..Options::default()
+        }
+    }
+
+    /// The admin endpoint.
+    pub(super) fn into_admin(self) -> Option<String> {
+        self.admin
+    }
 }
 
 /// What is printed and written.
@@ -217,6 +268,7 @@ impl OptionArguments {
             keys: self.keys,
             payload: self.payload.map(Payload::from),
             compression: self.compression.map(Compression::from),
+            stages: None,
         }
     }
 }
@@ -224,13 +276,16 @@ impl OptionArguments {
 /// Runs a load from the command line to its report.
 pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
     let workload = arguments.options.options().apply(Workload::new(kind));
+    let workload = arguments.stages.options().apply(workload);
     workload.check().map_err(failure)?;
+    let admin = arguments.stages.into_admin();
+    let target = arguments.target.target(admin, workload.stages)?;
     let (format, out) = (arguments.output.format, arguments.output.out);
     if let Some(directory) = &out {
         output::prepare(directory).map_err(failure)?;
     }
     let with_limit = arguments.with_limit;
-    let result = with_session(arguments.target, |session, control, _| {
+    let result = with_session(&target, |session, control, _| {
         if with_limit {
             corelane_perf::run_with_limit(session, &workload, control)
         } else {
@@ -250,17 +305,16 @@ pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
 
 /// Opens a session, does something with it, and closes it in order. Signals end what is done with it.
 pub(super) fn with_session<T>(
-    target: TargetArguments,
+    target: &Target,
     work: impl FnOnce(&Session, &mut Control<'_>, &Progress) -> Result<T, PerfError>,
 ) -> Result<T, Failure> {
-    let target = target.broker.map_or(Target::Embedded, Target::Address);
     let stop = listen()?;
     let progress = Progress::start();
     progress.say(match target {
-        Target::Embedded => "starting a broker",
-        Target::Address(_) => "connecting",
+        Target::Embedded { .. } => "starting a broker",
+        Target::Address { .. } => "connecting",
     });
-    let session = Session::open(&target);
+    let session = Session::open(target);
     let session = session.inspect_err(|_| progress.clear()).map_err(failure)?;
     let mut control = Control {
         stop: &stop,
@@ -300,6 +354,10 @@ pub(super) fn failure(error: PerfError) -> Failure {
                 "start a broker with `corelane serve`, or leave out --broker to measure one of its own",
             )
         }
+        error @ PerfError::Admin { .. } => Failure::with_advice(
+            error,
+            "name the admin.listen of the broker that is measured with --admin, or leave out --stages",
+        ),
         PerfError::Client(corelane_client::Error::InvalidArgument(message)) => {
             Failure::Usage(message)
         }

@@ -33,6 +33,10 @@ pub(super) fn print(result: &PerfResult) -> io::Result<()> {
     ]);
     table::print(&figures)?;
     print_latencies(result)?;
+    if result.stages.is_some() {
+        line(format_args!(""))?;
+        print_stages(result)?;
+    }
     print_limit(result)?;
     if let Some(consumed) = &result.consumed {
         line(format_args!(
@@ -56,6 +60,46 @@ pub(super) fn print(result: &PerfResult) -> io::Result<()> {
         ))?;
     }
     line(format_args!("\n{}", output::line(result)))
+}
+
+/// How long the broker's stages took, if that was asked.
+pub(super) fn print_stages(result: &PerfResult) -> io::Result<()> {
+    let Some(stages) = &result.stages else {
+        return Ok(());
+    };
+    if !stages.times.is_empty() {
+        let mut table = table::table(&[
+            Column::Text("BROKER'S STAGE, TIMES IN µs"),
+            Column::Text("OF"),
+            Column::Number("COUNT"),
+            Column::Number("MEAN"),
+            Column::Number("P50 ≤"),
+            Column::Number("P99 ≤"),
+            Column::Number("MAX ≤"),
+        ]);
+        for times in &stages.times {
+            table.add_row([
+                times.title(),
+                times.of.clone(),
+                units::count(times.count),
+                times
+                    .mean_us
+                    .map_or_else(|| "-".to_owned(), |us| format!("{us:.1}")),
+                or_dash(times.p50_us),
+                or_dash(times.p99_us),
+                or_dash(times.max_us),
+            ]);
+        }
+        table::print(&table)?;
+        line(format_args!(
+            "({:.2} s of {}: all cores, and all that the broker did meanwhile; ≤: at most a sixteenth less)",
+            stages.seconds, stages.admin
+        ))?;
+    }
+    if let Some(problem) = &stages.problem {
+        line(format_args!("STAGES, from {}: {problem}", stages.admin))?;
+    }
+    Ok(())
 }
 
 /// What the machine could do at most with the same bytes, if that was measured.

@@ -7,7 +7,7 @@ use clap::Args;
 use corelane_perf::{Options, Percentiles, PerfResult, RESULT_VERSION, Scenario, output};
 use serde::Serialize;
 
-use super::load::{OutputArguments, TargetArguments, failure, judge, with_session};
+use super::load::{OutputArguments, StageArguments, TargetArguments, failure, judge, with_session};
 use super::report;
 use crate::command::Format;
 use crate::failure::Failure;
@@ -31,6 +31,9 @@ pub(super) struct Arguments {
 
     #[command(flatten)]
     target: TargetArguments,
+
+    #[command(flatten)]
+    stages: StageArguments,
 
     /// Count each run for so long, whatever the scenario says
     #[arg(long, value_name = "SECONDS")]
@@ -82,7 +85,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut scenario = load(&arguments.scenario)?;
     let options = Options {
         duration: arguments.duration,
-        ..Options::default()
+        ..arguments.stages.options()
     };
     for (name, workload) in &mut scenario.runs {
         *workload = options.apply(workload.clone());
@@ -91,9 +94,13 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
             output::prepare(&directory.join(name)).map_err(failure)?;
         }
     }
+    let stages = scenario.runs.iter().any(|(_, workload)| workload.stages);
+    let target = arguments
+        .target
+        .target(arguments.stages.into_admin(), stages)?;
     let out = arguments.output.out.as_deref();
     let mut results = Vec::new();
-    let ended = with_session(arguments.target, |session, control, progress| {
+    let ended = with_session(&target, |session, control, progress| {
         for (name, workload) in &scenario.runs {
             progress.begin(name);
             let result = session.run(workload, control)?;
@@ -167,6 +174,12 @@ fn print(scenario: &Scenario, results: &[(String, PerfResult)]) -> io::Result<()
         ]);
     }
     table::print(&table)?;
+    for (name, result) in results {
+        if result.stages.is_some() {
+            line(format_args!("\n{name}:"))?;
+            report::print_stages(result)?;
+        }
+    }
     if results.len() < scenario.runs.len() || results.iter().any(|(_, result)| result.cut_short) {
         line(format_args!(
             "\nCUT SHORT in run {} of {}",

@@ -78,7 +78,8 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     let is_table = arguments.output.format == Format::Table;
     let mut steps = is_table.then(steps_table);
-    let swept = with_session(arguments.target, |session, control, progress| {
+    let target = arguments.target.target(None, false)?;
+    let swept = with_session(&target, |session, control, progress| {
         sweep(session, &workload, bound, control, |step| {
             progress.note(&step_line(step));
         })

@@ -1,7 +1,6 @@
 //! `corelane top`: what a broker does, live: its cores as lanes, its topics and their rates.
 
 mod app;
-mod fetch;
 mod live;
 mod once;
 mod rates;

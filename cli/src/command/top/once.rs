@@ -3,7 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::fetch::fetch;
+use corelane_broker::admin::fetch;
+
 use super::rates::{CoreRates, TopicRates, View, between};
 use super::screen::{bytes_rate, short_count, span, time};
 use crate::command::Format;

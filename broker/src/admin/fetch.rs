@@ -1,8 +1,7 @@
-//! Asks the admin endpoint for the broker's state.
+//! The other end of the endpoint: asks a broker, this process's or another one, for its state.
 
 use std::time::Duration;
 
-use corelane_broker::admin::state::BrokerState;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::header::HOST;
@@ -11,17 +10,19 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::state::BrokerState;
+
 /// How long an answer may take: a broker with a stuck core takes a few seconds to find that out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The largest state that is taken: a hundred thousand partitions have less.
 const STATE_BYTES_MAX: usize = 256 << 20;
 
-/// The state now.
+/// The state that the admin endpoint at `host:port` shows, at most a second old.
 ///
 /// # Errors
 /// Why there is none, in words.
-pub(super) async fn fetch(admin: &str) -> Result<BrokerState, String> {
+pub async fn fetch(admin: &str) -> Result<BrokerState, String> {
     match timeout(PATIENCE, ask(admin)).await {
         Ok(answer) => answer,
         Err(_) => Err(format!("no answer for {} s", PATIENCE.as_secs())),
