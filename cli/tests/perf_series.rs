@@ -58,6 +58,37 @@ fn scenarios_are_listed_run_and_begun_from() {
         assert_eq!(run["result"]["durability"], "durable");
         assert_files(&out.join(name), &run["result"]);
     }
+    let kept = fs::read(out.join("scenario.json")).expect("scenario.json");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&kept).expect("JSON"),
+        outcome
+    );
+    let page = fs::read_to_string(out.join("report.html")).expect("report.html");
+    for run in runs {
+        let name = run["name"].as_str().expect("a name");
+        let link = format!("<a href=\"{name}/report.html\">");
+        assert!(page.contains(&link), "{link} is not in {page}");
+    }
+    corelane(&["perf", "report", out.to_str().expect("Unicode")]).assert_code(0);
+    assert_eq!(
+        fs::read_to_string(out.join("report.html")).expect("again"),
+        page
+    );
+    let elsewhere = directory.path().join("elsewhere");
+    let elsewhere = elsewhere.to_str().expect("Unicode");
+    corelane(&[
+        "perf",
+        "report",
+        out.to_str().expect("Unicode"),
+        "--out",
+        elsewhere,
+    ])
+    .assert_code(0);
+    let alone = fs::read_to_string(format!("{elsewhere}/report.html")).expect("there");
+    assert!(
+        alone.contains("<svg") && !alone.contains("href"),
+        "no links to what is not there"
+    );
 }
 
 #[test]

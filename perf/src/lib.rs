@@ -39,7 +39,7 @@ pub use options::Options;
 pub use result::{
     Consumed, CurvePoint, DurabilityFrom, Interval, Pace, Percentiles, PerfResult, RESULT_VERSION,
 };
-pub use scenario::Scenario;
+pub use scenario::{RunOutcome, Scenario, ScenarioOutcome};
 pub use session::{Session, Target};
 pub use short::{Load, Report, ShortPhase, Throughput, run_short};
 pub use stages::{StageTimes, Stages};

@@ -1,9 +1,10 @@
 //! Scenarios: named lists of workloads, from a TOML file or shipped with the program.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::PerfError;
 use crate::options::Options;
+use crate::result::{PerfResult, RESULT_VERSION};
 use crate::workload::{Kind, Workload};
 
 /// A list of workloads that are run one after the other.
@@ -15,6 +16,56 @@ pub struct Scenario {
     pub description: String,
     /// Its runs, each with a name of its own.
     pub runs: Vec<(String, Workload)>,
+}
+
+/// What the runs of a scenario gave: its JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ScenarioOutcome {
+    /// [`RESULT_VERSION`].
+    pub version: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// What it shows, in one line.
+    #[serde(default)]
+    pub description: String,
+    /// The names of all its runs.
+    #[serde(default)]
+    pub planned: Vec<String>,
+    /// Why not all of them were made. `None`: they were, or somebody ended the last one before its time.
+    #[serde(default)]
+    pub ended_by: Option<String>,
+    /// Those that were made.
+    pub runs: Vec<RunOutcome>,
+}
+
+/// What one of them gave.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunOutcome {
+    /// Its name.
+    pub name: String,
+    /// Its result.
+    pub result: PerfResult,
+}
+
+impl ScenarioOutcome {
+    /// Of a scenario that has not begun.
+    #[must_use]
+    pub fn of(scenario: &Scenario) -> Self {
+        Self {
+            version: RESULT_VERSION,
+            scenario: scenario.name.clone(),
+            description: scenario.description.clone(),
+            planned: scenario.runs.iter().map(|(name, _)| name.clone()).collect(),
+            ended_by: None,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Whether runs are missing, or the last one was ended before its time.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.runs.len() < self.planned.len() || self.runs.iter().any(|run| run.result.cut_short)
+    }
 }
 
 /// The scenarios that are shipped, by name.
@@ -102,12 +153,7 @@ impl Scenario {
             let workload = run
                 .options
                 .apply(file.all.apply(Workload::new(run.command)));
-            let is_name =
-                |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
-            if run.name.is_empty()
-                || run.name.len() > NAME_BYTES_MAX
-                || !run.name.chars().all(is_name)
-            {
+            if !is_run_name(&run.name) {
                 return Err(refuse(format!(
                     "the run's name {:?} has to be 1 to {NAME_BYTES_MAX} letters, digits, - or _",
                     run.name
@@ -129,6 +175,12 @@ impl Scenario {
             runs,
         })
     }
+}
+
+/// Whether a run may be called so: its directory is.
+pub(crate) fn is_run_name(name: &str) -> bool {
+    let is_known = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(is_known)
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(super) enum Width {
 }
 
 /// Units of the drawing for a pixel: plotters draws in whole units, and lines have to be finer than a pixel.
-const UNITS: u32 = 4;
+pub(super) const UNITS: u32 = 4;
 
 impl Width {
     /// Pixels.
@@ -77,33 +77,52 @@ impl Width {
     }
 }
 
+/// What is drawn on.
+pub(super) type Area<'s> = DrawingArea<SVGBackend<'s>, plotters::coord::Shift>;
+/// What cannot be drawn: nothing, on a string.
+pub(super) type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// An SVG element of that height in pixels, for a page: without a namespace, as HTML has it, and with words for who
+/// cannot see it.
+pub(super) fn svg(
+    width: Width,
+    pixels_y: u32,
+    words: &str,
+    draw: impl FnOnce(&Area<'_>) -> Drawn,
+) -> String {
+    let size = (width.size().0 * UNITS, pixels_y * UNITS);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
+        draw(&area).expect("strings take everything");
+    }
+    let inside = svg.split_once('>').map_or("", |(_, inside)| inside);
+    let class = match width {
+        Width::Wide => "wide",
+        Width::Narrow => "narrow",
+    };
+    format!(
+        "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{inside}",
+        size.0,
+        size.1,
+        super::page::escape(words)
+    )
+}
+
+/// Words of so many pixels' height.
+pub(super) fn words(pixels: u32, role: Role) -> TextStyle<'static> {
+    ("sans-serif", f64::from(pixels * UNITS) * FONT_FACTOR)
+        .into_font()
+        .color(&role.colour())
+}
+
 impl Chart {
-    /// The SVG element, for a page: without a namespace, as HTML has it, and with words for who cannot see it.
+    /// The SVG element.
     pub(super) fn svg(&self, width: Width, words: &str) -> String {
-        let (pixels_x, pixels_y) = width.size();
-        let size = (pixels_x * UNITS, pixels_y * UNITS);
-        let mut svg = String::new();
-        {
-            let area = SVGBackend::with_string(&mut svg, size).into_drawing_area();
-            self.draw(&area).expect("strings take everything");
-        }
-        let inside = svg.split_once('>').map_or("", |(_, inside)| inside);
-        let class = match width {
-            Width::Wide => "wide",
-            Width::Narrow => "narrow",
-        };
-        format!(
-            "<svg class=\"{class}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">{inside}",
-            size.0,
-            size.1,
-            super::page::escape(words)
-        )
+        svg(width, width.size().1, words, |area| self.draw(area))
     }
 
-    fn draw<B: DrawingBackend>(
-        &self,
-        area: &DrawingArea<B, plotters::coord::Shift>,
-    ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
+    fn draw(&self, area: &Area<'_>) -> Drawn {
         let units = UNITS as i32;
         let mut chart = ChartBuilder::on(area)
             .margin_top(10 * units)
@@ -111,16 +130,13 @@ impl Chart {
             .x_label_area_size(28 * units)
             .y_label_area_size(58 * units)
             .build_cartesian_2d(self.x.clone(), self.y.clone())?;
-        let label = ("sans-serif", f64::from(12 * UNITS) * FONT_FACTOR)
-            .into_font()
-            .color(&Role::Label.colour());
         chart
             .configure_mesh()
             .disable_x_mesh()
             .bold_line_style(Role::Grid.colour().stroke_width(UNITS))
             .axis_style(Role::Grid.colour().stroke_width(UNITS))
             .set_all_tick_mark_size(5 * units)
-            .label_style(label)
+            .label_style(words(12, Role::Label))
             .draw()?;
         for line in &self.lines {
             let colour = line.role.colour();
@@ -145,7 +161,7 @@ impl Chart {
                 }
             }
         }
-        area.present()
+        Ok(area.present()?)
     }
 }
 

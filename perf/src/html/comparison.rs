@@ -156,7 +156,7 @@ fn figure_row(figure: &Figure) -> Row {
             ratio,
             word.to_owned(),
         ],
-        is_marked: false,
+        ..Row::default()
     }
 }
 
@@ -175,6 +175,7 @@ fn manifest_rows(a: &Manifest, b: &Manifest) -> Vec<Row> {
         Row {
             is_marked: of_a != of_b,
             cells: vec![key.clone(), of_a, of_b],
+            ..Row::default()
         }
     });
     rows.collect()

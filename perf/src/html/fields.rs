@@ -14,7 +14,7 @@ pub(super) fn to_json(value: &impl serde::Serialize) -> Value {
 pub(super) fn pairs(fields: &[(String, String)]) -> Vec<Row> {
     let rows = fields.iter().map(|(key, value)| Row {
         cells: vec![key.clone(), value.clone()],
-        is_marked: false,
+        ..Row::default()
     });
     rows.collect()
 }
@@ -52,7 +52,8 @@ fn flatten(path: &str, value: &Value, fields: &mut Vec<(String, String)>) {
     }
 }
 
-fn plain(value: &Value) -> String {
+/// A value that has no parts, for people.
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::Null => dash(),
         Value::Bool(true) => "yes".to_owned(),

@@ -9,11 +9,14 @@ mod number;
 mod page;
 mod palette;
 mod plots;
+mod rows;
 mod run;
+mod scenario;
 mod sweep;
 
 pub use comparison::of_comparison;
 pub use run::of_result;
+pub use scenario::of_scenario;
 pub use sweep::of_sweep;
 
 use crate::manifest::Manifest;
@@ -95,6 +98,12 @@ fn several(number: u64, what: &str) -> String {
 
 /// Errors, and what makes figures say less than they seem to.
 fn notices(page: &mut Page, of: &str, result: &PerfResult) {
+    result_notices(page, of, result);
+    manifest_notices(page, of, &result.manifest);
+}
+
+/// Those that are of the run itself.
+fn result_notices(page: &mut Page, of: &str, result: &PerfResult) {
     if result.errors > 0 {
         let kinds = result.errors_by_kind.iter();
         let kinds: Vec<_> = kinds
@@ -117,7 +126,6 @@ fn notices(page: &mut Page, of: &str, result: &PerfResult) {
             ),
         );
     }
-    manifest_notices(page, of, &result.manifest);
 }
 
 fn manifest_notices(page: &mut Page, of: &str, manifest: &Manifest) {

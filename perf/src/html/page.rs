@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::chart::{Form, Width};
 use super::palette;
-use super::plots::Plot;
+use super::plots::{Legend, Plot};
+use super::rows::Rows;
 
 /// A page that grows from top to bottom. Every text is escaped here.
 #[derive(Debug)]
@@ -32,10 +33,14 @@ pub(super) struct Tile {
 }
 
 /// A row of a table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Row {
     pub cells: Vec<String>,
     pub is_marked: bool,
+    /// The page beside this one that its name leads to.
+    pub link: Option<String>,
+    /// What is said of it under its name.
+    pub note: Option<String>,
 }
 
 /// What the cells of a table are, beside the first of each row.
@@ -103,19 +108,36 @@ impl Page {
 
     /// A plot with its legend, or a sentence that there is nothing to plot.
     pub(super) fn plot(&mut self, title: &str, caption: &str, plot: Option<&Plot>) {
-        let title = escape(title);
-        self.push(format_args!("<section>\n<h2>{title}</h2>\n"));
         let Some(plot) = plot else {
             self.push(format_args!(
-                "<p class=\"caption\">Nothing to plot.</p>\n</section>\n"
+                "<section>\n<h2>{}</h2>\n<p class=\"caption\">Nothing to plot.</p>\n</section>\n",
+                escape(title)
             ));
             return;
         };
+        self.figure(title, caption, &plot.legend, |width| {
+            plot.chart.svg(width, caption)
+        });
+    }
+
+    /// A chart of rows with its legend.
+    pub(super) fn rows(&mut self, title: &str, caption: &str, rows: &Rows, legend: &Legend) {
+        self.figure(title, caption, legend, |width| rows.svg(width, caption));
+    }
+
+    fn figure(
+        &mut self,
+        title: &str,
+        caption: &str,
+        legend: &Legend,
+        svg: impl Fn(Width) -> String,
+    ) {
+        self.push(format_args!("<section>\n<h2>{}</h2>\n", escape(title)));
         self.push(format_args!(
             "<p class=\"caption\">{}</p>\n<ul class=\"legend\">\n",
             escape(caption)
         ));
-        for (role, form, name) in &plot.legend {
+        for (role, form, name) in legend {
             let form = match form {
                 Form::Dots => " dots",
                 Form::Rings => " rings",
@@ -129,7 +151,7 @@ impl Page {
         }
         self.push(format_args!("</ul>\n"));
         for width in [Width::Wide, Width::Narrow] {
-            self.push(format_args!("{}", plot.chart.svg(width, caption)));
+            self.push(format_args!("{}", svg(width)));
         }
         self.push(format_args!("</section>\n"));
     }
@@ -175,13 +197,26 @@ impl Page {
             for (index, cell) in row.cells.iter().enumerate() {
                 let cell = escape(cell);
                 match index {
-                    0 => self.push(format_args!("<th scope=\"row\">{cell}</th>")),
+                    0 => self.row_head(row, &cell),
                     _ => self.push(format_args!("<td>{cell}</td>")),
                 }
             }
             self.push(format_args!("</tr>\n"));
         }
         self.push(format_args!("</tbody>\n</table>\n</div>\n</section>\n"));
+    }
+
+    /// The name of a row, which may lead somewhere, and what is said of it.
+    fn row_head(&mut self, row: &Row, name: &str) {
+        self.push(format_args!("<th scope=\"row\">"));
+        match &row.link {
+            Some(link) => self.push(format_args!("<a href=\"{}\">{name}</a>", escape(link))),
+            None => self.push(format_args!("{name}")),
+        }
+        if let Some(note) = &row.note {
+            self.push(format_args!("<small>{}</small>", escape(note)));
+        }
+        self.push(format_args!("</th>"));
     }
 
     /// The whole page.

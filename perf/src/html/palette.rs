@@ -29,6 +29,8 @@ pub(super) enum Role {
     Grid,
     /// Words and numbers at an axis.
     Label,
+    /// Words that a plot is about.
+    Name,
 }
 
 /// A colour of the light and one of the dark form.
@@ -57,7 +59,7 @@ const fn pair(
 }
 
 #[rustfmt::skip]
-const PAIRS: [Pair; 9] = [
+const PAIRS: [Pair; 10] = [
     pair(Role::First, "first", [0x00, 0x5F, 0xA8], [0x63, 0xB8, 0xF2], false),
     pair(Role::FirstDashed, "first-dashed", [0x00, 0x60, 0xA8], [0x63, 0xB8, 0xF2], true),
     pair(Role::Second, "second", [0xD5, 0x5E, 0x00], [0xFF, 0xA0, 0x57], false),
@@ -67,6 +69,7 @@ const PAIRS: [Pair; 9] = [
     pair(Role::Alarm, "alarm", [0xB4, 0x23, 0x18], [0xFF, 0x8A, 0x80], true),
     pair(Role::Grid, "grid", [0xE3, 0xE7, 0xED], [0x2C, 0x34, 0x3F], false),
     pair(Role::Label, "label", [0x5A, 0x65, 0x75], [0x9A, 0xA7, 0xB8], false),
+    pair(Role::Name, "name", [0x18, 0x20, 0x2B], [0xE6, 0xEA, 0xF0], false),
 ];
 
 impl Role {
@@ -157,7 +160,11 @@ mod tests {
         };
         let contrast = |one: f64, other: f64| (one.max(other) + 0.05) / (one.min(other) + 0.05);
         for pair in PAIRS.iter().filter(|pair| pair.role != Role::Grid) {
-            let needed = if pair.role == Role::Label { 4.5 } else { 2.7 };
+            let needed = if matches!(pair.role, Role::Label | Role::Name) {
+                4.5
+            } else {
+                2.7
+            };
             for (colour, background) in [
                 (pair.light, [0xFF, 0xFF, 0xFF]),
                 (pair.dark, [0x17, 0x1C, 0x23]),

@@ -11,8 +11,11 @@ use crate::sweep::Step;
 pub(super) struct Plot {
     pub chart: Chart,
     /// Names of lines, by their colours.
-    pub legend: Vec<(Role, Form, String)>,
+    pub legend: Legend,
 }
+
+/// Names of lines, by their colours and forms.
+pub(super) type Legend = Vec<(Role, Form, String)>;
 
 /// A latency by percentile.
 #[derive(Clone, Copy, Debug)]
@@ -195,8 +198,6 @@ pub(super) fn latency_by_rate(steps: &[Step], bound_us: u64) -> Option<Plot> {
         legend,
     })
 }
-
-type Legend = Vec<(Role, Form, String)>;
 
 /// Adds a line and its name, unless it has no points.
 fn push(

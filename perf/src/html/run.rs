@@ -177,7 +177,7 @@ fn latency_rows(result: &PerfResult) -> Vec<Row> {
         cells.extend([number::rough(latency.mean), number::count(latency.count)]);
         Some(Row {
             cells,
-            is_marked: false,
+            ..Row::default()
         })
     });
     rows.collect()
@@ -218,7 +218,7 @@ fn limit_table(page: &mut Page, result: &PerfResult) {
                 latency(|latency| latency.p99),
                 ratio(yardstick.p99_ratio),
             ],
-            is_marked: false,
+            ..Row::default()
         }
     });
     page.table(
@@ -253,7 +253,7 @@ fn stages_table(page: &mut Page, result: &PerfResult) {
             us(times.p99_us),
             us(times.max_us),
         ],
-        is_marked: false,
+        ..Row::default()
     });
     let caption = format!(
         "In µs, over all cores and all that the broker did in {} s, as {} says. The broker counts in steps: percentiles and \

@@ -66,6 +66,7 @@ fn steps_table(page: &mut Page, sweep: &Sweep) {
                 step.failed_by.clone().unwrap_or_else(|| "yes".to_owned()),
             ],
             is_marked: Some(step.rate) == sweep.highest_rate,
+            ..Row::default()
         }
     });
     page.table(

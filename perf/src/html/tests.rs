@@ -4,6 +4,7 @@ use super::*;
 use crate::compare::compare;
 use crate::result::tests::example;
 use crate::result::{CurvePoint, Interval, Percentiles};
+use crate::scenario::{RunOutcome, ScenarioOutcome, is_run_name};
 use crate::sweep::{Bound, Step, Sweep};
 
 /// Elements that HTML never closes; here they close themselves.
@@ -86,8 +87,14 @@ fn assert_text(text: &str) {
 #[track_caller]
 fn assert_page(page: &str) {
     for (key, value) in assert_well_formed(page) {
+        if key == "href" {
+            // To a page beside this one, and nowhere else.
+            let name = value.strip_suffix("/report.html");
+            assert!(name.is_some_and(is_run_name), "{key}={value}");
+            continue;
+        }
         assert!(
-            !["src", "href", "srcset", "data", "action", "xlink:href"].contains(&key.as_str())
+            !["src", "srcset", "data", "action", "xlink:href"].contains(&key.as_str())
                 && !key.starts_with("on"),
             "{key}={value}"
         );
@@ -281,6 +288,13 @@ fn what_users_named_is_only_text() {
             [&result, &example()],
             &compare(&result, &example()),
         ),
+        of_scenario(
+            &ScenarioOutcome {
+                ended_by: Some(hostile.to_owned()),
+                ..scenario(vec![(hostile, result.clone())])
+            },
+            true,
+        ),
         of_sweep(&sweep(vec![Step {
             failed_by: Some(hostile.to_owned()),
             ..step(1_000, 900)
@@ -452,4 +466,75 @@ fn the_page_of_a_sweep_has_the_curve_and_the_bound() {
     }]));
     assert_page(&unmeasured);
     assert_contains(&unmeasured, &["Nothing to plot."]);
+}
+
+fn scenario(runs: Vec<(&str, PerfResult)>) -> ScenarioOutcome {
+    ScenarioOutcome {
+        version: 1,
+        scenario: "mine.toml".to_owned(),
+        description: "what <mine> shows".to_owned(),
+        planned: runs.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        ended_by: None,
+        runs: runs
+            .into_iter()
+            .map(|(name, result)| RunOutcome {
+                name: name.to_owned(),
+                result,
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn the_page_of_a_scenario_has_its_runs_beside_each_other_and_leads_to_their_pages() {
+    let (small, mut large) = (example(), example());
+    large.errors = 0;
+    large.manifest.workload.record_size = 5_000;
+    large.manifest.broker.cores = 7;
+    large.pace = Pace::Closed;
+    large.throughput_mb_s = 512.3;
+    let outcome = scenario(vec![("small", small), ("large", large)]);
+    let page = of_scenario(&outcome, true);
+    assert_page(&page);
+    assert_contains(
+        &page,
+        &[
+            "<h1>What &lt;mine&gt; shows</h1>",
+            "<li>durable, confirmed by receipts</li>",
+            "small: 3 records failed",
+            "<a href=\"small/report.html\">small</a><small>record size 1,000</small>",
+            "<a href=\"large/report.html\">large</a><small>record size 5,000</small>",
+            "\n512 MB/s · 1k records/s\n",
+            "\np50 1.00 ms · p99 5.00 ms\n",
+            "<th scope=\"row\">broker.cores</th><td>small: 2\nlarge: 7</td>",
+            "<th scope=\"row\">broker.version</th><td>0.1.0</td>",
+        ],
+    );
+    assert!(!page.contains("<li>records of"), "they differ in that");
+    assert!(!page.contains("large: 3 records"));
+    assert!(!of_scenario(&outcome, false).contains("href"));
+    let open = of_scenario(&scenario(vec![("one", example())]), true);
+    assert!(!open.contains("<h2>Throughput"), "a rate is no throughput");
+}
+
+#[test]
+fn a_scenario_that_was_not_ended_says_why() {
+    let mut outcome = scenario(vec![("one", example()), ("two", example())]);
+    outcome.runs.pop();
+    let page = of_scenario(&outcome, true);
+    assert_page(&page);
+    assert_contains(&page, &["Ended after 1 of 2 runs."]);
+    outcome.ended_by = Some("no <room>".to_owned());
+    let page = of_scenario(&outcome, true);
+    assert_contains(&page, &["Only 1 of 2 runs were made: no &lt;room&gt;"]);
+    outcome.runs.clear();
+    assert_page(&of_scenario(&outcome, true));
+    let mut consumed = example();
+    consumed.latency_us = None;
+    consumed.pace = Pace::Closed;
+    consumed.throughput_mb_s = 0.0;
+    consumed.records_per_s = 0.0;
+    let page = of_scenario(&scenario(vec![("none", consumed)]), true);
+    assert_page(&page);
+    assert!(!page.contains("<h2>Latency"));
 }

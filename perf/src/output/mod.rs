@@ -16,6 +16,7 @@ use crate::compare::Comparison;
 use crate::error::PerfError;
 use crate::html;
 use crate::result::PerfResult;
+use crate::scenario::ScenarioOutcome;
 use crate::sweep::Sweep;
 
 /// The names of the files in the directory.
@@ -28,6 +29,8 @@ pub const SERIES_FILE: &str = "series.csv";
 pub const REPORT_FILE: &str = "report.html";
 /// What a sweep gives.
 pub const SWEEP_FILE: &str = "sweep.json";
+/// What the runs of a scenario give.
+pub const SCENARIO_FILE: &str = "scenario.json";
 /// What a comparison gives.
 pub const COMPARISON_FILE: &str = "comparison.json";
 
@@ -60,6 +63,15 @@ pub fn write(directory: &Path, result: &PerfResult) -> Result<(), PerfError> {
 pub fn write_sweep(directory: &Path, sweep: &Sweep) -> Result<(), PerfError> {
     json(directory, SWEEP_FILE, sweep)?;
     write_report(directory, &html::of_sweep(sweep))
+}
+
+/// Writes scenario.json and report.html, which leads to the pages of the runs in directories of their names.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_scenario(directory: &Path, outcome: &ScenarioOutcome) -> Result<(), PerfError> {
+    json(directory, SCENARIO_FILE, outcome)?;
+    write_report(directory, &html::of_scenario(outcome, true))
 }
 
 /// Writes comparison.json and report.html, which calls the results by these names.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use corelane_perf::{PerfResult, RESULT_VERSION, Sweep, html, output};
+use corelane_perf::{PerfResult, RESULT_VERSION, ScenarioOutcome, Sweep, html, output};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -14,10 +14,10 @@ use crate::output::line;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The page is the one that --out of a load or of a sweep writes: one file, with plots, that loads
-nothing from elsewhere. It is written beside the result unless --out is given.")]
+The page is the one that --out of a load, a sweep or a scenario writes: one file, with plots, that
+loads nothing from elsewhere. It is written beside the result unless --out is given.")]
 pub(super) struct Arguments {
-    /// A result.json or sweep.json, or the directory that --out was given
+    /// A result.json, sweep.json or scenario.json, or the directory that --out was given
     #[arg(value_name = "RESULT")]
     result: PathBuf,
 
@@ -29,11 +29,6 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     let file = file_of(&arguments.result);
     let json: Value = parse(&file)?;
-    let report = if json.get("steps").is_some() {
-        html::of_sweep(&understand::<Sweep>(&file, json)?)
-    } else {
-        html::of_result(&understand::<PerfResult>(&file, json)?)
-    };
     let beside = file.parent().unwrap_or(Path::new("."));
     let beside = if beside.as_os_str().is_empty() {
         Path::new(".")
@@ -41,6 +36,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         beside
     };
     let directory = arguments.out.as_deref().unwrap_or(beside);
+    let report = if json.get("steps").is_some() {
+        html::of_sweep(&understand::<Sweep>(&file, json)?)
+    } else if json.get("runs").is_some() {
+        // The pages of the runs are beside the scenario, and nowhere else.
+        html::of_scenario(
+            &understand::<ScenarioOutcome>(&file, json)?,
+            directory == beside,
+        )
+    } else {
+        html::of_result(&understand::<PerfResult>(&file, json)?)
+    };
     output::prepare(directory).map_err(failure)?;
     output::write_report(directory, &report).map_err(failure)?;
     let written = directory.join(output::REPORT_FILE);
@@ -59,13 +65,14 @@ fn file_of(path: &Path) -> PathBuf {
     if !path.is_dir() {
         return path.to_owned();
     }
-    let swept = path.join(output::SWEEP_FILE);
-    let result = path.join(output::RESULT_FILE);
-    if swept.exists() && !result.exists() {
-        swept
-    } else {
-        result
-    }
+    let files = [
+        output::RESULT_FILE,
+        output::SWEEP_FILE,
+        output::SCENARIO_FILE,
+    ];
+    let files = files.map(|name| path.join(name));
+    let found = files.iter().find(|file| file.exists());
+    found.unwrap_or(&files[0]).clone()
 }
 
 fn parse(file: &Path) -> Result<Value, Failure> {

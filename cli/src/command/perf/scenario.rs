@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use clap::Args;
-use corelane_perf::{Options, Percentiles, PerfResult, RESULT_VERSION, Scenario, output};
+use corelane_perf::{Options, Percentiles, RunOutcome, Scenario, ScenarioOutcome, output};
 use serde::Serialize;
 
 use super::load::{OutputArguments, StageArguments, TargetArguments, failure, judge, with_session};
@@ -19,7 +19,8 @@ use crate::output::{json, line, table, units};
 A scenario is a TOML file with a [[run]] for each load; its options are those of the command line.
 `corelane perf scenarios` lists those that come with the program, and prints one with --print.
 
-With --out, each run's files are in a directory with the run's name.
+With --out, scenario.json and report.html (a page with all runs) are written, and each run's files
+into a directory with the run's name.
 
 Examples:
   corelane perf run partitions
@@ -54,20 +55,6 @@ pub(super) struct ListArguments {
     format: Format,
 }
 
-/// What programs read.
-#[derive(Serialize)]
-struct Outcome<'r> {
-    version: u32,
-    scenario: &'r str,
-    runs: Vec<RunOutcome<'r>>,
-}
-
-#[derive(Serialize)]
-struct RunOutcome<'r> {
-    name: &'r str,
-    result: &'r PerfResult,
-}
-
 fn load(name: &str) -> Result<Scenario, Failure> {
     if let Some(scenario) = Scenario::named(name) {
         return Ok(scenario);
@@ -99,45 +86,48 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         .target
         .target(arguments.stages.into_admin(), stages)?;
     let out = arguments.output.out.as_deref();
-    let mut results = Vec::new();
+    let mut outcome = ScenarioOutcome::of(&scenario);
     let ended = with_session(&target, |session, control, progress| {
         for (name, workload) in &scenario.runs {
             progress.begin(name);
-            let result = session.run(workload, control)?;
+            let result = session.run(workload, control);
+            let result = result.inspect_err(|error| outcome.ended_by = Some(error.to_string()))?;
             if let Some(directory) = out {
                 output::write(&directory.join(name), &result)?;
             }
             let is_over = result.cut_short;
-            results.push((name.clone(), result));
+            outcome.runs.push(RunOutcome {
+                name: name.clone(),
+                result,
+            });
             if is_over {
                 break;
             }
         }
         Ok(())
     });
-    // What was measured before something went wrong is shown all the same.
-    if !results.is_empty() {
+    // What was measured before something went wrong is kept and shown all the same.
+    if !outcome.runs.is_empty() {
+        if let Some(directory) = out {
+            output::write_scenario(directory, &outcome).map_err(failure)?;
+        }
         let printed = match arguments.output.format {
-            Format::Json => json::print(&Outcome {
-                version: RESULT_VERSION,
-                scenario: &scenario.name,
-                runs: results
-                    .iter()
-                    .map(|(name, result)| RunOutcome { name, result })
-                    .collect(),
-            }),
-            Format::Table => print(&scenario, &results),
+            Format::Json => json::print(&outcome),
+            Format::Table => print(&outcome),
         };
         printed.map_err(|error| Failure::writing(&error))?;
     }
     ended?;
-    results.iter().try_for_each(|(_, result)| judge(result))
+    outcome.runs.iter().try_for_each(|run| judge(&run.result))
 }
 
-fn print(scenario: &Scenario, results: &[(String, PerfResult)]) -> io::Result<()> {
-    line(format_args!("{}: {}", scenario.name, scenario.description))?;
-    if let Some((_, result)) = results.first() {
-        report::print_manifest(&result.manifest)?;
+fn print(outcome: &ScenarioOutcome) -> io::Result<()> {
+    line(format_args!(
+        "{}: {}",
+        outcome.scenario, outcome.description
+    ))?;
+    if let Some(run) = outcome.runs.first() {
+        report::print_manifest(&run.result.manifest)?;
     }
     line(format_args!(""))?;
     let mut table = table::table(&[
@@ -154,7 +144,7 @@ fn print(scenario: &Scenario, results: &[(String, PerfResult)]) -> io::Result<()
         Column::Number("CLIENT NS/RECORD"),
         Column::Number("ERRORS"),
     ]);
-    for (name, result) in results {
+    for RunOutcome { name, result } in &outcome.runs {
         let latency =
             |part: fn(&Percentiles) -> u64| report::or_dash(result.latency_us.as_ref().map(part));
         let cpu = |ns: Option<f64>| report::or_dash(ns.map(|ns| ns as u64));
@@ -174,17 +164,17 @@ fn print(scenario: &Scenario, results: &[(String, PerfResult)]) -> io::Result<()
         ]);
     }
     table::print(&table)?;
-    for (name, result) in results {
+    for RunOutcome { name, result } in &outcome.runs {
         if result.stages.is_some() {
             line(format_args!("\n{name}:"))?;
             report::print_stages(result)?;
         }
     }
-    if results.len() < scenario.runs.len() || results.iter().any(|(_, result)| result.cut_short) {
+    if outcome.is_cut_short() {
         line(format_args!(
             "\nCUT SHORT in run {} of {}",
-            results.len(),
-            scenario.runs.len()
+            outcome.runs.len(),
+            outcome.planned.len()
         ))?;
     }
     Ok(())
