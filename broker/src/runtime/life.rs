@@ -132,7 +132,7 @@ async fn start(
         clock,
     } = parts;
     link.report(Event::Joined(ring.address()));
-    let Order::Addresses(addresses) = link.order().await? else {
+    let Order::Addresses(addresses) = link.order(ring).await? else {
         unreachable!("addresses come first");
     };
     let data_dir = &config.server.data_dir;
@@ -156,7 +156,7 @@ async fn start(
         metadata_log = Some(Rc::new(log));
         link.report(Event::Loaded(Box::new(loaded)));
     }
-    let Order::Recover(recover) = link.order().await? else {
+    let Order::Recover(recover) = link.order(ring).await? else {
         unreachable!("recovery follows");
     };
     let ledger = prepare::ledger(&config);
@@ -172,7 +172,7 @@ async fn start(
     let reconciled = reconcile(&recover.image, &config, &recover.topology, core, &stores).await?;
     tracing::info!(core = link.core, ?reconciled, "stores follow the metadata");
     link.report(Event::Recovered(StoresFound::of(&stores)));
-    let found = finish_directory(link, &disk, identity.as_ref()).await?;
+    let found = finish_directory(link, ring, &disk, identity.as_ref()).await?;
     let (mailbox, incoming) = Mailbox::new(seat, ring.clone(), addresses.clone());
     let tasks = groups.serving.clone();
     let connections = Connections::new(ring.clone(), tasks.clone());
@@ -220,11 +220,12 @@ async fn start(
 /// stores of all cores are.
 async fn finish_directory<D: Disk>(
     link: &mut Link,
+    ring: &Ring,
     disk: &D,
     new: Option<&DirectoryIdentity>,
 ) -> Result<StoresFound, NotServing> {
     loop {
-        match link.order().await? {
+        match link.order(ring).await? {
             Order::Finish => {
                 let identity = new.expect("asked of core 0, for a new directory");
                 directory::finish(disk, identity).await?;

@@ -1,18 +1,22 @@
 //! How the starting thread and the cores keep in step.
 //!
 //! Owns the channel from each core to the starting thread, the one back, and the flags that a running broker
-//! is stopped by. Cores wait on a thread of glommio's, so that their rings go on turning.
+//! is stopped by.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+use std::time::Duration;
 
 use corelane_storage::directory::DirectoryIdentity;
-use corelane_storage::ring::RingAddress;
+use corelane_storage::ring::{Ring, RingAddress};
 
 use super::{StartError, StopError};
 use crate::lane::{StoresFound, Topology};
 use crate::metadata::MetadataImage;
+
+/// How often a core looks for an order. A start takes three of them.
+const ORDER_PAUSE: Duration = Duration::from_micros(500);
 
 /// What a core tells the starting thread.
 pub(super) struct Report {
@@ -33,6 +37,20 @@ pub(super) enum Event {
     Ready,
     /// It cannot start.
     Failed(StartError),
+}
+
+impl Event {
+    /// What has been reported, in words.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Joined(_) => "its ring turns",
+            Self::Loaded(_) => "the metadata is read",
+            Self::Recovered(_) => "its stores are open",
+            Self::Finished => "the new directory is finished",
+            Self::Ready => "it accepts connections",
+            Self::Failed(_) => "it has failed",
+        }
+    }
 }
 
 /// What core 0 read.
@@ -65,7 +83,7 @@ pub(super) struct Recover {
 pub(super) struct Link {
     pub(super) core: usize,
     pub(super) reports: Sender<Report>,
-    orders: Option<Receiver<Order>>,
+    orders: Receiver<Order>,
     pub(super) state: Arc<BrokerState>,
 }
 
@@ -82,7 +100,7 @@ impl Link {
         Self {
             core,
             reports,
-            orders: Some(orders),
+            orders,
             state,
         }
     }
@@ -93,13 +111,16 @@ impl Link {
         let _ = self.reports.send(Report { core, event });
     }
 
-    pub(super) async fn order(&mut self) -> Result<Order, GivenUp> {
-        let orders = self.orders.take().expect("given back below");
-        let (order, orders) = glommio::executor()
-            .spawn_blocking(move || (orders.recv(), orders))
-            .await;
-        self.orders = Some(orders);
-        order.map_err(|_| GivenUp)
+    /// The next order. Looked for with pauses of the core's own ring, which goes on turning: a thread that waited for
+    /// it would keep glommio's only one from what the stores ask of it.
+    pub(super) async fn order(&mut self, ring: &Ring) -> Result<Order, GivenUp> {
+        loop {
+            match self.orders.try_recv() {
+                Ok(order) => return Ok(order),
+                Err(TryRecvError::Empty) => ring.sleep(ORDER_PAUSE).await,
+                Err(TryRecvError::Disconnected) => return Err(GivenUp),
+            }
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use corelane_protocol::response::CoreAddress;
 use corelane_protocol::{BrokerId, CoreId};
@@ -19,6 +20,9 @@ use crate::admin::{self, About, AdminEndpoint, Serving, asks};
 use crate::config::BrokerConfig;
 use crate::io::{bind, mailboxes};
 use crate::lane::{StoresFound, Topology};
+
+/// From so long on a step of the start is told of, with what each core has reported.
+const LONG_STEP: Duration = Duration::from_secs(10);
 
 /// Starts a broker and returns once it accepts connections.
 ///
@@ -69,6 +73,7 @@ pub fn serve_probed(
         orders: Vec::new(),
         threads: Vec::new(),
         reports: incoming,
+        reported: vec!["it has not begun"; cpus.len()],
     };
     let seats = mailboxes(cpus.len());
     let seats = seats.into_iter().zip(asks);
@@ -149,6 +154,8 @@ struct Start {
     orders: Vec<Sender<Order>>,
     threads: Vec<JoinHandle<Ended>>,
     reports: Receiver<Report>,
+    /// What each core has reported last, in words.
+    reported: Vec<&'static str>,
 }
 
 impl Start {
@@ -180,7 +187,7 @@ impl Start {
         Ok((addresses, topology))
     }
 
-    fn collect_addresses(&self) -> Result<Vec<RingAddress>, StartError> {
+    fn collect_addresses(&mut self) -> Result<Vec<RingAddress>, StartError> {
         let mut addresses = vec![None; self.threads.len()];
         for _ in 0..self.threads.len() {
             let Report { core, event } = self.report()?;
@@ -193,7 +200,7 @@ impl Start {
         Ok(addresses.expect("each core joins once"))
     }
 
-    fn await_loaded(&self) -> Result<Loaded, StartError> {
+    fn await_loaded(&mut self) -> Result<Loaded, StartError> {
         let Event::Loaded(loaded) = self.report()?.event else {
             unreachable!("the other cores wait for core 0");
         };
@@ -201,7 +208,7 @@ impl Start {
     }
 
     /// Waits for every core; what their stores are.
-    fn await_recovered(&self) -> Result<StoresFound, StartError> {
+    fn await_recovered(&mut self) -> Result<StoresFound, StartError> {
         let mut found = StoresFound::default();
         for _ in 0..self.threads.len() {
             let Event::Recovered(of_core) = self.report()?.event else {
@@ -212,24 +219,38 @@ impl Start {
         Ok(found)
     }
 
-    fn await_all(&self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {
+    fn await_all(&mut self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {
         for _ in 0..self.threads.len() {
             self.await_one(&is_expected)?;
         }
         Ok(())
     }
 
-    fn await_one(&self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {
+    fn await_one(&mut self, is_expected: impl Fn(&Event) -> bool) -> Result<(), StartError> {
         let report = self.report()?;
         assert!(is_expected(&report.event), "cores are in step");
         Ok(())
     }
 
-    fn report(&self) -> Result<Report, StartError> {
-        let report = self
-            .reports
-            .recv()
-            .expect("a core reports until it is ready, or ends the process");
+    fn report(&mut self) -> Result<Report, StartError> {
+        let report = loop {
+            match self.reports.recv_timeout(LONG_STEP) {
+                Ok(report) => break report,
+                Err(RecvTimeoutError::Timeout) => {
+                    for (core, reported) in self.reported.iter().enumerate() {
+                        tracing::warn!(
+                            core,
+                            reported,
+                            "the start takes long: what this core has reported last"
+                        );
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("a core reports until it is ready, or ends the process")
+                }
+            }
+        };
+        self.reported[report.core] = report.event.name();
         match report.event {
             Event::Failed(error) => Err(error),
             _ => Ok(report),

@@ -113,9 +113,10 @@ impl StartingBroker {
             Ok(Err(error)) => format!("cannot be read: {error}"),
             Err(_) => "was not ready in time".to_owned(),
         };
+        let threads = threads(self.child.0.id());
         self.child.kill();
         Err(format!(
-            "the broker {problem}; its log ends:\n{}",
+            "the broker {problem}; its log ends:\n{}\nits threads:\n{threads}",
             tail(&self.log)
         ))
     }
@@ -183,8 +184,9 @@ impl BrokerProcess {
             thread::sleep(Duration::from_millis(10));
         }
         Err(format!(
-            "the broker did not stop on SIGTERM; its log ends:\n{}",
-            tail(&self.log)
+            "the broker did not stop on SIGTERM; its log ends:\n{}\nits threads:\n{}",
+            tail(&self.log),
+            threads(self.id())
         ))
     }
 }
@@ -212,4 +214,35 @@ fn tail(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<_> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// What each thread of a process does: its state and CPU time so far, and where in the kernel it is. Twice, so that
+/// one that runs is told from one that waits.
+fn threads(process: u32) -> String {
+    let one = threads_now(process);
+    thread::sleep(Duration::from_millis(500));
+    format!("{one}half a second later:\n{}", threads_now(process))
+}
+
+fn threads_now(process: u32) -> String {
+    let mut text = String::new();
+    let entries = std::fs::read_dir(format!("/proc/{process}/task"));
+    for entry in entries.into_iter().flatten().flatten() {
+        let read = |name| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let stat = read("stat");
+        // `pid (name) state ppid … utime stime`, of which these are the 14th and 15th: proc(5).
+        let (name, rest) = stat.rsplit_once(") ").unwrap_or_default();
+        let fields: Vec<_> = rest.split(' ').collect();
+        let field = |at: usize| fields.get(at).copied().unwrap_or("?");
+        text += &format!(
+            "  {name}) {} user {} system {} ticks, in {}\n",
+            field(0),
+            field(11),
+            field(12),
+            read("wchan")
+        );
+        // Readable by root alone.
+        text += &read("stack");
+    }
+    text
 }
