@@ -22,23 +22,28 @@ pub fn table(headings: &[&str]) -> Table {
 #[must_use]
 pub fn figure(value: f64) -> String {
     match value.abs() {
-        size if size >= 1000.0 => grouped(value.round() as i64),
+        size if size >= 1000.0 => {
+            let sign = if value < 0.0 { "-" } else { "" };
+            format!("{sign}{}", grouped(size.round() as u64))
+        }
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
         _ => format!("{value:.2}"),
     }
 }
 
-fn grouped(value: i64) -> String {
-    let digits = value.unsigned_abs().to_string();
-    let mut text = String::new();
+/// `1234567` as `1,234,567`.
+#[must_use]
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
     }
-    if value < 0 { format!("-{text}") } else { text }
+    text
 }
 
 #[cfg(test)]
@@ -52,5 +57,8 @@ mod tests {
         assert_eq!(figure(123.4), "123");
         assert_eq!(figure(1_234_567.0), "1,234,567");
         assert_eq!(figure(-1000.0), "-1,000");
+        let groups = [0, 999, 1000, 1_234_567, u64::MAX].map(grouped);
+        assert_eq!(groups[..4], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(groups[4], "18,446,744,073,709,551,615");
     }
 }

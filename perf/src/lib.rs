@@ -30,6 +30,8 @@ mod sweep;
 mod value;
 mod workload;
 
+pub use corelane_bench::table::grouped;
+
 pub use compare::{Comparison, Figure, compare};
 pub use control::{Control, Phase, Progress};
 pub use error::PerfError;

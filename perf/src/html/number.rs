@@ -1,20 +1,9 @@
 //! Figures for people.
 
+pub(super) use corelane_bench::table::grouped as count;
+
 const US_PER_MS: f64 = 1e3;
 const US_PER_S: f64 = 1e6;
-
-/// `1234567` as `1,234,567`.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 /// A fraction with three digits behind the point at most, one beyond a thousand, and none that say nothing.
 pub(super) fn fraction(number: f64) -> String {
@@ -83,7 +72,6 @@ mod tests {
 
     #[test]
     fn figures_read_well() {
-        assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(fraction(1234.56), "1,234.6");
         assert_eq!(fraction(999.25), "999.25");
         assert_eq!(fraction(-2000.0), "-2,000");
