@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corelane_client::{Client, Consumer, Durability, Records, Start};
+use corelane_client::{Client, Consumer, Durability, Error, Records, Start};
 use tokio::sync::watch;
 
 use super::producing::{Sending, Until, kind};
@@ -25,6 +25,24 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 const FILL_PATIENCE: Duration = Duration::from_secs(3_600);
 /// A consumer that has failed so often will not do better.
 const FAILURES_MAX: u32 = 100;
+
+/// How often a consumer has failed.
+#[derive(Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// Counts one among what the run has lost. It goes on unless there were too many.
+    fn count(&mut self, shared: &Shared, error: Error) -> Result<(), PerfError> {
+        let now_ns = shared.clock.ns();
+        let mut recorder = shared.recorder();
+        recorder.lost(now_ns, &kind(&error), 1, &error.to_string());
+        self.0 += 1;
+        if self.0 > FAILURES_MAX {
+            return Err(error.into());
+        }
+        Ok(())
+    }
+}
 
 /// The partitions of each consumer; none has no partition.
 fn shares(workload: &Workload, topic: &UsedTopic) -> Vec<Vec<u32>> {
@@ -78,21 +96,12 @@ pub(super) struct EndToEnd {
 
 impl EndToEnd {
     pub(super) async fn run(self, mut consumer: Consumer) -> Result<(), PerfError> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         while !*self.finished.borrow() {
             match consumer.poll(POLL).await {
                 Ok(Some(records)) => self.take(&records),
                 Ok(None) => {}
-                Err(error) => {
-                    let now_ns = self.shared.clock.ns();
-                    self.shared
-                        .recorder()
-                        .lost(now_ns, &kind(&error), 1, &error.to_string());
-                    failures += 1;
-                    if failures > FAILURES_MAX {
-                        return Err(error.into());
-                    }
-                }
+                Err(error) => failures.count(&self.shared, error)?,
             }
         }
         Ok(())
@@ -254,7 +263,7 @@ struct Reading {
 
 impl Reading {
     async fn run(self) -> Result<(), PerfError> {
-        let mut failures = 0;
+        let mut failures = Failures::default();
         loop {
             let topic = &*self.shared.topic;
             let mut consumer =
@@ -277,16 +286,7 @@ impl Reading {
                             .done(now_ns, records.len() as u64, value_bytes);
                     }
                     Ok(None) => {}
-                    Err(error) => {
-                        let now_ns = self.shared.clock.ns();
-                        self.shared
-                            .recorder()
-                            .lost(now_ns, &kind(&error), 1, &error.to_string());
-                        failures += 1;
-                        if failures > FAILURES_MAX {
-                            return Err(error.into());
-                        }
-                    }
+                    Err(error) => failures.count(&self.shared, error)?,
                 }
             }
             if is_empty {
