@@ -6,6 +6,7 @@ mod consume;
 mod data_dir;
 mod doctor;
 mod dump;
+mod names;
 mod perf;
 mod produce;
 mod serve;

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use super::progress::Progress;
 use super::report;
 use crate::command::Format;
+use crate::command::names::{AcksName, CompressionName};
 use crate::failure::Failure;
 use crate::output::{json, units};
 
@@ -197,46 +198,6 @@ impl From<PayloadName> for Payload {
             PayloadName::Random => Self::Random,
             PayloadName::Zeros => Self::Zeros,
             PayloadName::Text => Self::Text,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressionName {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-impl From<CompressionName> for Compression {
-    fn from(name: CompressionName) -> Self {
-        match name {
-            CompressionName::None => Self::None,
-            CompressionName::Gzip => Self::Gzip,
-            CompressionName::Snappy => Self::Snappy,
-            CompressionName::Lz4 => Self::Lz4,
-            CompressionName::Zstd => Self::Zstd,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AcksName {
-    #[value(name = "0")]
-    None,
-    #[value(name = "1")]
-    Leader,
-    All,
-}
-
-impl From<AcksName> for Acks {
-    fn from(name: AcksName) -> Self {
-        match name {
-            AcksName::None => Self::None,
-            AcksName::Leader => Self::Leader,
-            AcksName::All => Self::All,
         }
     }
 }

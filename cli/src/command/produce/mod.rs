@@ -14,12 +14,13 @@ use std::io::{self, IsTerminal, Read};
 use std::path::PathBuf;
 use std::thread;
 
-use clap::{Args, ValueEnum};
-use corelane_client::{Acks, Compression, Producer};
+use clap::Args;
+use corelane_client::Producer;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
 use crate::command::BrokerArguments;
+use crate::command::names::{AcksName, CompressionName};
 use crate::failure::Failure;
 use crate::input::escapes::unescape;
 use crate::input::lines::{LineReader, Piece};
@@ -78,24 +79,6 @@ pub(crate) struct Arguments {
 #[derive(Clone, Debug)]
 pub(super) struct Separator(Vec<u8>);
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum CompressionName {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AcksName {
-    #[value(name = "0")]
-    None,
-    #[value(name = "1")]
-    Leader,
-    All,
-}
-
 /// Pieces of input that may wait for the client library. It has a buffer of its own behind them.
 const PIECES_WAITING_MAX: usize = 4;
 /// Batches of outcomes that may wait to be settled.
@@ -143,19 +126,10 @@ async fn build_producer(
     client: &corelane_client::Client,
     arguments: &Arguments,
 ) -> Result<Producer, Failure> {
-    let acks = match arguments.acks {
-        AcksName::None => Acks::None,
-        AcksName::Leader => Acks::Leader,
-        AcksName::All => Acks::All,
-    };
-    let compression = match arguments.compression {
-        CompressionName::None => Compression::None,
-        CompressionName::Gzip => Compression::Gzip,
-        CompressionName::Snappy => Compression::Snappy,
-        CompressionName::Lz4 => Compression::Lz4,
-        CompressionName::Zstd => Compression::Zstd,
-    };
-    let producer = client.producer().acks(acks).compression(compression);
+    let producer = client
+        .producer()
+        .acks(arguments.acks.into())
+        .compression(arguments.compression.into());
     producer.build().await.map_err(Failure::new)
 }
 
