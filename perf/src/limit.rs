@@ -65,6 +65,10 @@ pub struct Yardstick {
     pub latency_us: Option<Percentiles>,
     /// CPU of the whole machine less the sender's, nanoseconds for each record.
     pub cpu_ns_per_record: Option<f64>,
+    /// Frames that the relay did not answer within 30 s of the end, or answered with what was not asked. They are in no
+    /// other figure: with any of them the others say little.
+    #[serde(default)]
+    pub failed_frames: u64,
     /// The run's throughput to this one's.
     pub throughput_ratio: f64,
     /// The run's p50 to this one's, where both are of an open loop.
@@ -112,6 +116,7 @@ struct Tally {
     value_bytes: f64,
     records: f64,
     cpu_ns: f64,
+    failed_frames: u64,
     latency_ns: Histogram<u64>,
 }
 
@@ -122,6 +127,7 @@ impl Tally {
             value_bytes: 0.0,
             records: 0.0,
             cpu_ns: 0.0,
+            failed_frames: 0,
             latency_ns: histogram(),
         }
     }
@@ -132,6 +138,7 @@ impl Tally {
         self.value_bytes += acks * frames.value_bytes() as f64;
         self.records += acks * frames.records() as f64;
         self.cpu_ns += acks * outcome.cpu_ns_per_ack;
+        self.failed_frames += outcome.errors + outcome.unanswered + outcome.stray_answers;
         self.latency_ns
             .add(&outcome.latency_ns)
             .expect("both have the same bounds");
@@ -263,6 +270,7 @@ fn yardstick(gauge: &Gauge, tally: &Tally, workload: &Workload, result: &PerfRes
         throughput_mb_s,
         records_per_s: is_relay.then(|| tally.records / tally.seconds),
         cpu_ns_per_record: (tally.records > 0.0).then(|| tally.cpu_ns / tally.records),
+        failed_frames: tally.failed_frames,
         throughput_ratio: if throughput_mb_s > 0.0 {
             result.throughput_mb_s / throughput_mb_s
         } else {

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-use crate::workload::{Acks, Compression, Payload, Workload};
+use crate::error::PerfError;
+use crate::workload::{Acks, Compression, Kind, Payload, Workload};
 
 /// What is asked for; `None` leaves what was there before.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -43,6 +44,20 @@ pub struct Options {
 }
 
 impl Options {
+    /// Refuses options that a load of this kind has no use for.
+    ///
+    /// # Errors
+    /// `Workload` with the option's name.
+    pub fn check(&self, kind: Kind) -> Result<(), PerfError> {
+        if self.fill_bytes.is_some() && kind != Kind::Consume {
+            return Err(PerfError::Workload(format!(
+                "only consume fills a topic: leave out --fill-bytes, which {} has no use for",
+                kind.name()
+            )));
+        }
+        Ok(())
+    }
+
     /// The workload with what is asked for.
     #[must_use]
     pub fn apply(&self, workload: Workload) -> Workload {

@@ -162,9 +162,19 @@ impl Scenario {
             if runs.iter().any(|(other, _)| *other == run.name) {
                 return Err(refuse(format!("two runs are called {}", run.name)));
             }
-            let checked = workload.check();
+            let checked = run
+                .options
+                .check(run.command)
+                .and_then(|()| workload.check());
             checked.map_err(|error| refuse(format!("run {}: {error}", run.name)))?;
             runs.push((run.name, workload));
+        }
+        let kinds = || runs.iter().map(|(_, workload)| workload.kind);
+        if let Some(kind) = kinds().next()
+            && kinds().all(|kind| file.all.check(kind).is_err())
+        {
+            let checked = file.all.check(kind);
+            checked.map_err(|error| refuse(format!("[all]: {error}")))?;
         }
         if runs.is_empty() {
             return Err(refuse("there is no [[run]]".to_owned()));
@@ -273,6 +283,16 @@ options = { record-size = 200, rate = 7, acks = \"1\" }
             ("\"two\"", "\"one\"", "two runs are called one"),
             ("\"two\"", "\"../two\"", "letters"),
             ("description", "explanation", "line 1"),
+            (
+                "rate = 7",
+                "fill-bytes = 7000",
+                "run two: only consume fills",
+            ),
+            (
+                "duration = 2",
+                "fill-bytes = 7000",
+                "[all]: only consume fills",
+            ),
         ];
         for (from, to, part) in cases {
             let text = TEXT.replace(from, to);

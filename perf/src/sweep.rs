@@ -1,5 +1,7 @@
 //! Sweeps: the highest rate whose latency stays under a bound.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde::{Deserialize, Serialize};
 
 use crate::control::Control;
@@ -31,6 +33,9 @@ pub struct Sweep {
     pub highest_rate: Option<u64>,
     /// Whether it was ended before its time: a higher rate may hold.
     pub cut_short: bool,
+    /// Why it could not go on. `None`: it was ended by itself or by somebody who watched it.
+    #[serde(default)]
+    pub ended_by: Option<String>,
     /// Every rate that was tried, in the order in which they were.
     pub steps: Vec<Step>,
     /// That of the last step; its workload has that step's rate.
@@ -167,15 +172,35 @@ impl Bound {
 /// Runs the workload at one rate after another. Each run that is over is handed to `on_step`.
 ///
 /// # Errors
-/// As [`Session::run`], from the first run.
+/// As [`Session::run`], of the first run. What keeps a later one from being made is in the sweep, beside what was measured
+/// before.
 pub fn sweep(
     session: &Session,
     workload: &Workload,
     bound: Bound,
     control: &mut Control<'_>,
-    mut on_step: impl FnMut(&Step),
+    on_step: impl FnMut(&Step),
 ) -> Result<Sweep, PerfError> {
     bound.check()?;
+    let stop = control.stop;
+    let run = |rate| {
+        let at_rate = Workload {
+            rate: Some(rate),
+            ..workload.clone()
+        };
+        session.run(&at_rate, control)
+    };
+    try_rates(bound, stop, run, on_step)
+}
+
+/// Runs at one rate after another, until the highest is found, somebody wants it to stop, or a run cannot be made.
+fn try_rates(
+    bound: Bound,
+    stop: &AtomicBool,
+    mut run: impl FnMut(u64) -> Result<PerfResult, PerfError>,
+    mut on_step: impl FnMut(&Step),
+) -> Result<Sweep, PerfError> {
+    let is_stopped = || stop.load(Ordering::Relaxed);
     let mut search = Search {
         first: bound.first_rate,
         precision: bound.precision,
@@ -185,16 +210,13 @@ pub fn sweep(
     let mut steps = Vec::new();
     let mut manifest = None;
     let mut cut_short = false;
+    let mut ended_by = None;
     while let Some(rate) = search.next() {
-        let at_rate = Workload {
-            rate: Some(rate),
-            ..workload.clone()
-        };
-        let result = match session.run(&at_rate, control) {
+        let result = match run(rate) {
             Ok(result) if !result.cut_short => result,
             // A rate so far beyond what is possible that nothing is to be reported of it does not hold.
             Err(error @ PerfError::NothingMeasured { .. })
-                if manifest.is_some() && !is_stopped(control) =>
+                if manifest.is_some() && !is_stopped() =>
             {
                 search.take(rate, false);
                 let step = Step::without_result(rate, &error);
@@ -202,7 +224,11 @@ pub fn sweep(
                 steps.push(step);
                 continue;
             }
-            Err(error) if !is_stopped(control) || manifest.is_none() => return Err(error),
+            Err(error) if manifest.is_none() => return Err(error),
+            Err(error) if !is_stopped() => {
+                ended_by = Some(format!("{rate} records/s could not be tried: {error}"));
+                break;
+            }
             _ => {
                 cut_short = true;
                 break;
@@ -223,13 +249,10 @@ pub fn sweep(
         bound,
         highest_rate: search.held,
         cut_short,
+        ended_by,
         steps,
         manifest,
     })
-}
-
-fn is_stopped(control: &Control<'_>) -> bool {
-    control.stop.load(std::sync::atomic::Ordering::Relaxed)
 }
 
 #[cfg(test)]
@@ -274,6 +297,34 @@ mod tests {
     fn a_search_ends_where_no_rate_holds_or_all_do() {
         assert_eq!(search(1_000, 0.05, 0).0, None);
         assert_eq!(search(1_000, 0.05, u64::MAX).0, Some(RATE_MAX));
+    }
+
+    #[test]
+    fn what_was_measured_is_kept_when_a_later_rate_cannot_be_tried() {
+        let bound = Bound {
+            p99_us: 5_000,
+            first_rate: 1_000,
+            precision: 0.05,
+        };
+        let go_on = AtomicBool::new(false);
+        let broken = |_| PerfError::Settings("the broker is gone".to_owned());
+        let run = |rate| match rate {
+            1_000 => Ok(PerfResult {
+                errors: 0,
+                ..example()
+            }),
+            rate => Err(broken(rate)),
+        };
+        let swept = try_rates(bound, &go_on, run, |_| {}).unwrap();
+        assert_eq!((swept.steps.len(), swept.highest_rate), (1, Some(1_000)));
+        let reason = swept.ended_by.unwrap();
+        assert!(
+            reason.contains("2000") && reason.contains("gone"),
+            "{reason}"
+        );
+        assert!(!swept.cut_short);
+        let nothing = try_rates(bound, &go_on, |rate| Err(broken(rate)), |_| {});
+        assert!(matches!(nothing, Err(PerfError::Settings(_))));
     }
 
     #[test]

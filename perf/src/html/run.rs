@@ -202,6 +202,16 @@ fn limit_table(page: &mut Page, result: &PerfResult) {
     let Some(limit) = &result.limit else {
         return;
     };
+    for yardstick in &limit.yardsticks {
+        if yardstick.failed_frames > 0 {
+            let text = format!(
+                "The limit, {}: {} did not get an answer, so that its figures say little.",
+                yardstick.name,
+                super::several(yardstick.failed_frames, "frame")
+            );
+            page.notice(Notice::Alarm, &text);
+        }
+    }
     let ratio = |ratio: Option<f64>| ratio.map_or_else(dash, |ratio| format!("{ratio:.2} ×"));
     let rows = limit.yardsticks.iter().map(|yardstick| {
         let latency = |part: fn(&Percentiles) -> u64| {

@@ -25,8 +25,12 @@ pub fn of_sweep(sweep: &Sweep) -> String {
     conditions.insert(0, "open loop".to_owned());
     conditions.insert(1, sweep.manifest.durability.clone());
     let mut page = Page::new("corelane perf sweep", &headline, &conditions);
-    if sweep.highest_rate.is_none() {
+    if sweep.highest_rate.is_none() && sweep.ended_by.is_none() {
         page.notice(Notice::Alarm, "No rate held.");
+    }
+    if let Some(reason) = &sweep.ended_by {
+        let text = format!("Ended before its time, a higher rate may hold: {reason}.");
+        page.notice(Notice::Alarm, &text);
     }
     if sweep.cut_short {
         page.notice(Notice::Alarm, "Cut short: a higher rate may hold.");

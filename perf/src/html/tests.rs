@@ -192,6 +192,14 @@ fn the_limit_is_shown_where_it_was_measured() {
     result.limit = Some(serde_json::from_value(limit).unwrap());
     let page = of_result(&result);
     assert_page(&page);
+    assert!(!page.contains("did not get an answer"));
+    result.limit.as_mut().unwrap().yardsticks[0].failed_frames = 7;
+    let page = of_result(&result);
+    assert_page(&page);
+    assert_contains(
+        &page,
+        &["relay, &lt;fresh&gt;: 7 frames did not get an answer"],
+    );
     assert_contains(
         &page,
         &[
@@ -429,6 +437,7 @@ fn sweep(steps: Vec<Step>) -> Sweep {
             .map(|step| step.rate)
             .max(),
         cut_short: false,
+        ended_by: None,
         steps,
         manifest: example().manifest,
     }
@@ -460,6 +469,15 @@ fn the_page_of_a_sweep_has_the_curve_and_the_bound() {
     let none = of_sweep(&sweep(vec![step(1_000, 90_000)]));
     assert_page(&none);
     assert_contains(&none, &["No rate held.", "No rate had a p99"]);
+    let ended = of_sweep(&Sweep {
+        ended_by: Some("4,000 <records/s>".to_owned()),
+        ..sweep(vec![step(1_000, 90_000)])
+    });
+    assert_page(&ended);
+    assert_contains(
+        &ended,
+        &["a higher rate may hold: 4,000 &lt;records/s&gt;."],
+    );
     let unmeasured = of_sweep(&sweep(vec![Step {
         latency_us: None,
         ..step(1, 1)

@@ -236,7 +236,9 @@ impl OptionArguments {
 
 /// Runs a load from the command line to its report.
 pub(super) fn run(kind: Kind, arguments: Arguments) -> Result<(), Failure> {
-    let workload = arguments.options.options().apply(Workload::new(kind));
+    let options = arguments.options.options();
+    options.check(kind).map_err(failure)?;
+    let workload = options.apply(Workload::new(kind));
     let workload = arguments.stages.options().apply(workload);
     workload.check().map_err(failure)?;
     let admin = arguments.stages.into_admin();

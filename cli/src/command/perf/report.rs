@@ -132,7 +132,17 @@ fn print_limit(result: &PerfResult) -> io::Result<()> {
         ]);
     }
     line(format_args!(""))?;
-    table::print(&yardsticks)
+    table::print(&yardsticks)?;
+    for yardstick in &limit.yardsticks {
+        if yardstick.failed_frames > 0 {
+            line(format_args!(
+                "{}: {} FRAMES GOT NO ANSWER, so its figures say little",
+                yardstick.name,
+                units::count(yardstick.failed_frames)
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 fn print_headline(result: &PerfResult) -> io::Result<()> {

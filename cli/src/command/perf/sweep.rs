@@ -69,6 +69,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         KindName::Latency => Kind::Latency,
         KindName::EndToEnd => Kind::EndToEnd,
     };
+    options.check(kind).map_err(failure)?;
     let workload = options.apply(Workload::new(kind));
     bound.check().map_err(failure)?;
     workload.check().map_err(failure)?;
@@ -92,6 +93,11 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(steps) => print(&swept, steps),
     };
     printed.map_err(|error| Failure::writing(&error))?;
+    if let Some(reason) = &swept.ended_by {
+        return Err(Failure::new(format_args!(
+            "the sweep ended before its time: {reason}"
+        )));
+    }
     if swept.highest_rate.is_none() {
         return Err(Failure::new(format_args!(
             "no rate had a p99 of at most {} ms; the lowest that was tried is {} records/s",
@@ -157,7 +163,7 @@ fn print(swept: &Sweep, steps: &mut Table) -> io::Result<()> {
     table::print(steps)?;
     let bound_ms = swept.bound.p99_us as f64 / US_PER_MS;
     if let Some(rate) = swept.highest_rate {
-        let cut_short = if swept.cut_short {
+        let cut_short = if swept.cut_short || swept.ended_by.is_some() {
             " (cut short: more may hold)"
         } else {
             ""
