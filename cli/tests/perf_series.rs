@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -212,6 +213,7 @@ fn results_are_compared_unless_their_loads_differ() {
         .assert_code(1)
         .assert_error_says(&["overwritten", "another directory"]);
 
+    assert_rounds(directory.path(), [a, b, c]);
     corelane(&["perf", "compare", a, c])
         .assert_code(1)
         .assert_error_says(&["record_size: 1000 and 50", "--anyway"]);
@@ -226,4 +228,50 @@ fn results_are_compared_unless_their_loads_differ() {
     corelane(&["perf", "compare", a, "/dev/null"])
         .assert_code(1)
         .assert_error_says(&["/dev/null"]);
+}
+
+/// Several results in directories of the same names are rounds; here with the two ways round, so that every ratio has
+/// its inverse.
+#[track_caller]
+fn assert_rounds(directory: &Path, [a, b, c]: [&str; 3]) {
+    let copy = |from: &str, to: &str| {
+        let to = directory.join(to);
+        fs::create_dir_all(&to).expect("a directory can be made");
+        fs::copy(format!("{from}/result.json"), to.join("result.json")).expect("it can be copied");
+    };
+    for (from, to) in [(a, "old/1"), (b, "old/2"), (b, "new/1"), (a, "new/2")] {
+        copy(from, to);
+    }
+    let [old, new, out] = ["old", "new", "out"].map(|name| directory.join(name));
+    let [old, new, out] = [&old, &new, &out].map(|path| path.to_str().expect("Unicode"));
+    let compare = ["perf", "compare", old, new];
+    let compared = corelane(&[&compare[..], &["--format", "json", "--out", out]].concat());
+    compared.assert_code(0);
+    let compared: Value = serde_json::from_str(&compared.stdout).expect("JSON");
+    assert_eq!(compared["rounds"], 2);
+    let throughput = &compared["figures"][0];
+    assert_eq!(throughput["a"], throughput["b"], "the same two results");
+    let [least, most] =
+        ["ratio_min", "ratio_max"].map(|key| throughput[key].as_f64().expect("a ratio"));
+    assert!((least * most - 1.0).abs() < 1e-6, "{throughput}");
+    let kept = fs::read(format!("{out}/comparison.json")).expect("comparison.json");
+    assert_eq!(
+        serde_json::from_slice::<Value>(&kept).expect("JSON"),
+        compared
+    );
+    let table = corelane(&compare);
+    table.assert_code(0);
+    assert!(table.stdout.contains("2 rounds"), "{}", table.stdout);
+    corelane(&["perf", "compare", a, new])
+        .assert_code(1)
+        .assert_error_says(&["single result"]);
+    copy(c, "new/3");
+    corelane(&compare)
+        .assert_code(1)
+        .assert_error_says(&["only one of", "called 3"]);
+    copy(c, "old/3");
+    copy(a, "new/3");
+    corelane(&compare)
+        .assert_code(1)
+        .assert_error_says(&["record_size: 50 and 1000", "--anyway"]);
 }

@@ -21,6 +21,7 @@ mod processor_time;
 mod read_back;
 mod recorder;
 mod result;
+mod rounds;
 mod scenario;
 mod schedule;
 mod session;
@@ -41,6 +42,7 @@ pub use options::Options;
 pub use result::{
     Consumed, CurvePoint, DurabilityFrom, Interval, Pace, Percentiles, PerfResult, RESULT_VERSION,
 };
+pub use rounds::{Rounds, RoundsFigure, compare_rounds};
 pub use scenario::{RunOutcome, Scenario, ScenarioOutcome};
 pub use session::{Session, Target};
 pub use short::{Load, Report, ShortPhase, Throughput, run_short};

@@ -16,6 +16,7 @@ use crate::compare::Comparison;
 use crate::error::PerfError;
 use crate::html;
 use crate::result::PerfResult;
+use crate::rounds::Rounds;
 use crate::scenario::ScenarioOutcome;
 use crate::sweep::Sweep;
 
@@ -87,6 +88,14 @@ pub fn write_comparison(
     json(directory, COMPARISON_FILE, comparison)?;
     let report = html::of_comparison(names, results, comparison);
     write_report(directory, &report)
+}
+
+/// Writes comparison.json of several rounds.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_rounds(directory: &Path, rounds: &Rounds) -> Result<(), PerfError> {
+    json(directory, COMPARISON_FILE, rounds)
 }
 
 /// Writes a report of [`html`] as report.html.

@@ -1,10 +1,13 @@
 //! `corelane perf compare`.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use corelane_perf::{Comparison, PerfResult, compare, output};
+use corelane_perf::{Comparison, PerfResult, Rounds, compare, compare_rounds, output};
 
 use super::load::failure;
 use super::page::read;
@@ -17,9 +20,13 @@ use crate::output::{json, line, table};
 #[command(after_help = "\
 Figures of different loads or durabilities are not comparable, so such results are refused, with
 what differs, unless --anyway is given. Another machine, kernel or version is named and does no
-harm: often it is what is to be compared.")]
+harm: often it is what is to be compared.
+
+A and B may also be directories with several results, in directories of the same names: rounds that
+were made in turns. Then the medians are shown, and the median, the least and the greatest of the
+ratios within the rounds.")]
 pub(super) struct Arguments {
-    /// The first result: a result.json, or the directory that --out was given
+    /// The first result: a result.json, the directory that --out was given, or a directory of such directories
     #[arg(value_name = "A")]
     first: PathBuf,
 
@@ -35,23 +42,29 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
-    /// Write comparison.json and report.html, a page with both in each plot, into this directory
+    /// Write comparison.json and report.html, a page with both in each plot, into this directory; of
+    /// rounds, comparison.json
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let rounds = [&arguments.first, &arguments.second].map(|path| round_names(path));
+    match rounds {
+        [Some(first), Some(second)] => run_rounds(arguments, &first, &second),
+        [None, None] => run_one(arguments),
+        _ => Err(Failure::new(format_args!(
+            "{} and {} are a single result and a directory of several",
+            arguments.first.display(),
+            arguments.second.display()
+        ))),
+    }
+}
+
+fn run_one(arguments: &Arguments) -> Result<(), Failure> {
     let (first, second) = (read(&arguments.first)?, read(&arguments.second)?);
     let comparison = compare(&first, &second);
-    if !comparison.differences.is_empty() && !arguments.anyway {
-        return Err(Failure::with_advice(
-            format_args!(
-                "the results are not of the same load: {}",
-                comparison.differences.join("; ")
-            ),
-            "compare them all the same with --anyway",
-        ));
-    }
+    refuse_unlike(arguments, &comparison.differences)?;
     if let Some(directory) = &arguments.out {
         write(directory, arguments, [&first, &second], &comparison)?;
     }
@@ -60,6 +73,92 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Format::Table => print(&comparison),
     };
     printed.map_err(|error| Failure::writing(&error))
+}
+
+/// Results of different loads are not compared, unless that is wanted.
+fn refuse_unlike(arguments: &Arguments, differences: &[String]) -> Result<(), Failure> {
+    if differences.is_empty() || arguments.anyway {
+        return Ok(());
+    }
+    Err(Failure::with_advice(
+        format_args!(
+            "the results are not of the same load: {}",
+            differences.join("; ")
+        ),
+        "compare them all the same with --anyway",
+    ))
+}
+
+/// The names of the results in a directory that has no result of its own. `None`: it is one result, or none.
+fn round_names(path: &Path) -> Option<BTreeSet<OsString>> {
+    if path.join(output::RESULT_FILE).exists() {
+        return None;
+    }
+    let entries = fs::read_dir(path).ok()?.flatten();
+    let rounds = entries.filter(|entry| entry.path().join(output::RESULT_FILE).exists());
+    let names: BTreeSet<_> = rounds.map(|entry| entry.file_name()).collect();
+    (!names.is_empty()).then_some(names)
+}
+
+fn run_rounds(
+    arguments: &Arguments,
+    first: &BTreeSet<OsString>,
+    second: &BTreeSet<OsString>,
+) -> Result<(), Failure> {
+    if let Some(name) = first.symmetric_difference(second).next() {
+        return Err(Failure::new(format_args!(
+            "only one of {} and {} has a result called {}",
+            arguments.first.display(),
+            arguments.second.display(),
+            name.display()
+        )));
+    }
+    let rounds = first.iter().map(|name| {
+        let results = [&arguments.first, &arguments.second].map(|path| read(&path.join(name)));
+        let [a, b] = results;
+        Ok((a?, b?))
+    });
+    let rounds = compare_rounds(&rounds.collect::<Result<Vec<_>, Failure>>()?);
+    refuse_unlike(arguments, &rounds.differences)?;
+    if let Some(directory) = &arguments.out {
+        output::prepare(directory).map_err(failure)?;
+        output::write_rounds(directory, &rounds).map_err(failure)?;
+    }
+    let printed = match arguments.format {
+        Format::Json => json::print(&rounds),
+        Format::Table => print_rounds(&rounds),
+    };
+    printed.map_err(|error| Failure::writing(&error))
+}
+
+fn print_rounds(rounds: &Rounds) -> io::Result<()> {
+    print_conditions(&rounds.differences, &rounds.circumstances)?;
+    line(format_args!(
+        "{} rounds, load average at most {:.1} at the start of a run (the runs' own included)\n",
+        rounds.rounds, rounds.load_average_max
+    ))?;
+    let mut figures = table::table(&[
+        Column::Text("FIGURE, MEDIANS"),
+        Column::Number("A"),
+        Column::Number("B"),
+        Column::Number("B/A"),
+        Column::Number("LEAST"),
+        Column::Number("MOST"),
+        Column::Text("IN EVERY ROUND"),
+    ]);
+    let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |r| format!("{r:.3}"));
+    for figure in &rounds.figures {
+        figures.add_row([
+            figure.name.to_owned(),
+            number(figure.a),
+            number(figure.b),
+            ratio(figure.ratio),
+            ratio(figure.ratio_min),
+            ratio(figure.ratio_max),
+            figure.verdict().to_owned(),
+        ]);
+    }
+    table::print(&figures)
 }
 
 /// Writes the files of a comparison, but not over the report of a result.
@@ -84,16 +183,22 @@ fn write(
     output::write_comparison(directory, names, results, comparison).map_err(failure)
 }
 
-fn print(comparison: &Comparison) -> io::Result<()> {
-    for difference in &comparison.differences {
+/// In what results differ beside their figures.
+fn print_conditions(differences: &[String], circumstances: &[String]) -> io::Result<()> {
+    for difference in differences {
         line(format_args!("NOT THE SAME LOAD: {difference}"))?;
     }
-    for circumstance in &comparison.circumstances {
+    for circumstance in circumstances {
         line(format_args!("differs: {circumstance}"))?;
     }
-    if !comparison.differences.is_empty() || !comparison.circumstances.is_empty() {
+    if !differences.is_empty() || !circumstances.is_empty() {
         line(format_args!(""))?;
     }
+    Ok(())
+}
+
+fn print(comparison: &Comparison) -> io::Result<()> {
+    print_conditions(&comparison.differences, &comparison.circumstances)?;
     let mut figures = table::table(&[
         Column::Text("FIGURE"),
         Column::Number("A"),
