@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::perf::{CLOSED_SECONDS, assert_latency, load, load_for, result_of};
-use support::{CORELANE, Outcome, TestBroker};
+use support::{CORELANE, Outcome, SMALL_JOURNAL, TestBroker};
 
 #[test]
 fn the_limit_of_the_machine_stands_beside_a_load() {
@@ -211,6 +211,32 @@ fn what_cannot_work_is_refused_before_anything_is_sent() {
     load(&["produce", "--out", "/proc/nothing"])
         .assert_code(1)
         .assert_error_says(&["cannot write /proc/nothing"]);
+}
+
+#[test]
+fn a_disk_without_room_is_named_where_records_were_not_acknowledged() {
+    let mut command = Command::new(CORELANE);
+    command
+        .args([
+            "perf",
+            "latency",
+            "--rate",
+            "20",
+            "--duration",
+            "0.5",
+            "--warm-up",
+            "0",
+        ])
+        .envs(SMALL_JOURNAL)
+        .env("CORELANE_LOG_DISK_RESERVE_BYTES", "1000GiB")
+        .stdin(Stdio::null());
+    Outcome::of(command.output().expect("corelane runs"))
+        .assert_code(1)
+        .assert_error_says(&[
+            "the broker's disk has",
+            "GB free",
+            "none of the last 1073.74 GB",
+        ]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use crate::error::PerfError;
 pub(crate) struct EmbeddedBroker {
     running: Running,
     directory: TempDir,
+    /// What it leaves free on the disk, bytes.
+    disk_reserve_bytes: u64,
 }
 
 impl EmbeddedBroker {
@@ -34,6 +36,7 @@ impl EmbeddedBroker {
             config.admin.listen.get_or_insert(anywhere);
         }
         Ok(Self {
+            disk_reserve_bytes: config.log.disk_reserve_bytes,
             running: runtime::serve(config)?,
             directory,
         })
@@ -49,6 +52,20 @@ impl EmbeddedBroker {
 
     pub(crate) fn data_dir(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// How much room there is on its disk, in words: a broker without any refuses records for want of it.
+    pub(crate) fn room(&self) -> Option<String> {
+        let free = scratch::free_bytes(self.data_dir()).ok()?;
+        let gb = |bytes: u64| bytes as f64 / 1e9;
+        let kept = match self.disk_reserve_bytes {
+            0 => String::new(),
+            reserve => format!(", of which it uses none of the last {:.2} GB", gb(reserve)),
+        };
+        Some(format!(
+            "the broker's disk has {:.2} GB free{kept}",
+            gb(free)
+        ))
     }
 
     /// What is not the default.

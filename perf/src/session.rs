@@ -235,6 +235,11 @@ impl Session {
         self.embedded.as_ref().map(EmbeddedBroker::data_dir)
     }
 
+    /// How much room the broker's disk has, where that can be told.
+    pub(crate) fn room(&self) -> Option<String> {
+        self.embedded.as_ref().and_then(EmbeddedBroker::room)
+    }
+
     pub(crate) fn runtime(&self) -> &Runtime {
         &self.runtime
     }

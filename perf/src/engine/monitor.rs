@@ -199,13 +199,20 @@ fn drain(
     let _ = started.cancel.send(Some(shared.clock.ns()));
     join(session, started.producers)?;
     let unanswered = shared.recorder().outstanding();
-    let now_ns = shared.clock.ns();
-    shared.recorder().lost(
-        now_ns,
-        "unacknowledged",
-        unanswered,
-        "records were not acknowledged in time",
-    );
+    if unanswered > 0 {
+        let now_ns = shared.clock.ns();
+        // The client goes on trying while a disk is full, and has no answer to show.
+        let room = session
+            .room()
+            .map_or_else(String::new, |room| format!("; {room}"));
+        let why = format!(
+            "records were not acknowledged within {} s of the end{room}",
+            DRAIN.as_secs()
+        );
+        shared
+            .recorder()
+            .lost(now_ns, "unacknowledged", unanswered, &why);
+    }
 
     if let Some(finish) = started.finish {
         wait_for_delivery(&shared);

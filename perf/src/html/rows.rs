@@ -52,8 +52,8 @@ impl Rows {
     pub(super) fn svg(&self, width: Width, about: &str) -> String {
         let height = AXIS_PIXELS + ROW_PIXELS * self.rows.len().max(1) as u32;
         let letters = match width {
-            Width::Wide => 840,
-            Width::Narrow => 300,
+            Width::Wide => 830,
+            Width::Narrow => 290,
         } / LETTER_PIXELS;
         chart::svg(width, height, about, |area| {
             self.draw(area, letters as usize)
@@ -71,7 +71,7 @@ impl Rows {
         };
         let mut chart = ChartBuilder::on(area)
             .margin_top(8 * units)
-            .margin_left(10 * units)
+            .margin_left(24 * units)
             .margin_right(26 * units)
             .x_label_area_size(30 * units)
             .build_cartesian_2d(self.x.clone(), y)?;

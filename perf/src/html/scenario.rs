@@ -207,24 +207,29 @@ fn runs_table(page: &mut Page, outcome: &ScenarioOutcome, has_links: bool) {
     } else {
         "Latency in µs, CPU of broker and client in ns for each record."
     };
-    page.table(
-        "Runs",
-        caption,
-        &[
-            "run",
-            "MB/s",
-            "records/s",
-            "p50",
-            "p99",
-            "p99.9",
-            "max",
-            "broker",
-            "client",
-            "errors",
-        ],
-        Cells::Numbers,
-        &rows.collect::<Vec<_>>(),
-    );
+    let mut heads = vec![
+        "run",
+        "MB/s",
+        "records/s",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "broker",
+        "client",
+        "errors",
+    ];
+    let mut rows: Vec<_> = rows.collect();
+    // What no run has, such as a latency of reading, is no column.
+    for column in (1..heads.len()).rev() {
+        if rows.iter().all(|row| row.cells[column] == dash()) {
+            heads.remove(column);
+            for row in &mut rows {
+                row.cells.remove(column);
+            }
+        }
+    }
+    page.table("Runs", caption, &heads, Cells::Numbers, &rows);
 }
 
 /// What each run has that not all have: its load, its options, its durability.

@@ -555,4 +555,5 @@ fn a_scenario_that_was_not_ended_says_why() {
     let page = of_scenario(&scenario(vec![("none", consumed)]), true);
     assert_page(&page);
     assert!(!page.contains("<h2>Latency"));
+    assert!(!page.contains(">p99.9<"), "no run has a latency");
 }
