@@ -103,6 +103,15 @@ fn a_scenario_that_cannot_be_is_refused_with_its_line() {
     outcome
         .assert_code(2)
         .assert_error_says(&["mine.toml", "line 6", "record-sise"]);
+    fs::write(
+        &file,
+        text.replace("record-sise = 1", "options = { stages = true }"),
+    )
+    .expect("a file can be written");
+    let file = file.to_str().expect("Unicode");
+    corelane(&["perf", "run", file, "--broker", "127.0.0.1:1"])
+        .assert_code(2)
+        .assert_error_says(&["--stages", "--admin HOST:PORT"]);
     corelane(&["perf", "run", "nothing-like-it"])
         .assert_code(1)
         .assert_error_says(&["nothing-like-it", "perf scenarios"]);
@@ -259,6 +268,7 @@ fn assert_rounds(directory: &Path, [a, b, c]: [&str; 3]) {
         serde_json::from_slice::<Value>(&kept).expect("JSON"),
         compared
     );
+    assert_report(Path::new(out), &["<svg", old, new]);
     let table = corelane(&compare);
     table.assert_code(0);
     assert!(table.stdout.contains("2 rounds"), "{}", table.stdout);

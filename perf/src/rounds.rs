@@ -35,6 +35,8 @@ pub struct RoundsFigure {
     pub ratio_min: Option<f64>,
     /// The greatest.
     pub ratio_max: Option<f64>,
+    /// The ratio of each round.
+    pub ratios: Vec<f64>,
     /// Whether more is better.
     pub more_is_better: bool,
 }
@@ -109,7 +111,8 @@ fn figure_of(rounds: &[&Figure]) -> RoundsFigure {
         b: median(rounds.iter().map(|figure| figure.b).collect()).unwrap_or(0.0),
         ratio_min: ratios.iter().copied().reduce(f64::min),
         ratio_max: ratios.iter().copied().reduce(f64::max),
-        ratio: median(ratios),
+        ratio: median(ratios.clone()),
+        ratios,
         more_is_better: rounds[0].more_is_better,
     }
 }

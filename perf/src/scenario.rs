@@ -274,6 +274,15 @@ options = { record-size = 200, rate = 7, acks = \"1\" }
     }
 
     #[test]
+    fn a_run_may_ask_for_the_broker_s_stages() {
+        let text = TEXT.replace("rate = 7", "rate = 7, stages = true");
+        let scenario = Scenario::parse("mine.toml", &text).unwrap();
+        let runs = scenario.runs.iter();
+        let asked: Vec<_> = runs.map(|(_, workload)| workload.stages).collect();
+        assert_eq!(asked, [false, true]);
+    }
+
+    #[test]
     fn what_is_unknown_or_cannot_be_is_refused_with_its_place() {
         let cases = [
             ("record-size = 100", "record-sise = 100", "line 5"),

@@ -9,12 +9,14 @@ mod number;
 mod page;
 mod palette;
 mod plots;
+mod rounds;
 mod rows;
 mod run;
 mod scenario;
 mod sweep;
 
 pub use comparison::of_comparison;
+pub use rounds::of_rounds;
 pub use run::of_result;
 pub use scenario::of_scenario;
 pub use sweep::of_sweep;

@@ -4,6 +4,7 @@ use super::*;
 use crate::compare::compare;
 use crate::result::tests::example;
 use crate::result::{CurvePoint, Interval, Percentiles};
+use crate::rounds::compare_rounds;
 use crate::scenario::{RunOutcome, ScenarioOutcome, is_run_name};
 use crate::sweep::{Bound, Step, Sweep};
 
@@ -404,6 +405,28 @@ fn the_page_of_a_comparison_has_both_runs_in_each_plot() {
         &page,
         &[">A, p99</li>", ">B, p99</li>", ">A</li>", ">B</li>"],
     );
+}
+
+#[test]
+fn the_page_of_rounds_has_the_ratio_of_each() {
+    let faster = |throughput_mb_s| PerfResult {
+        throughput_mb_s,
+        ..example()
+    };
+    let rounds = [(example(), faster(1.5)), (example(), faster(2.5))];
+    let page = of_rounds(["./<old>", "./new"], &compare_rounds(&rounds));
+    assert_page(&page);
+    assert_contains(
+        &page,
+        &[
+            "B has 2.00 × the throughput and 1.00 × the p99 of A",
+            "<li>2 rounds</li>",
+            "A: ./&lt;old&gt;",
+            "\n2.000 × better\n",
+            ">1.500</td><td>2.500</td><td>better<",
+        ],
+    );
+    assert_page(&of_rounds(["a", "b"], &compare_rounds(&[])));
 }
 
 fn step(rate: u64, p99: u64) -> Step {

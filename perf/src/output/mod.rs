@@ -90,12 +90,13 @@ pub fn write_comparison(
     write_report(directory, &report)
 }
 
-/// Writes comparison.json of several rounds.
+/// Writes comparison.json and report.html of several rounds, which calls the series by these names.
 ///
 /// # Errors
 /// As [`write()`].
-pub fn write_rounds(directory: &Path, rounds: &Rounds) -> Result<(), PerfError> {
-    json(directory, COMPARISON_FILE, rounds)
+pub fn write_rounds(directory: &Path, names: [&str; 2], rounds: &Rounds) -> Result<(), PerfError> {
+    json(directory, COMPARISON_FILE, rounds)?;
+    write_report(directory, &html::of_rounds(names, rounds))
 }
 
 /// Writes a report of [`html`] as report.html.

@@ -42,8 +42,7 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
-    /// Write comparison.json and report.html, a page with both in each plot, into this directory; of
-    /// rounds, comparison.json
+    /// Write comparison.json and report.html, a page with both in each plot, into this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -121,8 +120,11 @@ fn run_rounds(
     let rounds = compare_rounds(&rounds.collect::<Result<Vec<_>, Failure>>()?);
     refuse_unlike(arguments, &rounds.differences)?;
     if let Some(directory) = &arguments.out {
+        keep_result(directory)?;
         output::prepare(directory).map_err(failure)?;
-        output::write_rounds(directory, &rounds).map_err(failure)?;
+        let names = [&arguments.first, &arguments.second].map(|path| path.to_string_lossy());
+        let names = names.each_ref().map(AsRef::as_ref);
+        output::write_rounds(directory, names, &rounds).map_err(failure)?;
     }
     let printed = match arguments.format {
         Format::Json => json::print(&rounds),
@@ -161,13 +163,8 @@ fn print_rounds(rounds: &Rounds) -> io::Result<()> {
     table::print(&figures)
 }
 
-/// Writes the files of a comparison, but not over the report of a result.
-fn write(
-    directory: &Path,
-    arguments: &Arguments,
-    results: [&PerfResult; 2],
-    comparison: &Comparison,
-) -> Result<(), Failure> {
+/// Refuses to write over the report of a result.
+fn keep_result(directory: &Path) -> Result<(), Failure> {
     if directory.join(output::RESULT_FILE).exists() {
         return Err(Failure::with_advice(
             format_args!(
@@ -177,6 +174,17 @@ fn write(
             "give --out another directory",
         ));
     }
+    Ok(())
+}
+
+/// Writes the files of a comparison, but not over the report of a result.
+fn write(
+    directory: &Path,
+    arguments: &Arguments,
+    results: [&PerfResult; 2],
+    comparison: &Comparison,
+) -> Result<(), Failure> {
+    keep_result(directory)?;
     output::prepare(directory).map_err(failure)?;
     let names = [&arguments.first, &arguments.second].map(|path| path.to_string_lossy());
     let names = names.each_ref().map(AsRef::as_ref);
