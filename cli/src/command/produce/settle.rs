@@ -64,11 +64,12 @@ pub(super) async fn settle(
                     settler.report_stall(time);
                 }
             }
-            signal = interrupt::interrupted(&mut interrupted) => {
-                settler.summary.interrupted(signal, settler.under_way);
-                break;
-            }
+            _ = interrupt::interrupted(&mut interrupted) => break,
         }
+    }
+    // Sending ends with the same signal, and may be seen to end first: that is not the end of the input.
+    if let Some(signal) = *interrupted.borrow() {
+        settler.summary.interrupted(signal, settler.under_way);
     }
     Ok(settler.summary)
 }
@@ -262,6 +263,19 @@ impl Receipts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Which of the two is seen first is a matter of chance.
+    #[tokio::test]
+    async fn a_signal_is_told_also_if_sending_ended_by_it_first() {
+        for _ in 0..64 {
+            let (sender, sent) = mpsc::channel(1);
+            let (_signals, interrupted) = tokio::sync::watch::channel(Some(2));
+            drop(sender);
+            let settled = settle(sent, None, ProgressBar::hidden(), interrupted).await;
+            let summary = settled.unwrap_or_else(|_| panic!("nothing is printed"));
+            assert!(matches!(summary.outcome(), Err(Failure::Interrupted(2))));
+        }
+    }
 
     #[test]
     fn a_stall_is_told_less_and_less_often() {
