@@ -78,8 +78,12 @@ impl CatalogueImage {
                 if !state.is_coherent() {
                     return Err("the batches of a partition do not end where it is flushed to");
                 }
+                let is_elsewhere = |last: &SealedSegment| {
+                    // A segment is sealed before its partition is said to be flushed behind it.
+                    ![last.base, last.end_offset].contains(&state.flushed.segment)
+                };
                 let last = image.sealed.last().or(image.expired.last());
-                if last.is_some_and(|last| last.end_offset != state.flushed.segment) {
+                if last.is_some_and(is_elsewhere) {
                     return Err(
                         "a partition is flushed to a segment that does not follow the one before",
                     );
@@ -304,6 +308,20 @@ mod tests {
         }
     }
 
+    /// One block of a segment is flushed, with three records in it; but for what is changed.
+    fn flushed_as(change: impl FnOnce(&mut FlushState)) -> CatalogueRecord {
+        let mut state = FlushState::empty(Offset::ZERO);
+        state.incarnation = 1;
+        state.flushed.at += 4096;
+        state.whole.position.at += 4000;
+        state.whole.offset = Offset::new(3);
+        change(&mut state);
+        CatalogueRecord::PartitionFlushed {
+            partition: partition(),
+            state,
+        }
+    }
+
     /// The image after these records, if they follow each other.
     fn image(records: &[CatalogueRecord]) -> Result<CatalogueImage, &'static str> {
         let created = CatalogueRecord::PartitionCreated {
@@ -402,7 +420,18 @@ mod tests {
             vec![started(0, 0)],
             vec![started(2, 5), started(2, 6)],
             vec![started(2, 5), started(3, 4)],
+            vec![sealed(0, 10), flushed(20)],
+            vec![sealed(0, 10), sealed(10, 20), flushed(0)],
+            vec![flushed_as(|state| state.flushed.at += 1)],
+            vec![flushed_as(|state| state.whole.position.at += 200)],
+            vec![flushed_as(|state| state.whole.offset = Offset::new(1))],
+            vec![flushed_as(|state| state.incarnation = 0)],
+            vec![flushed_as(|state| {
+                state.straddles = true;
+                state.whole.position.at = state.flushed.at;
+            })],
         ];
+        assert!(image(&[flushed_as(|_| {})]).is_ok());
         for records in refused {
             assert!(image(&records).is_err(), "{records:?}");
         }
