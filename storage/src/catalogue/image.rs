@@ -424,7 +424,7 @@ mod tests {
             vec![sealed(0, 10), sealed(10, 20), flushed(0)],
             vec![flushed_as(|state| state.flushed.at += 1)],
             vec![flushed_as(|state| state.whole.position.at += 200)],
-            vec![flushed_as(|state| state.whole.offset = Offset::new(1))],
+            vec![flushed_as(|state| state.whole.offset = Offset::ZERO)],
             vec![flushed_as(|state| state.incarnation = 0)],
             vec![flushed_as(|state| {
                 state.straddles = true;
