@@ -56,7 +56,7 @@ impl<E: Into<StartError>> From<E> for NotServing {
 }
 
 /// From the ring's first turn to its last.
-pub(super) async fn live(mut parts: CoreParts) -> Ended {
+pub(super) async fn live(parts: CoreParts) -> Ended {
     let core = parts.link.core;
     let ring = match executor::start_ring(core, &parts.features) {
         Ok(ring) => ring,
@@ -81,7 +81,7 @@ pub(super) async fn live(mut parts: CoreParts) -> Ended {
         asks: parts.asks,
         clock: parts.clock,
     };
-    let ended = match start(&mut parts.link, &ring, &groups, start_parts).await {
+    let ended = match start(&parts.link, &ring, &groups, start_parts).await {
         Ok(serving) => serving.until_ended(&parts.link, &groups).await,
         Err(NotServing::GivenUp) => Ended::new(),
         Err(NotServing::Failed(error)) => {
@@ -119,7 +119,7 @@ struct StartParts {
 
 /// Everything until the core accepts connections, in step with the other cores.
 async fn start(
-    link: &mut Link,
+    link: &Link,
     ring: &Ring,
     groups: &Groups,
     parts: StartParts,
@@ -219,7 +219,7 @@ async fn start(
 /// Waits for the order to listen; before it core 0 marks a new directory as finished. Gives what the
 /// stores of all cores are.
 async fn finish_directory<D: Disk>(
-    link: &mut Link,
+    link: &Link,
     ring: &Ring,
     disk: &D,
     new: Option<&DirectoryIdentity>,

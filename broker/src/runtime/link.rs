@@ -113,7 +113,7 @@ impl Link {
 
     /// The next order. Looked for with pauses of the core's own ring, which goes on turning: a thread that waited for
     /// it would keep glommio's only one from what the stores ask of it.
-    pub(super) async fn order(&mut self, ring: &Ring) -> Result<Order, GivenUp> {
+    pub(super) async fn order(&self, ring: &Ring) -> Result<Order, GivenUp> {
         loop {
             match self.orders.try_recv() {
                 Ok(order) => return Ok(order),
