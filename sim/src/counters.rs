@@ -64,6 +64,7 @@ sometimes! {
     RecoveredUnclean, true, "recovery after an unclean end";
     RecoveredClean, true, "recovery after a clean end";
     GroupsReplayed, true, "recovery replayed groups of the journal";
+    ExtentsReplayed, true, "recovery read from segments what only groups of the journal told of";
     TornGroupDiscarded, true, "recovery discarded torn groups";
     PartitionFailedInRecovery, false, "recovery put a partition out of service";
     StoreUnfit, true, "a store was out of service";

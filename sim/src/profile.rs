@@ -252,6 +252,7 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     config.log.max_message_bytes = frame - 64 * KIB as u32;
     config.journal.group_bytes_max = 32 * KIB as u32;
     config.journal.group_bytes_min = 4 * KIB as u32;
+    config.journal.straight_bytes_min = 4 * KIB as u32;
     config.journal.groups_in_flight = 1 << random.below(4);
     config.journal.queue_bytes_max = 1 << (16 + random.below(7));
     config.journal.file_bytes = (512 * KIB) << random.below(2);

@@ -89,6 +89,9 @@ bugs! {
     IndexTooFar, "a look-up of an offset begins behind it";
     FlushMsForgotten, "what waits for flush.ms is not flushed by itself";
     SealedTooShort, "a segment that is full is cut off before its end";
+    ExtentNotFlushed, "a group is acknowledged before the blocks beside it in segments are flushed";
+    ExtentNotVerified, "recovery takes what it finds in a segment for what a group says of it";
+    LeftExtentsCut, "the first write to a segment after a restart cuts off what only groups tell of";
     ScrubSkipsDamage, "scrubbing does not tell of damage";
 }
 

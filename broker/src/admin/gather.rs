@@ -361,6 +361,8 @@ fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
         group_bytes: Counts::from(&store.group_bytes),
         group_wait: Counts::from(&store.group_wait),
         group_write: Counts::from(&store.group_write),
+        straight_parts: store.straight_parts,
+        straight_bytes: store.straight_bytes,
         spills: store.spills,
         spilled_bytes: store.spilled_bytes,
         segment_handles: store.segment_handles as u64,

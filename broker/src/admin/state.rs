@@ -207,6 +207,10 @@ pub struct StoreState {
     pub group_wait: Counts,
     /// How long the durable write of each group took.
     pub group_write: Counts,
+    /// Parts of groups that went straight to segment files.
+    pub straight_parts: u64,
+    /// Bytes of them.
+    pub straight_bytes: u64,
     /// Writes of tails to segment files.
     pub spills: u64,
     /// Bytes of them.

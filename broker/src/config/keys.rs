@@ -324,6 +324,9 @@ pub(super) static KEYS: &[Key] = &[
     key("journal.groups_in_flight", |c| {
         count32(&mut c.journal.groups_in_flight, 1..=256)
     }),
+    key("journal.straight_bytes_min", |c| {
+        bytes32(&mut c.journal.straight_bytes_min, 4 * KIB..=GIB)
+    }),
     key("journal.queue_bytes_max", |c| {
         bytes32(&mut c.journal.queue_bytes_max, 64 * KIB..=GIB)
     }),

@@ -184,6 +184,8 @@ pub struct JournalConfig {
     pub group_bytes_max: u32,
     /// Commit groups that may be written at the same time.
     pub groups_in_flight: u32,
+    /// Bytes of one partition in a commit group from which on they go straight to its segment.
+    pub straight_bytes_min: u32,
     /// Bytes that wait to be written or are being written, beyond which senders wait for their turn.
     pub queue_bytes_max: u32,
 }
@@ -196,6 +198,7 @@ impl Default for JournalConfig {
             group_bytes_min: 64 * 1024,
             group_bytes_max: 1024 * 1024,
             groups_in_flight: 8,
+            straight_bytes_min: 1024 * 1024 * 1024,
             queue_bytes_max: 8 * 1024 * 1024,
         }
     }

@@ -16,6 +16,7 @@ impl BrokerConfig {
             group_bytes_max: bytes(journal.group_bytes_max),
             group_bytes_min: bytes(journal.group_bytes_min),
             groups_in_flight: bytes(journal.groups_in_flight),
+            straight_bytes_min: bytes(journal.straight_bytes_min),
             queue_bytes_max: bytes(journal.queue_bytes_max),
             spill_bytes: u64::from(log.spill_bytes),
             index_interval_bytes: log.index_interval_bytes,

@@ -470,6 +470,9 @@ impl World {
         history
             .counters
             .add(Sometimes::GroupsReplayed, report.groups_replayed);
+        history
+            .counters
+            .add(Sometimes::ExtentsReplayed, report.extents_replayed);
         let discarded = u64::from(report.discarded_from.is_some());
         history
             .counters

@@ -8,8 +8,8 @@ use std::io::Write;
 use super::{DumpError, Input, read_at};
 use crate::disk::BLOCK_BYTES;
 use crate::journal::{
-    FIRST_GROUP, GROUP_HEADER_BYTES, GROUP_SEAL, GroupHeader, JournalHeader, PartEntry, PartFault,
-    decode_directory, verify_part,
+    Extent, FIRST_GROUP, GROUP_HEADER_BYTES, GROUP_SEAL, GroupHeader, JournalHeader, PartEntry,
+    PartFault, decode_directory, verify_part,
 };
 
 /// A place where a whole group should be and is not.
@@ -226,7 +226,18 @@ fn dump_part(
     let verified = bytes.map(|bytes| verify_part(part, bytes));
     let is_whole = matches!(verified, Some(Ok(())));
     match verified {
-        Some(Ok(())) => {}
+        Some(Ok(())) => {
+            if let Some(extent) = bytes.and_then(|bytes| Extent::decode(part, bytes)) {
+                writeln!(
+                    out,
+                    "    in the segment's file, incarnation {:#x}: {} bytes of batches from byte {} on",
+                    extent.incarnation, extent.length, part.position.at
+                )?;
+            }
+        }
+        Some(Err(PartFault::DamagedExtent(reason) | PartFault::Lost(reason))) => {
+            writeln!(out, "    not whole: {reason}")?;
+        }
         Some(Err(PartFault::Damaged(at, reason))) => {
             writeln!(out, "    not whole: {reason}, {at} bytes into the part")?;
         }

@@ -7,7 +7,7 @@ use corelane_protocol::batch::{BatchHeader, PREFIX_LEN, Stamp, is_padding};
 
 use super::rest::rest_of;
 use super::{DumpError, Input, read_at};
-use crate::layout::BLOCK;
+use crate::layout::{BLOCK, block_ceiling};
 use crate::position::SEGMENT_DATA;
 use crate::segment::SegmentHeader;
 use crate::segment::batches::{Check, Found, find};
@@ -59,6 +59,11 @@ pub(super) fn dump(
                     writeln!(out, "padding from {from} to {position}")?;
                 }
                 return match verdict {
+                    Verdict::Gap(text, next) => {
+                        writeln!(out, "at {position}: {text}")?;
+                        position = next;
+                        continue;
+                    }
                     Verdict::NotWritten(text) => Ok(writeln!(out, "at {position}: {text}")?),
                     Verdict::Damaged(what) => {
                         writeln!(out, "at {position}: {found:?}")?;
@@ -103,11 +108,14 @@ fn has_changed(
 enum Verdict {
     /// The file is written up to here; what comes is still in the journal only.
     NotWritten(String),
+    /// The same, but behind what is not written a group has written something: where to look for it.
+    Gap(String, u64),
     Damaged(&'static str),
 }
 
 /// Segments are written in whole blocks, and a batch may go beyond what is written: then there are zeros or
-/// nothing from the block on in which it is cut. Where it is cut can only be told if its header is there.
+/// nothing from the block on in which it is cut, as far as groups have written nothing behind it. Where it is cut can
+/// only be told if its header is there.
 fn judge(
     input: &mut dyn Input,
     header: &SegmentHeader,
@@ -127,18 +135,27 @@ fn judge(
         _ => None,
     };
     let needed = batch_bytes.unwrap_or(PREFIX_LEN as u64);
-    if is_padding(bytes) || rest.written_end >= position + needed {
-        return Ok(Verdict::Damaged(
-            "no sound batch (legal only beyond what the catalogue says is flushed)",
-        ));
-    }
-    let here = rest.written_end - position;
-    Ok(Verdict::NotWritten(match batch_bytes {
+    let what = |here: u64| match batch_bytes {
         Some(batch_bytes) => {
             format!("{here} bytes of a batch of {batch_bytes}: the rest is not written yet")
         }
         None => format!("{here} bytes of a batch: the rest is not written yet"),
-    }))
+    };
+    if is_padding(bytes) || rest.written_end >= position + needed {
+        let batch_end = block_ceiling(position + needed);
+        let batch = read_at(input, position, (batch_end - position) as usize)?;
+        let written = batch.iter().rposition(|byte| *byte != 0);
+        let cut = block_ceiling(written.map_or(position, |last| position + last as u64 + 1));
+        // A segment that takes no more has no room behind its data, and no gaps.
+        let takes_more = rest.written_end < rest.file_end;
+        if takes_more && !is_padding(bytes) && cut < position + needed {
+            return Ok(Verdict::Gap(what(cut - position), batch_end));
+        }
+        return Ok(Verdict::Damaged(
+            "no sound batch (legal only beyond what the catalogue says is flushed)",
+        ));
+    }
+    Ok(Verdict::NotWritten(what(rest.written_end - position)))
 }
 
 fn end(zeros_from: Option<u64>, position: u64, out: &mut dyn Write) -> Result<(), DumpError> {

@@ -27,8 +27,10 @@ pub const PART_BYTES: usize = 80;
 
 /// Group flag: a group without parts that only says what is durable.
 pub const GROUP_SEAL: u16 = 1;
-/// Part flag, reserved: the part's full blocks are in the segment file, and the directory lists them.
+/// Part flag: the batches are in the segment's file, and the part's bytes are an `Extent` that says where they end.
 pub const PART_IN_SEGMENT: u32 = 1;
+/// Bytes of an extent.
+pub const EXTENT_BYTES: usize = 24;
 
 mod file_at {
     pub(super) const MAGIC: usize = 0;
@@ -76,7 +78,18 @@ mod part_at {
     pub(super) const BATCH_COUNT: usize = 76;
 }
 
+mod extent_at {
+    pub(super) const LENGTH: usize = 0;
+    pub(super) const ZERO: usize = 4;
+    pub(super) const INCARNATION: usize = 8;
+    pub(super) const RESERVED: usize = 16;
+    pub(super) const CHECKSUM: usize = 20;
+}
+
 const _: () = {
+    assert!(extent_at::ZERO + 4 == extent_at::INCARNATION);
+    assert!(extent_at::RESERVED + 4 == extent_at::CHECKSUM);
+    assert!(extent_at::CHECKSUM + 4 == EXTENT_BYTES && EXTENT_BYTES.is_multiple_of(8));
     assert!(file_at::STORE + 16 == file_at::INCARNATION);
     assert!(file_at::RESERVED < HEADER_BYTES - 4);
     assert!(group_at::DIRECTORY_CHECKSUM + 4 == group_at::RESERVED);
@@ -277,11 +290,11 @@ impl GroupHeader {
 pub struct PartEntry {
     /// The partition.
     pub partition: TopicPartition,
-    /// `PART_IN_SEGMENT`, which this version refuses.
+    /// `PART_IN_SEGMENT` or nothing.
     pub flags: u32,
     /// The leader epoch of the last batch.
     pub leader_epoch: LeaderEpoch,
-    /// Bytes of the part, a multiple of 8 and never 0.
+    /// Bytes of the part in the group, a multiple of 8 and never 0: those of its batches, or of the extent.
     pub length: u32,
     /// The offset of its first record.
     pub base_offset: Offset,
@@ -351,13 +364,65 @@ impl PartEntry {
         is_data_position(at) && is_data_position(end)
     }
 
-    /// Where the part ends.
+    /// Whether its batches are in the segment's file already.
+    #[must_use]
+    pub fn is_in_segment(&self) -> bool {
+        self.flags == PART_IN_SEGMENT
+    }
+
+    /// Where the part ends. If its batches are in the segment's file, this is a place among them: what is counted as
+    /// flushed reaches beyond it if it reaches beyond their beginning at all.
     #[must_use]
     pub fn end_position(&self) -> LogPosition {
         LogPosition {
             segment: self.position.segment,
             at: self.position.at + u64::from(self.length),
         }
+    }
+}
+
+/// What a group holds of a part whose batches are in the segment's file. They begin there where the directory says,
+/// at a block's first byte, and their last block is padded: it holds nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Bytes of the batches, without the padding; never 0.
+    pub length: u32,
+    /// The incarnation of the segment's file.
+    pub incarnation: u64,
+}
+
+impl Extent {
+    /// Writes the extent of the part with this directory entry, which its checksum covers too.
+    ///
+    /// # Panics
+    /// If `bytes` are not `EXTENT_BYTES`, or the entry is not `PART_BYTES`.
+    pub fn encode(&self, entry: &[u8], bytes: &mut [u8]) {
+        assert_eq!((entry.len(), bytes.len()), (PART_BYTES, EXTENT_BYTES));
+        bytes.fill(0);
+        put_u32(bytes, extent_at::LENGTH, self.length);
+        put_u64(bytes, extent_at::INCARNATION, self.incarnation);
+        put_u32(bytes, extent_at::CHECKSUM, Self::checksum(entry, bytes));
+    }
+
+    /// Reads the extent of a part, or nothing if it is not the one that was written for it.
+    #[must_use]
+    pub fn decode(part: &PartEntry, bytes: &[u8]) -> Option<Self> {
+        let mut entry = [0; PART_BYTES];
+        part.encode(&mut entry);
+        let is_sound = bytes.len() == EXTENT_BYTES
+            && part.has_a_place()
+            && get_u32(bytes, extent_at::CHECKSUM) == Self::checksum(&entry, bytes)
+            && part.position.at.is_multiple_of(BLOCK)
+            && get_u32(bytes, extent_at::LENGTH) > 0
+            && is_data_position(part.position.at + u64::from(get_u32(bytes, extent_at::LENGTH)));
+        is_sound.then(|| Self {
+            length: get_u32(bytes, extent_at::LENGTH),
+            incarnation: get_u64(bytes, extent_at::INCARNATION),
+        })
+    }
+
+    fn checksum(entry: &[u8], bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(crc32c::crc32c(entry), &bytes[..extent_at::CHECKSUM])
     }
 }
 

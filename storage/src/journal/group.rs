@@ -6,7 +6,9 @@
 use corelane_protocol::{LeaderEpoch, Offset, TopicPartition};
 use uuid::Uuid;
 
-use super::format::{GROUP_HEADER_BYTES, GroupHeader, PART_BYTES, PartEntry};
+use super::format::{
+    EXTENT_BYTES, Extent, GROUP_HEADER_BYTES, GroupHeader, PART_BYTES, PART_IN_SEGMENT, PartEntry,
+};
 use crate::layout::block_ceiling;
 use crate::memory::AlignedSlice;
 use crate::position::LogPoint;
@@ -18,10 +20,43 @@ use crate::tail::TailChunk;
 pub(crate) struct PlannedPart {
     /// What the directory says of it.
     pub(crate) entry: PartEntry,
-    /// Its batches, in the tail.
-    pub(crate) bytes: AlignedSlice,
+    /// What the group holds of it.
+    pub(crate) body: PartBody,
+    /// Bytes of its batches.
+    pub(crate) bytes: usize,
     /// The boundary after it.
     pub(crate) end: LogPoint,
+}
+
+/// What a group holds of a part.
+#[derive(Debug)]
+pub(crate) enum PartBody {
+    /// Its batches, in the tail.
+    Batches(AlignedSlice),
+    /// Where they are in the segment's file, to which they go at the same time.
+    InSegment(Extent),
+}
+
+impl PlannedPart {
+    /// Bytes of it in the group.
+    pub(crate) fn body_length(&self) -> usize {
+        self.entry.length as usize
+    }
+
+    /// The same part, a whole closed chunk, of which the group holds only where it is in the segment's file with this
+    /// incarnation.
+    pub(crate) fn in_segment(mut self, chunk: &TailChunk, incarnation: u64) -> Self {
+        assert!(chunk.is_closed() && chunk.first().position == self.entry.position);
+        assert_eq!(self.end, chunk.end());
+        let extent = Extent {
+            length: self.entry.length,
+            incarnation,
+        };
+        self.entry.flags = PART_IN_SEGMENT;
+        self.entry.length = EXTENT_BYTES as u32;
+        self.body = PartBody::InSegment(extent);
+        self
+    }
 }
 
 /// What a part says of its partition besides its batches.
@@ -137,7 +172,8 @@ fn planned(
             checksum,
             batch_count,
         },
-        bytes: chunk.slice(start.position.at, end.position.at),
+        body: PartBody::Batches(chunk.slice(start.position.at, end.position.at)),
+        bytes: (end.position.at - start.position.at) as usize,
         end,
     }
 }
@@ -169,14 +205,17 @@ pub(crate) fn encode_group(
     parts: &[PlannedPart],
     buffer: &mut [u8],
 ) -> u32 {
-    let body: usize = parts.iter().map(|part| part.bytes.len()).sum();
+    let body: usize = parts.iter().map(PlannedPart::body_length).sum();
     let body_at = GROUP_HEADER_BYTES + parts.len() * PART_BYTES;
     assert_eq!(buffer.len() as u64, group_bytes(parts.len(), body));
     let (directory, mut rest) = buffer[GROUP_HEADER_BYTES..].split_at_mut(parts.len() * PART_BYTES);
     for (part, entry) in parts.iter().zip(directory.chunks_exact_mut(PART_BYTES)) {
         part.entry.encode(entry);
-        let (target, after) = rest.split_at_mut(part.bytes.len());
-        target.copy_from_slice(&part.bytes);
+        let (target, after) = rest.split_at_mut(part.body_length());
+        match &part.body {
+            PartBody::Batches(bytes) => target.copy_from_slice(bytes),
+            PartBody::InSegment(extent) => extent.encode(entry, target),
+        }
         rest = after;
     }
     rest.fill(0);
@@ -221,23 +260,61 @@ pub(crate) enum PartFault {
     Unsupported(u32),
     /// Its bytes are not what was written: the position within the part, and the reason.
     Damaged(u64, String),
+    /// Its blocks in a segment's file are not what was written: all that is to be said of it.
+    DamagedExtent(String),
+    /// It is in a segment's file that is not what it must have been before the group was begun: all that is to be said
+    /// of it.
+    Lost(String),
 }
 
-/// Verifies a part against its directory entry, batch by batch.
+/// Verifies what a group holds of a part against its directory entry, batch by batch if it holds these.
 ///
 /// # Errors
 /// The first fault found.
 pub(crate) fn verify_part(entry: &PartEntry, bytes: &[u8]) -> Result<(), PartFault> {
-    // `PART_IN_SEGMENT` and whatever comes after it: the batches are not, or not only, here.
-    if entry.flags != 0 {
-        return Err(PartFault::Unsupported(entry.flags));
+    match entry.flags {
+        0 => verify_batches(entry, bytes, Check::Whole)
+            .map_err(|(at, reason)| PartFault::Damaged(at, reason)),
+        PART_IN_SEGMENT => match Extent::decode(entry, bytes) {
+            Some(_) => Ok(()),
+            None => Err(PartFault::Damaged(0, "no extent of this part".into())),
+        },
+        flags => Err(PartFault::Unsupported(flags)),
     }
+}
+
+/// Verifies the blocks of a segment's file that an extent names.
+///
+/// # Errors
+/// The first fault found: its position within the blocks, and the reason.
+pub(crate) fn verify_extent(
+    entry: &PartEntry,
+    extent: &Extent,
+    blocks: &[u8],
+) -> Result<(), (u64, String)> {
+    let length = extent.length as usize;
+    let (Some(batches), Some(padding)) = (blocks.get(..length), blocks.get(length..)) else {
+        return Err((blocks.len() as u64, "the file ends here".into()));
+    };
+    let check = match crate::planted!(ExtentNotVerified) {
+        true => Check::Stamp,
+        false => Check::Whole,
+    };
+    verify_batches(entry, batches, check)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        let reason = "the last block is not padded with zeros".into();
+        return Err((length as u64, reason));
+    }
+    Ok(())
+}
+
+fn verify_batches(entry: &PartEntry, bytes: &[u8], check: Check) -> Result<(), (u64, String)> {
     let (mut at, mut offset, mut checksum, mut batch_count) = (0, entry.base_offset, 0, 0);
-    let damaged = |at: usize, reason: String| Err(PartFault::Damaged(at as u64, reason));
+    let damaged = |at: usize, reason: String| Err((at as u64, reason));
     while at < bytes.len() {
         // The position within the segment decides what padding would be, and there is none within a part.
         let place = entry.position.at + at as u64;
-        let batch = match find(entry.partition, place, &bytes[at..], Check::Whole) {
+        let batch = match find(entry.partition, place, &bytes[at..], check) {
             Found::Batch(batch) => batch,
             Found::Padding(_) => return damaged(at, "zeros instead of a batch".into()),
             Found::Incomplete(_) => return damaged(at, "the batch is longer than its part".into()),

@@ -10,8 +10,9 @@ mod group;
 mod planner;
 
 pub use format::{
-    FIRST_GROUP, GROUP_HEADER_BYTES, GROUP_MAGIC, GROUP_SEAL, GroupHeader, HeaderError,
-    JOURNAL_MAGIC, JOURNAL_VERSION, JournalHeader, PART_BYTES, PART_IN_SEGMENT, PartEntry,
+    EXTENT_BYTES, Extent, FIRST_GROUP, GROUP_HEADER_BYTES, GROUP_MAGIC, GROUP_SEAL, GroupHeader,
+    HeaderError, JOURNAL_MAGIC, JOURNAL_VERSION, JournalHeader, PART_BYTES, PART_IN_SEGMENT,
+    PartEntry,
 };
 
 pub use files::{ChainPoint, FileId, JournalCheckpoint, JournalFile};
@@ -19,7 +20,7 @@ pub use files::{ChainPoint, FileId, JournalCheckpoint, JournalFile};
 pub(crate) use files::{Arming, CheckpointEffects, JournalFiles, JournalLimits, Placement};
 pub(crate) use group::{
     GroupPlace, PartFault, PartOrigin, PendingPart, PlannedPart, decode_directory, encode_group,
-    group_bytes, plan_part, verify_part,
+    group_bytes, plan_part, verify_extent, verify_part,
 };
 pub(crate) use planner::{CommitPlanner, PlannerLimits};
 

@@ -34,6 +34,8 @@ pub(super) struct FoundGroup {
     pub(super) header: GroupHeader,
     pub(super) checksum: u32,
     pub(super) state: GroupState,
+    /// The batches of those of its parts that are in segments, each with the index of the part.
+    pub(super) extents: Vec<(usize, AlignedBuf)>,
 }
 
 /// Opens a file that the checkpoint names, and checks that it is that one.
@@ -119,6 +121,7 @@ impl<F: DiskFile> JournalReader<F> {
             header,
             checksum,
             state,
+            extents: Vec::new(),
         }))
     }
 

@@ -4,6 +4,7 @@
 //! journal's size, not the log's. Changes nothing on disk: the opening of the store does, once it knows.
 //! Runs on the core that opens the store.
 
+mod extents;
 mod journal;
 mod judge;
 mod replay;
@@ -15,9 +16,10 @@ pub(crate) use replay::Replay;
 
 use crate::catalogue::{CatalogueImage, Checkpoint};
 use crate::disk::{Disk, DiskFile};
-use crate::journal::{ChainPoint, FIRST_GROUP, JournalFile, PartFault};
+use crate::journal::{ChainPoint, Extent, FIRST_GROUP, JournalFile, PartEntry, PartFault};
 use crate::store::{RecoveryReport, StoreError};
 use crate::tail::ChunkPool;
+use extents::ExtentFiles;
 use journal::{FoundGroup, JournalReader, open_journal};
 use judge::{Expected, GroupState, Judgement, Testimony, judge, part_ranges};
 use replay::FoundPart;
@@ -68,7 +70,7 @@ pub(crate) async fn recover<D: Disk>(
     let mut walk = JournalWalk::new(&source, readers, replay);
     match missing {
         Some(reason) => walk.fence(reason),
-        None => walk.run().await?,
+        None => walk.run(&source).await?,
     }
     walk.replay.finish();
     segments::check_segments(source.disk, source.dir, &mut walk.replay).await?;
@@ -120,12 +122,17 @@ impl<F: DiskFile> JournalWalk<F> {
     }
 
     /// Goes from group to group until the log ends, or the store cannot be trusted.
-    async fn run(&mut self) -> Result<(), StoreError> {
+    async fn run<D: Disk<File = F>>(&mut self, source: &Source<'_, D>) -> Result<(), StoreError> {
+        let mut files = ExtentFiles::new();
         while !self.readers.is_empty() && self.report.fenced.is_none() {
-            let place = self.next_place().await?;
+            let mut place = self.next_place().await?;
+            if let Place::Group(group) = &mut place {
+                self.read_extents(source, &mut files, group).await?;
+            }
             let is_whole = matches!(
                 &place,
-                Place::Group(FoundGroup { state: GroupState::Readable(_, faults), .. }) if faults.is_empty()
+                Place::Group(FoundGroup { state: GroupState::Readable(_, faults), .. })
+                    if faults.iter().all(|(_, fault)| matches!(fault, PartFault::Lost(_)))
             );
             let goes_on = match place {
                 Place::Group(group) if is_whole => self.take(group).await?,
@@ -164,6 +171,39 @@ impl<F: DiskFile> JournalWalk<F> {
         Ok(Place::Group(found))
     }
 
+    /// Reads and verifies what a group has written to segments, as far as it is wanted.
+    async fn read_extents<D: Disk<File = F>>(
+        &mut self,
+        source: &Source<'_, D>,
+        files: &mut ExtentFiles<F>,
+        group: &mut FoundGroup,
+    ) -> Result<(), StoreError> {
+        let GroupState::Readable(parts, faults) = &mut group.state else {
+            return Ok(());
+        };
+        if !parts.iter().any(PartEntry::is_in_segment) {
+            return Ok(());
+        }
+        let bytes = self.readers[self.current].group(&group.header).await?;
+        let ranges = parts.iter().zip(part_ranges(&group.header, parts));
+        for (index, (entry, range)) in ranges.enumerate() {
+            let extent = entry.is_in_segment().then(|| bytes.get(range)).flatten();
+            let extent = extent.and_then(|bytes| Extent::decode(entry, bytes));
+            let (Some(extent), Some(partition)) = (extent, self.replay.wants(entry)) else {
+                continue;
+            };
+            match files.read(source, partition, entry, &extent).await {
+                Ok(mut blocks) => {
+                    blocks.set_len(extent.length as usize);
+                    self.report.extents_replayed += 1;
+                    group.extents.push((index, blocks));
+                }
+                Err(fault) => faults.push((index, fault)),
+            }
+        }
+        Ok(())
+    }
+
     /// Replays a group's sound parts and continues the chain behind it.
     async fn take(&mut self, group: FoundGroup) -> Result<bool, StoreError> {
         let sequence = self.expected.point.sequence;
@@ -186,7 +226,12 @@ impl<F: DiskFile> JournalWalk<F> {
                 .zip(part_ranges(&group.header, parts))
                 .enumerate()
             {
-                let bytes = bytes.get(range).unwrap_or_default();
+                let extent = group.extents.iter().find(|(of, _)| *of == index);
+                let bytes = match extent {
+                    Some((_, batches)) => &batches[..],
+                    None if entry.is_in_segment() => &[],
+                    None => bytes.get(range).unwrap_or_default(),
+                };
                 let group_position = group.header.position;
                 let part = FoundPart {
                     entry,
@@ -197,7 +242,10 @@ impl<F: DiskFile> JournalWalk<F> {
                 };
                 match faults.iter().find(|(faulty, _)| *faulty == index) {
                     None => self.replay.apply(&part),
-                    Some((_, fault)) => self.replay.fail(&part, &describe(fault)),
+                    Some((_, fault)) => {
+                        let reason = describe(&path, group_position, fault);
+                        self.replay.fail(&part, reason);
+                    }
                 }
             }
         }
@@ -327,13 +375,21 @@ impl<F: DiskFile> JournalWalk<F> {
 fn unsupported(fault: &PartFault) -> Option<u32> {
     match fault {
         PartFault::Unsupported(flags) => Some(*flags),
-        PartFault::Damaged(..) => None,
+        PartFault::Damaged(..) | PartFault::DamagedExtent(_) | PartFault::Lost(_) => None,
     }
 }
 
-fn describe(fault: &PartFault) -> String {
+/// What is wrong with a part of the group at a position of a journal file.
+fn describe(path: &str, position: u64, fault: &PartFault) -> String {
     match fault {
-        PartFault::Unsupported(flags) => format!("a part has the flags {flags:#x}"),
-        PartFault::Damaged(at, reason) => format!("byte {at} of a part: {reason}"),
+        PartFault::Unsupported(flags) => {
+            format!("{path} is damaged at byte {position}: a part has the flags {flags:#x}")
+        }
+        PartFault::Damaged(at, reason) => {
+            format!("{path} is damaged at byte {position}: byte {at} of a part: {reason}")
+        }
+        PartFault::DamagedExtent(reason) | PartFault::Lost(reason) => {
+            format!("{reason}; the group at byte {position} of {path} tells what belongs there")
+        }
     }
 }

@@ -65,6 +65,15 @@ impl Replay {
         }
     }
 
+    /// The partition of a part, if it needs the part's batches.
+    pub(crate) fn wants(&self, entry: &PartEntry) -> Option<&Partition> {
+        let partition = self.partitions.get(&entry.partition)?;
+        let is_wanted = partition.given_up.is_none()
+            && partition.status == Status::Online
+            && entry.end_position() > partition.flush.flushed;
+        is_wanted.then_some(partition)
+    }
+
     /// Puts a verified part where it belongs. Parts of partitions that are gone are passed over.
     pub(crate) fn apply(&mut self, part: &FoundPart<'_>) {
         let Some(partition) = self.partitions.get_mut(&part.entry.partition) else {
@@ -98,7 +107,7 @@ impl Replay {
     }
 
     /// Takes a partition out of service, because a part of it is damaged.
-    pub(crate) fn fail(&mut self, part: &FoundPart<'_>, reason: &str) {
+    pub(crate) fn fail(&mut self, part: &FoundPart<'_>, reason: String) {
         let Some(partition) = self.partitions.get_mut(&part.entry.partition) else {
             return;
         };
@@ -106,13 +115,7 @@ impl Replay {
             return;
         }
         partition.pin(part.file, part.entry.end_position());
-        fail(
-            partition,
-            format!(
-                "{} is damaged at byte {}: {reason}",
-                part.path, part.group_position
-            ),
-        );
+        fail(partition, reason);
     }
 
     /// The journal was read to its end: settles every partition's ends.
@@ -200,6 +203,9 @@ fn replay_part(
     pool: &mut ChunkPool,
     mark_interval: u64,
 ) -> Result<u64, String> {
+    if entry.is_in_segment() {
+        begin_extent(partition, entry, bytes, pool)?;
+    }
     let (mut at, mut recovered) = (0, 0);
     while at < bytes.len() {
         let batch = peek(&bytes[at..]);
@@ -226,7 +232,29 @@ fn replay_part(
         }
         at = range.end;
     }
+    if entry.is_in_segment() {
+        partition.tail.close_last();
+        partition.tail.leave_to_group(entry.position);
+    }
     Ok(recovered)
+}
+
+/// Makes a chunk that holds all of a part whose blocks are in the segment's file, and nothing else.
+fn begin_extent(
+    partition: &mut Partition,
+    entry: &PartEntry,
+    bytes: &[u8],
+    pool: &mut ChunkPool,
+) -> Result<(), String> {
+    connect(partition, entry.position, &peek(bytes))?;
+    partition.tail.close_last();
+    let first = LogPoint {
+        position: entry.position,
+        offset: entry.base_offset,
+    };
+    let memory = pool.take_unbounded(block_ceiling(bytes.len() as u64) as usize);
+    partition.tail.push(first, partition.times, memory);
+    Ok(())
 }
 
 /// Whether a batch at this position is the next one of the log.

@@ -79,7 +79,8 @@ impl<D: Disk> Store<D> {
                     return Err(StoreError::Fenced(reason.clone()));
                 }
                 state.files.release();
-                if state.files.replay_bytes() <= state.config.close_replay_bytes_max {
+                let replay_bytes = state.files.replay_bytes() + state.straight_replay_bytes();
+                if replay_bytes <= state.config.close_replay_bytes_max {
                     return Ok(());
                 }
                 if let Some(newest) = state.files.newest() {

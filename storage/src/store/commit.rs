@@ -6,17 +6,20 @@ use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 
+use corelane_protocol::TopicPartition;
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join, join_all, select};
 use futures_util::stream::FuturesOrdered;
 
 use super::Store;
-use super::group::GroupTicket;
+use super::group::{GroupTicket, PlannedExtent};
 use super::reservation::Reservation;
 use crate::disk::{Disk, DiskFile, Durable, WriteData};
 use crate::journal::{encode_group, journal_path};
 use crate::layout::block_ceiling;
 use crate::memory::{AlignedBuf, AlignedSlice, Ledger, MemoryKind};
+use crate::position::LogPosition;
+use crate::segment::segment_path;
 
 /// Buffers in which groups are built, kept for reuse: the one used last, still in the cache, first.
 #[derive(Debug)]
@@ -68,7 +71,22 @@ struct Written {
     began_us: u64,
     buffer: AlignedSlice,
     reservation: Reservation,
-    result: io::Result<()>,
+    result: Result<(), WriteFault>,
+}
+
+/// A write of a group that failed: of itself, or of blocks that it wrote to a segment.
+struct WriteFault {
+    segment: Option<(TopicPartition, LogPosition)>,
+    error: io::Error,
+}
+
+impl PlannedExtent {
+    fn fault(&self, error: io::Error) -> WriteFault {
+        WriteFault {
+            segment: Some((self.partition, self.position)),
+            error,
+        }
+    }
 }
 
 impl<D: Disk> Store<D> {
@@ -107,7 +125,16 @@ impl<D: Disk> Store<D> {
     /// Builds the next group, if one is due, and returns its write.
     fn start_group(&self) -> Option<impl Future<Output = Written> + use<D>> {
         let mut state = self.state.borrow_mut();
-        let mut group = state.plan_group()?;
+        let mut handles = self.handles.borrow_mut();
+        let mut group = state.plan_group(&mut |key| handles.get(key).is_some())?;
+        let extents: Vec<_> = group
+            .extents
+            .drain(..)
+            .map(|extent| {
+                let file = handles.get(extent.key).expect("it is open");
+                (file, extent)
+            })
+            .collect();
         let number = group.placement.file.number;
         let len = group.padded_length as usize;
         let (mut buffer, reservation) = self.buffers.borrow_mut().take(len);
@@ -140,9 +167,26 @@ impl<D: Disk> Store<D> {
             Durable::Data
         };
         Some(async move {
-            let result = file
-                .write(position, WriteData::from(buffer.clone()), durable)
-                .await;
+            let writes = extents.iter().map(|(file, extent)| {
+                let data = WriteData::from(extent.blocks.clone());
+                let durable = if crate::planted!(ExtentNotFlushed) {
+                    Durable::No
+                } else {
+                    durable
+                };
+                file.write(extent.position.at, data, durable)
+            });
+            let group = file.write(position, WriteData::from(buffer.clone()), durable);
+            // All of them come to an end, also if one fails.
+            let (group, written) = join(group, join_all(writes)).await;
+            let group = group.map_err(|error| WriteFault {
+                segment: None,
+                error,
+            });
+            let written = written.into_iter().zip(&extents);
+            let result = written.fold(group, |result, (written, (_, extent))| {
+                result.and(written.map_err(|error| extent.fault(error)))
+            });
             Written {
                 ticket,
                 number,
@@ -169,11 +213,18 @@ impl<D: Disk> Store<D> {
             Ok(()) if state.fenced.is_none() => state.group_durable(written.ticket),
             Ok(()) => {}
             Err(_) if crate::planted!(WriteErrorIgnored) => state.group_durable(written.ticket),
-            Err(error) => state.group_failed(
-                &journal_path(&self.dir, written.number),
-                &written.ticket,
-                &error,
-            ),
+            Err(fault) => {
+                let (file, position) = match fault.segment {
+                    Some((partition, at)) => {
+                        (segment_path(&self.dir, partition, at.segment), at.at)
+                    }
+                    None => (
+                        journal_path(&self.dir, written.number),
+                        written.ticket.position(),
+                    ),
+                };
+                state.group_failed(&file, position, &fault.error);
+            }
         }
         self.tell_news(&state);
         if !state.spill_queue.is_empty() {

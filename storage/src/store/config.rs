@@ -21,6 +21,9 @@ pub struct StoreConfig {
     pub group_bytes_min: usize,
     /// The most groups being written at once.
     pub groups_in_flight: usize,
+    /// From so many bytes of one partition on, a group leaves them out and writes them to their segment at the same
+    /// moment, where that is possible. Nothing is as large as the default.
+    pub straight_bytes_min: usize,
     /// `Store::has_room` says no while so many bytes of batches wait for the journal or are being written to it.
     pub queue_bytes_max: usize,
     /// From so many durable bytes on, a partition's tail is written to its segment.
@@ -62,6 +65,7 @@ impl Default for StoreConfig {
             group_bytes_max: 1 << 20,
             group_bytes_min: 64 << 10,
             groups_in_flight: 8,
+            straight_bytes_min: 1 << 30,
             queue_bytes_max: 8 << 20,
             spill_bytes: 4 << 20,
             spill_partitions_max: 256,
@@ -111,6 +115,7 @@ impl StoreConfig {
         }
         let at_least_one = [
             ("groups_in_flight", self.groups_in_flight),
+            ("straight_bytes_min", self.straight_bytes_min),
             ("queue_bytes_max", self.queue_bytes_max),
             ("spill_partitions_max", self.spill_partitions_max),
             ("spills_in_flight", self.spills_in_flight),

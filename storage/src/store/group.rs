@@ -4,13 +4,18 @@
 
 use std::io;
 
-use super::partition::PartitionHandle;
+use corelane_protocol::TopicPartition;
+
+use super::partition::{Partition, PartitionHandle};
 use super::state::State;
 use crate::journal::{
-    GROUP_HEADER_BYTES, GROUP_SEAL, GroupPlace, PART_BYTES, PartOrigin, Placement, PlannedPart,
-    group_bytes, plan_part,
+    EXTENT_BYTES, GROUP_HEADER_BYTES, GROUP_SEAL, GroupPlace, PART_BYTES, PartOrigin, Placement,
+    PlannedPart, group_bytes, plan_part,
 };
-use crate::position::LogPoint;
+use crate::memory::AlignedSlice;
+use crate::position::{LogPoint, LogPosition};
+use crate::segment::HandleKey;
+use crate::tail::TailChunk;
 
 /// A group that has its place, to be encoded and written.
 #[derive(Debug)]
@@ -20,7 +25,18 @@ pub(crate) struct PlannedGroup {
     pub(crate) placement: Placement,
     /// Its bytes in the file.
     pub(crate) padded_length: u64,
+    /// What goes straight to segments' files.
+    pub(crate) extents: Vec<PlannedExtent>,
     pub(crate) ticket: GroupTicket,
+}
+
+/// Blocks that a group writes to the file of a segment.
+#[derive(Debug)]
+pub(crate) struct PlannedExtent {
+    pub(crate) key: HandleKey,
+    pub(crate) partition: TopicPartition,
+    pub(crate) position: LogPosition,
+    pub(crate) blocks: AlignedSlice,
 }
 
 /// What is left of a group while it is being written.
@@ -31,6 +47,13 @@ pub(crate) struct GroupTicket {
     /// Of its batches.
     bytes: usize,
     ends: Vec<PartEnd>,
+}
+
+impl GroupTicket {
+    /// Where the group is in its file.
+    pub(crate) fn position(&self) -> u64 {
+        self.placement.at.position
+    }
 }
 
 #[derive(Debug)]
@@ -47,22 +70,184 @@ struct Share {
     batches: u32,
     bytes: usize,
     is_all: bool,
+    /// The chunks whose blocks go to the segment's file.
+    straight: Vec<LogPosition>,
+}
+
+/// What a partition's large parts may do: go straight to its segment.
+#[derive(Clone, Copy, Debug)]
+struct Straight {
+    key: HandleKey,
+    /// Of the segment's file.
+    incarnation: u64,
+    /// The file's room ends here.
+    room: u64,
+    bytes_min: u64,
+}
+
+impl Straight {
+    /// Whether a part that begins at `from` may go straight: a whole chunk that takes no more.
+    fn takes(&self, chunk: &TailChunk, from: LogPosition) -> bool {
+        chunk.is_closed()
+            && chunk.begins_a_block()
+            && from <= chunk.first().position
+            && self.has_room_for(chunk, from)
+    }
+
+    /// Whether what is in the chunk from `from` on is large enough, and its blocks have room in the file.
+    fn has_room_for(&self, chunk: &TailChunk, from: LogPosition) -> bool {
+        let (first, end) = (chunk.first().position.max(from), chunk.end().position);
+        chunk.segment() == self.key.base
+            && end.at - first.at >= self.bytes_min
+            && chunk.blocks_end() <= self.room
+    }
+}
+
+/// A group that is being filled.
+#[derive(Debug)]
+struct Filling {
+    parts: Vec<PlannedPart>,
+    extents: Vec<PlannedExtent>,
+    /// Bytes left in the group.
+    room: usize,
+    /// Bytes left for what goes straight to segments.
+    straight_room: usize,
+}
+
+impl Filling {
+    fn new(group_bytes_max: usize) -> Self {
+        Self {
+            parts: Vec::new(),
+            extents: Vec::new(),
+            room: group_bytes_max.saturating_sub(GROUP_HEADER_BYTES),
+            straight_room: group_bytes_max,
+        }
+    }
+
+    /// Takes what the group has room for of a partition's batches.
+    fn fill(
+        &mut self,
+        handle: PartitionHandle,
+        partition: &Partition,
+        straight: Option<Straight>,
+    ) -> Share {
+        let origin = PartOrigin {
+            partition: partition.id,
+            leader_epoch: partition.epochs.latest().epoch,
+            high_watermark: partition.high_watermark().offset,
+        };
+        let mut share = Share {
+            partition: handle,
+            journaled: partition.journaled,
+            batches: 0,
+            bytes: 0,
+            is_all: false,
+            straight: Vec::new(),
+        };
+        for chunk in partition.tail.chunks_after(partition.journaled.position) {
+            let from = share.journaled;
+            let straight = straight.filter(|straight| straight.takes(chunk, from.position));
+            let body_max = match straight {
+                None => self.room.saturating_sub(PART_BYTES),
+                Some(_) if self.room < PART_BYTES + EXTENT_BYTES => break,
+                Some(_) => usize::MAX,
+            };
+            let is_first = self.parts.is_empty();
+            // Summed up as they came, if all of them are in this chunk.
+            let whole = partition.pending.plan(origin, chunk, body_max);
+            let whole = whole.filter(|_| share.batches == 0 && partition.pending_batches > 0);
+            let part = whole.or_else(|| plan_part(origin, chunk, from, body_max, is_first));
+            let Some(part) = part else {
+                break;
+            };
+            share.batches += part.entry.batch_count;
+            share.bytes += part.bytes;
+            share.journaled = part.end;
+            let is_whole_chunk = part.end == chunk.end();
+            let Some(straight) = straight else {
+                self.add(part);
+                if is_whole_chunk {
+                    continue;
+                }
+                break;
+            };
+            let is_full = self.straight_room < part.bytes;
+            self.straight_room = self.straight_room.saturating_sub(part.bytes);
+            share.straight.push(part.entry.position);
+            self.add(part.in_segment(chunk, straight.incarnation));
+            self.extents.push(PlannedExtent {
+                key: straight.key,
+                partition: partition.id,
+                position: chunk.first().position,
+                blocks: chunk.blocks(),
+            });
+            if is_full {
+                break;
+            }
+        }
+        share.is_all = share.bytes == partition.pending_bytes;
+        share
+    }
+
+    fn add(&mut self, part: PlannedPart) {
+        self.room = self.room.saturating_sub(PART_BYTES + part.body_length());
+        self.parts.push(part);
+    }
+}
+
+impl Partition {
+    /// Whether its large parts may go straight to a segment, and to which: one whose file is open, and has been flushed
+    /// and recorded under its name, with room that has been flushed too.
+    fn straight(
+        &self,
+        partition: PartitionHandle,
+        bytes_min: usize,
+        is_open: &mut dyn FnMut(HandleKey) -> bool,
+    ) -> Option<Straight> {
+        let key = HandleKey {
+            partition,
+            base: self.flush.flushed.segment,
+        };
+        let is_possible = self.pending_bytes >= bytes_min
+            && self.room > self.journaled.position.at
+            && self.end.position.segment == key.base
+            && self.refusal().is_none();
+        (is_possible && is_open(key)).then_some(Straight {
+            key,
+            incarnation: self.flush.incarnation,
+            room: self.room,
+            bytes_min: bytes_min as u64,
+        })
+    }
+
+    /// Ends the last chunk if it is large, so that it can go straight to its segment, or else what follows it.
+    fn close_for(&mut self, straight: &Straight) {
+        let journaled = self.journaled.position;
+        let last = self.tail.last();
+        if last.is_some_and(|last| straight.has_room_for(last, journaled)) {
+            self.tail.close_last();
+        }
+    }
 }
 
 impl State {
-    /// The next group, if one is due and the journal has the room.
-    pub(crate) fn plan_group(&mut self) -> Option<PlannedGroup> {
+    /// The next group, if one is due and the journal has the room. Large parts go straight to those segments whose
+    /// files are open.
+    pub(crate) fn plan_group(
+        &mut self,
+        is_open: &mut dyn FnMut(HandleKey) -> bool,
+    ) -> Option<PlannedGroup> {
         if self.fenced.is_some() {
             return None;
         }
         if !self.planner.is_due() {
             return self.plan_seal();
         }
-        let (parts, shares) = self.fill_group();
+        let (parts, shares, extents) = self.fill_group(is_open);
         if parts.is_empty() {
             return None;
         }
-        let body = parts.iter().map(|part| part.bytes.len()).sum();
+        let body = parts.iter().map(PlannedPart::body_length).sum();
         let padded_length = group_bytes(parts.len(), body);
         let Some(placement) = self.files.place(padded_length) else {
             self.put_back(shares);
@@ -75,6 +260,11 @@ impl State {
         self.seal.is_due = false;
         let mut group = self.planned(parts, 0, placement, padded_length, ends);
         group.ticket.bytes = bytes;
+        for extent in &extents {
+            self.meters.straight_parts += 1;
+            self.meters.straight_bytes += extent.blocks.len() as u64;
+        }
+        group.extents = extents;
         Some(group)
     }
 
@@ -121,6 +311,7 @@ impl State {
             place,
             placement,
             padded_length,
+            extents: Vec::new(),
             ticket: GroupTicket {
                 placement,
                 checksum: 0,
@@ -131,78 +322,29 @@ impl State {
     }
 
     /// Takes dirty partitions in turn until the group is full.
-    fn fill_group(&mut self) -> (Vec<PlannedPart>, Vec<Share>) {
-        let (mut parts, mut shares) = (Vec::new(), Vec::new());
-        let mut room = self
-            .config
-            .group_bytes_max
-            .saturating_sub(GROUP_HEADER_BYTES);
+    fn fill_group(
+        &mut self,
+        is_open: &mut dyn FnMut(HandleKey) -> bool,
+    ) -> (Vec<PlannedPart>, Vec<Share>, Vec<PlannedExtent>) {
+        let mut filling = Filling::new(self.config.group_bytes_max);
+        let mut shares = Vec::new();
         while let Some(handle) = self.planner.next() {
-            let Some(partition) = self.partitions.get(handle) else {
+            let bytes_min = self.config.straight_bytes_min;
+            let Some(partition) = self.partitions.get_mut(handle) else {
                 continue;
             };
-            let origin = PartOrigin {
-                partition: partition.id,
-                leader_epoch: partition.epochs.latest().epoch,
-                high_watermark: partition.high_watermark().offset,
-            };
-            let mut share = Share {
-                partition: handle,
-                journaled: partition.journaled,
-                batches: 0,
-                bytes: 0,
-                is_all: false,
-            };
-            let last = partition.tail.last();
-            let whole = last.and_then(|chunk| {
-                let part = partition
-                    .pending
-                    .plan(origin, chunk, room.saturating_sub(PART_BYTES));
-                part.filter(|_| partition.pending_batches > 0)
-            });
-            if let Some(part) = whole {
-                room -= PART_BYTES + part.bytes.len();
-                share.batches = part.entry.batch_count;
-                share.bytes = part.bytes.len();
-                share.journaled = part.end;
-                share.is_all = true;
-                debug_assert_eq!(
-                    (share.batches, share.bytes),
-                    (partition.pending_batches, partition.pending_bytes)
-                );
-                parts.push(part);
-                shares.push(share);
-                continue;
+            let straight = partition.straight(handle, bytes_min, is_open);
+            if let Some(straight) = straight {
+                partition.close_for(&straight);
             }
-            for chunk in partition.tail.chunks_after(partition.journaled.position) {
-                let is_first = parts.is_empty();
-                let Some(part) = plan_part(
-                    origin,
-                    chunk,
-                    share.journaled,
-                    room.saturating_sub(PART_BYTES),
-                    is_first,
-                ) else {
-                    break;
-                };
-                room = room.saturating_sub(PART_BYTES + part.bytes.len());
-                share.batches += part.entry.batch_count;
-                share.bytes += part.bytes.len();
-                share.journaled = part.end;
-                let is_whole_chunk = part.end == chunk.end();
-                parts.push(part);
-                if !is_whole_chunk {
-                    break;
-                }
-            }
-            share.is_all = share.bytes == partition.pending_bytes;
+            let share = filling.fill(handle, partition, straight);
             let is_full = !share.is_all;
             shares.push(share);
             if is_full {
                 break;
             }
         }
-        (parts, shares)
+        (filling.parts, shares, filling.extents)
     }
 
     /// The group has no place: everything stays as it was.
@@ -231,6 +373,9 @@ impl State {
             partition.pending_batches -= share.batches;
             partition.pending_bytes -= share.bytes;
             partition.pending.split();
+            for first in share.straight {
+                partition.tail.leave_to_group(first);
+            }
             self.planner.journaled(share.batches, share.bytes);
             if partition.pin(placement.file.incarnation, share.journaled.position) {
                 self.files.pin(placement.file.incarnation);
@@ -289,8 +434,7 @@ impl State {
     }
 
     /// A group could not be written: nothing after it can be acknowledged, ever.
-    pub(crate) fn group_failed(&mut self, file: &str, ticket: &GroupTicket, error: &io::Error) {
-        let position = ticket.placement.at.position;
+    pub(crate) fn group_failed(&mut self, file: &str, position: u64, error: &io::Error) {
         self.fence(format!(
             "writing a group to {file} at byte {position} failed: {error}"
         ));

@@ -21,6 +21,8 @@ pub(crate) struct Meters {
     /// When the first batch became due that is in no group, by the disk's clock.
     waiting_since_us: Option<u64>,
     pub(crate) groups_in_flight: usize,
+    pub(crate) straight_parts: u64,
+    pub(crate) straight_bytes: u64,
     pub(crate) spills: u64,
     pub(crate) spilled_bytes: u64,
     pub(crate) scrubbed_bytes: u64,
@@ -38,6 +40,8 @@ impl Default for Meters {
             group_write: Distribution::of_micros(),
             waiting_since_us: None,
             groups_in_flight: 0,
+            straight_parts: 0,
+            straight_bytes: 0,
             spills: 0,
             spilled_bytes: 0,
             scrubbed_bytes: 0,
@@ -98,6 +102,10 @@ pub struct StoreMetrics {
     pub group_wait: Distribution,
     /// How long the durable write of each group took.
     pub group_write: Distribution,
+    /// Parts of groups that went straight to segment files.
+    pub straight_parts: u64,
+    /// Bytes of them.
+    pub straight_bytes: u64,
     /// Writes of tails to segment files.
     pub spills: u64,
     /// Bytes of them.
@@ -179,6 +187,8 @@ impl<D: Disk> Store<D> {
             group_bytes: meters.group_bytes.clone(),
             group_wait: meters.group_wait.clone(),
             group_write: meters.group_write.clone(),
+            straight_parts: meters.straight_parts,
+            straight_bytes: meters.straight_bytes,
             spills: meters.spills,
             spilled_bytes: meters.spilled_bytes,
             segment_handles: self.handles.borrow().len(),

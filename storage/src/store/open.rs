@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{Offset, StoreId, TopicPartition};
 use futures_util::future::try_join_all;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
 use super::commit::GroupBuffers;
@@ -31,11 +32,13 @@ use crate::journal::{
 };
 use crate::memory::{AlignedBuf, Ledger};
 use crate::recovery::{Recovered, Source, recover};
-use crate::segment::SegmentHandles;
+use crate::segment::{SegmentHandles, segment_path};
 use crate::tail::ChunkPool;
 
 /// Journal files that a new store has.
 const FIRST_FILES: u32 = 2;
+/// Segments' files that are flushed at once by an opening.
+const SEGMENT_FLUSHES_IN_FLIGHT: usize = 16;
 
 impl<D: Disk> Store<D> {
     /// Makes an empty store in a directory that does not exist yet, whose parent does. Durable on return; a
@@ -144,6 +147,7 @@ impl<D: Disk> Store<D> {
                 .iter()
                 .map(|(number, file)| flush_journal(&dir, *number, file));
             try_join_all(flushes).await?;
+            flush_extents(&disk, &dir, &recovered).await?;
         }
         if recovered.report.discarded_from.is_some() && !crate::planted!(DiscardedTaken) {
             bury_discarded(&dir, &recovered).await?;
@@ -336,6 +340,27 @@ async fn flush_journal<F: DiskFile>(dir: &str, number: u32, file: &F) -> Result<
     file.flush()
         .await
         .map_err(io_error("flushing", &journal_path(dir, number)))
+}
+
+/// Flushes the segments' files that groups tell of, for the same reason.
+async fn flush_extents<D: Disk>(
+    disk: &D,
+    dir: &str,
+    recovered: &Recovered<D::File>,
+) -> Result<(), StoreError> {
+    let partitions = recovered.replay.partitions.values();
+    let paths = partitions.filter_map(|partition| {
+        let segment = partition.flush.flushed.segment;
+        let written = partition.tail.group_blocks_end(segment);
+        written.map(|_| segment_path(dir, partition.id, segment))
+    });
+    let flushes = stream::iter(paths).map(|path| async move {
+        let file = disk.open(&path, OpenOptions::EXISTING).await;
+        let file = file.map_err(io_error("opening", &path))?;
+        file.flush().await.map_err(io_error("flushing", &path))
+    });
+    let flushes = flushes.buffered(SEGMENT_FLUSHES_IN_FLIGHT);
+    flushes.try_collect().await
 }
 
 /// Overwrites the header of the group that ended the log, durably.

@@ -88,6 +88,9 @@ pub(crate) struct Partition {
     pub(crate) published: LogPoint,
     /// How far it is in its segment files, as the catalogue has it.
     pub(crate) flush: FlushState,
+    /// Bytes that the file of the segment that is flushed is known to have for good, however much of them is written;
+    /// 0 until it was flushed since the store was opened.
+    pub(crate) room: u64,
     pub(crate) tail: Tail,
     /// The times of the batches of the segment that is appended to.
     pub(crate) times: SegmentTimes,
@@ -177,6 +180,7 @@ impl Partition {
             durable: flush.whole,
             published: flush.whole,
             flush,
+            room: 0,
             tail: Tail::default(),
             times: flush.times,
             log_start: Offset::ZERO,

@@ -19,8 +19,11 @@ pub struct RecoveryReport {
     pub groups_replayed: u64,
     /// Bytes that were read from the journal.
     pub bytes_replayed: u64,
-    /// Bytes of batches that went from the journal into tails.
+    /// Bytes of batches that went from the journal into tails, or from segments, because only the journal tells of them
+    /// there.
     pub bytes_recovered: u64,
+    /// Parts that were read from segments.
+    pub extents_replayed: u64,
     /// The group that ended the log, if something was discarded: never acknowledged, torn by a crash.
     pub discarded_from: Option<u64>,
     /// The partitions that are out of service, and why.
@@ -53,7 +56,7 @@ impl fmt::Display for RecoveryReport {
             let recovered = self.bytes_recovered;
             write!(
                 f,
-                ", read from the journal: {groups} groups of {bytes} bytes, {recovered} bytes of them recovered"
+                ", read from the journal: {groups} groups of {bytes} bytes, {recovered} bytes of batches recovered"
             )?;
         }
         if let Some(group) = self.discarded_from {
@@ -105,8 +108,8 @@ mod tests {
         };
         assert_eq!(
             crashed.to_string(),
-            "not closed before, partitions: 3, read from the journal: 2 groups of 8192 bytes, 700 bytes of them \
-             recovered, discarded as never acknowledged: from group 9 on, takes no appends: the disk is full"
+            "not closed before, partitions: 3, read from the journal: 2 groups of 8192 bytes, 700 bytes of \
+             batches recovered, discarded as never acknowledged: from group 9 on, takes no appends: the disk is full"
         );
     }
 }

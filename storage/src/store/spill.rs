@@ -59,9 +59,9 @@ impl<D: Disk> Store<D> {
         let (mut flushed, mut records, mut is_full) = (Vec::new(), Vec::new(), false);
         for (work, outcome) in works.iter().zip(outcomes) {
             is_full |= matches!(outcome, SpillOutcome::DiskFull);
-            if matches!(outcome, SpillOutcome::Flushed) {
+            if let SpillOutcome::Flushed { file_bytes } = outcome {
                 records.extend(State::spill_records(work));
-                flushed.push(work);
+                flushed.push((work, file_bytes));
             } else {
                 self.state.borrow_mut().spill_failed(work, outcome);
             }
@@ -108,16 +108,16 @@ impl<D: Disk> Store<D> {
     }
 
     /// Counts what was flushed, or puts it back.
-    fn settle(&self, flushed: &[&SpillWork], is_recorded: bool, is_full: bool) {
+    fn settle(&self, flushed: &[(&SpillWork, u64)], is_recorded: bool, is_full: bool) {
         let mut state = self.state.borrow_mut();
         let full = Full {
             segments: is_full,
             ..state.full
         };
         state.set_full(full);
-        for work in flushed {
+        for &(work, file_bytes) in flushed {
             if is_recorded {
-                state.spilled(work);
+                state.spilled(work, file_bytes);
             } else {
                 state.spill_failed(work, SpillOutcome::DiskFull);
             }
@@ -133,7 +133,8 @@ impl<D: Disk> Store<D> {
         }
         self.tell_news(&state);
         drop(state);
-        for work in flushed.iter().filter(|work| work.sealed.is_some()) {
+        let sealed = flushed.iter().filter(|(work, _)| work.sealed.is_some());
+        for (work, _) in sealed {
             self.handles.borrow_mut().close(HandleKey {
                 partition: work.handle,
                 base: work.from.segment,
@@ -145,13 +146,14 @@ impl<D: Disk> Store<D> {
     async fn spill(&self, work: &SpillWork) -> SpillOutcome {
         let path = segment_path(&self.dir, work.partition, work.from.segment);
         match self.write_blocks(work, &path).await {
-            Ok(()) => SpillOutcome::Flushed,
+            Ok(file_bytes) => SpillOutcome::Flushed { file_bytes },
             Err(error) if error.kind() == io::ErrorKind::StorageFull => SpillOutcome::DiskFull,
             Err(error) => SpillOutcome::Failed { file: path, error },
         }
     }
 
-    async fn write_blocks(&self, work: &SpillWork, path: &str) -> io::Result<()> {
+    /// Writes and flushes a work's blocks. Returns the length of the file, which is flushed too.
+    async fn write_blocks(&self, work: &SpillWork, path: &str) -> io::Result<u64> {
         let key = HandleKey {
             partition: work.handle,
             base: work.from.segment,
@@ -164,20 +166,11 @@ impl<D: Disk> Store<D> {
             let file = self.segment_file(work.partition, key, work.incarnation);
             file.await.map_err(into_io)?
         };
-        if work.is_left_file {
-            // Bytes behind what is flushed may be there without a flush ever having kept their length.
-            file.truncate(work.from.at).await?;
+        if let Some(bytes) = work.left_file_bytes {
+            // Bytes behind what counts may be there without a flush ever having kept their length.
+            file.truncate(bytes).await?;
         }
-        let end = work.from.at
-            + work
-                .slices
-                .iter()
-                .map(|slice| slice.len() as u64)
-                .sum::<u64>();
-        if file.len().await? < end {
-            let step = self.state.borrow().config.segment_allocation_bytes;
-            file.allocate(room(end, step, work.segment_bytes)).await?;
-        }
+        self.make_room(work, &file).await?;
         let writes = self.writes(work);
         let writes = stream::iter(writes).map(Ok).try_for_each_concurrent(
             WRITES_IN_FLIGHT,
@@ -191,6 +184,7 @@ impl<D: Disk> Store<D> {
             let cut = BLOCK * u64::from(crate::planted!(SealedTooShort));
             file.truncate(sealed.file_bytes - cut).await?;
         }
+        let file_bytes = file.len().await?;
         if !crate::planted!(SegmentFlushSkipped) {
             certain(file.flush().await)?;
         }
@@ -199,7 +193,31 @@ impl<D: Disk> Store<D> {
             certain(self.disk.sync_dir(&dir).await)?;
         }
         self.write_index(work).await;
-        Ok(())
+        Ok(file_bytes)
+    }
+
+    /// Takes room for a work's blocks, and, if large parts may go straight and while there is some, for what follows: only
+    /// into room that was flushed can they.
+    async fn make_room(&self, work: &SpillWork, file: &D::File) -> io::Result<()> {
+        let (step, straight_bytes_min) = {
+            let config = &self.state.borrow().config;
+            let straight_bytes_min = config.straight_bytes_min as u64;
+            (config.segment_allocation_bytes, straight_bytes_min)
+        };
+        let len = file.len().await?;
+        let wanted = room(work.end, step, work.segment_bytes);
+        let ahead = if straight_bytes_min <= step {
+            (work.end + work.end.min(step) / 2).min(wanted)
+        } else {
+            work.end
+        };
+        if len >= ahead || (work.sealed.is_some() && len >= work.end) {
+            return Ok(());
+        }
+        match file.allocate(wanted).await {
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && len >= work.end => Ok(()),
+            result => result,
+        }
     }
 
     /// Makes a segment's file, or makes it anew if a crash left one that nothing refers to.
@@ -238,19 +256,23 @@ impl<D: Disk> Store<D> {
         let bytes_max =
             self.state.borrow().config.spill_write_bytes / BLOCK as usize * BLOCK as usize;
         let mut writes = Vec::new();
-        let (mut position, mut gathered, mut bytes) = (work.from.at, Vec::<AlignedSlice>::new(), 0);
-        for slice in &work.slices {
+        let (mut position, mut gathered, mut bytes) = (0, Vec::<AlignedSlice>::new(), 0);
+        for (at, slice) in &work.blocks {
+            let follows = position + bytes as u64 == *at;
             let mut from = 0;
             while from < slice.len() {
+                let is_full = bytes == bytes_max || gathered.len() == WRITE_SEGMENTS_MAX;
+                if !gathered.is_empty() && (is_full || !(follows || from > 0)) {
+                    writes.push((position, WriteData::new(std::mem::take(&mut gathered))));
+                    bytes = 0;
+                }
+                if gathered.is_empty() {
+                    position = at + from as u64;
+                }
                 let len = (slice.len() - from).min(bytes_max - bytes);
                 gathered.push(slice.slice(from..from + len));
                 from += len;
                 bytes += len;
-                if bytes == bytes_max || gathered.len() == WRITE_SEGMENTS_MAX {
-                    writes.push((position, WriteData::new(std::mem::take(&mut gathered))));
-                    position += bytes as u64;
-                    bytes = 0;
-                }
             }
         }
         if !gathered.is_empty() {

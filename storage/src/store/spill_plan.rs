@@ -26,12 +26,15 @@ pub(crate) struct SpillWork {
     pub(crate) partition: TopicPartition,
     /// Where the blocks go.
     pub(crate) from: LogPosition,
-    pub(crate) slices: Vec<AlignedSlice>,
+    /// Each slice with its position; what is between them, groups have written.
+    pub(crate) blocks: Vec<(u64, AlignedSlice)>,
+    /// Where all of it ends.
+    pub(crate) end: u64,
     /// The incarnation of the file, given now if `is_new_file`.
     pub(crate) incarnation: u64,
     pub(crate) is_new_file: bool,
-    /// The file is as an earlier life has left it.
-    pub(crate) is_left_file: bool,
+    /// The file is as an earlier life has left it: how much of it counts.
+    pub(crate) left_file_bytes: Option<u64>,
     pub(crate) has_directory: bool,
     /// Bytes that the file may come to have.
     pub(crate) segment_bytes: u64,
@@ -46,8 +49,8 @@ pub(crate) struct SpillWork {
 /// What came of a work.
 #[derive(Debug)]
 pub(crate) enum SpillOutcome {
-    /// The blocks are flushed.
-    Flushed,
+    /// The blocks are flushed, and so is the length of the file.
+    Flushed { file_bytes: u64 },
     /// The device is full; nothing is known to be wrong.
     DiskFull,
     /// The file cannot be trusted any more.
@@ -270,14 +273,20 @@ impl State {
             }
         }
         partition.flags.is_spilling = true;
+        let left_file_bytes = (!is_new_file && !partition.flags.has_own_file).then(|| {
+            let by_groups = partition.tail.group_blocks_end(from.segment);
+            let by_groups = by_groups.filter(|_| !crate::planted!(LeftExtentsCut));
+            by_groups.map_or(from.at, |end| end.max(from.at))
+        });
         Some(SpillWork {
             handle,
             partition: partition.id,
             from,
-            slices: spillable.slices,
+            blocks: spillable.blocks,
+            end: spillable.end,
             incarnation,
             is_new_file,
-            is_left_file: !is_new_file && !partition.flags.has_own_file,
+            left_file_bytes,
             has_directory: partition.flags.has_directory,
             segment_bytes: partition.config.segment_bytes,
             state,
@@ -300,9 +309,9 @@ impl State {
     }
 
     /// A work's blocks are flushed, and the catalogue says so.
-    pub(crate) fn spilled(&mut self, work: &SpillWork) {
+    pub(crate) fn spilled(&mut self, work: &SpillWork, file_bytes: u64) {
         let handle = work.handle;
-        let bytes: usize = work.slices.iter().map(|slice| slice.len()).sum();
+        let bytes: usize = work.blocks.iter().map(|(_, blocks)| blocks.len()).sum();
         self.meters.spills += 1;
         self.meters.spilled_bytes += bytes as u64;
         let Some(partition) = self.partitions.get_mut(handle) else {
@@ -312,6 +321,7 @@ impl State {
         partition.flags.has_directory = true;
         partition.flags.has_own_file = true;
         partition.flush = work.state;
+        partition.room = if work.sealed.is_none() { file_bytes } else { 0 };
         let mut wants_trim = false;
         if let Some(sealed) = work.sealed {
             if sealed.end_offset <= partition.log_start {
@@ -350,7 +360,7 @@ impl State {
             partition.flags.is_spilling = false;
         }
         match outcome {
-            SpillOutcome::Flushed => {}
+            SpillOutcome::Flushed { .. } => {}
             SpillOutcome::DiskFull => {
                 self.queue_spill(work.handle);
             }

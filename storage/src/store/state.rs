@@ -296,6 +296,14 @@ impl State {
         }
     }
 
+    /// Bytes of segments that a replay would read now, because only groups tell of them.
+    pub(crate) fn straight_replay_bytes(&self) -> u64 {
+        let partitions = self.partitions.iter();
+        partitions
+            .map(|(_, partition)| partition.tail.group_bytes(partition.flush.flushed))
+            .sum()
+    }
+
     /// The checkpoint as of now, and what follows once it is durable.
     pub(crate) fn checkpoint(&self) -> (Checkpoint, CheckpointEffects) {
         let (journal, effects) = self.files.checkpoint();

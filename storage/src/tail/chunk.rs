@@ -35,6 +35,8 @@ pub(crate) struct TailChunk {
     /// The times of the segment's batches up to the end.
     times: SegmentTimes,
     closed: bool,
+    /// A group says that all of it is in the segment's file.
+    is_in_segment: bool,
     marks: Vec<Mark>,
     memory: Chunk,
 }
@@ -61,6 +63,7 @@ impl TailChunk {
             end: first,
             times,
             closed: false,
+            is_in_segment: false,
             marks: Vec::new(),
             memory,
         }
@@ -127,6 +130,32 @@ impl TailChunk {
     /// Whether it takes no more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether its blocks are the business of a group, and of nobody else.
+    pub(crate) fn is_in_segment(&self) -> bool {
+        self.is_in_segment
+    }
+
+    /// Leaves its blocks, all of them, to a group that writes them to the segment's file or has done so.
+    pub(crate) fn leave_to_group(&mut self) {
+        assert!(self.closed && self.start == self.first.at);
+        self.is_in_segment = true;
+    }
+
+    /// Whether it begins with the first byte of a block.
+    pub(crate) fn begins_a_block(&self) -> bool {
+        self.start == self.first.at
+    }
+
+    /// All blocks of a closed chunk, the padded last one among them.
+    pub(crate) fn blocks(&self) -> AlignedSlice {
+        self.slice(self.start, self.blocks_end())
+    }
+
+    /// Where its blocks end in the file once it is closed.
+    pub(crate) fn blocks_end(&self) -> u64 {
+        block_ceiling(self.end.position.at)
     }
 
     /// The memory of the next batch.

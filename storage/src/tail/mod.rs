@@ -216,7 +216,7 @@ impl Tail {
         bytes_max: u64,
     ) -> Spillable {
         let mut spillable = Spillable {
-            slices: Vec::new(),
+            blocks: Vec::new(),
             end: from.at,
             whole: None,
             is_ragged: false,
@@ -237,13 +237,41 @@ impl Tail {
             if spillable.end - from.at >= bytes_max {
                 break;
             }
-            spillable.slices.push(chunk.slice(spillable.end, end));
+            if !chunk.is_in_segment() {
+                let blocks = chunk.slice(spillable.end, end);
+                spillable.blocks.push((spillable.end, blocks));
+            }
             let whole = chunk.boundary_at_or_below(chunk.first(), end);
             spillable.is_ragged = whole.position.at < end && whole != chunk.end();
             spillable.whole = Some((whole, chunk.times_at(whole)));
             spillable.end = end;
         }
         spillable
+    }
+
+    /// Leaves the blocks of the chunk that begins at a place to a group.
+    pub(crate) fn leave_to_group(&mut self, first: LogPosition) {
+        let chunks = self.chunks.iter_mut().rev();
+        let mut found = chunks.skip_while(|chunk| chunk.first().position != first);
+        let chunk = found.next().expect("the group was filled from it");
+        chunk.leave_to_group();
+    }
+
+    /// Where the last blocks end that groups have written to a segment's file, if any have.
+    pub(crate) fn group_blocks_end(&self, segment: Offset) -> Option<u64> {
+        let chunks = self.chunks.iter().rev();
+        let mut written =
+            chunks.filter(|chunk| chunk.segment() == segment && chunk.is_in_segment());
+        written.next().map(TailChunk::blocks_end)
+    }
+
+    /// Bytes beyond what is flushed that groups have written to segments' files.
+    pub(crate) fn group_bytes(&self, flushed: LogPosition) -> u64 {
+        let chunks = self.chunks.iter();
+        let chunks = chunks.filter(|chunk| chunk.is_in_segment() && !chunk.is_flushed(flushed));
+        chunks
+            .map(|chunk| chunk.blocks_end() - chunk.first().position.at)
+            .sum()
     }
 
     /// The batches worth an index entry that begin between two positions of a segment.
@@ -266,9 +294,9 @@ impl Tail {
 /// What of a tail can be written to a segment's file.
 #[derive(Debug)]
 pub(crate) struct Spillable {
-    /// The blocks, in order.
-    pub(crate) slices: Vec<AlignedSlice>,
-    /// Where they end in the file.
+    /// The blocks, in order, each slice with its position. Those that groups have written are left out.
+    pub(crate) blocks: Vec<(u64, AlignedSlice)>,
+    /// Where they end in the file, with those that are left out.
     pub(crate) end: u64,
     /// The boundary after the last batch that ends there or before, if any ends among them.
     pub(crate) whole: Option<(LogPoint, SegmentTimes)>,

@@ -80,6 +80,16 @@ fn on_one_core_after_the_process_was_killed() {
 }
 
 #[test]
+fn with_batches_that_go_straight_to_segments() {
+    for seed in seeds() {
+        let history = History::straight(seed);
+        for (index, chapter) in history.chapters.iter().enumerate() {
+            crash_everywhere(seed, index, chapter);
+        }
+    }
+}
+
+#[test]
 fn with_batches_larger_than_a_chunk() {
     for seed in seeds() {
         let history = History::large_batches(seed);

@@ -111,6 +111,16 @@ fn at_each_step_of_a_session_after_a_crash() {
 }
 
 #[test]
+fn at_each_step_while_batches_go_straight_to_segments() {
+    for seed in seeds() {
+        let history = History::straight(seed);
+        // Both end with a close, and so with an answer to whatever failed.
+        fail_everywhere(seed, 2, &history.chapters[2], EIO);
+        fail_everywhere(seed, 4, &history.chapters[4], ENOSPC);
+    }
+}
+
+#[test]
 fn of_a_full_disk_at_each_step() {
     for seed in seeds() {
         let history = History::mixed(seed);

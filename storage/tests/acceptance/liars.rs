@@ -73,13 +73,29 @@ fn about_where_it_has_written() {
     for seed in seeds() {
         let history = History::mixed(seed);
         for index in [0, 1] {
-            let chapter = &history.chapters[index];
-            lie_everywhere(seed, index, chapter, &[OperationKind::Write], |operation| {
-                let target = elsewhere(chapter, operation)?;
-                Some(Fault::misdirected(&target.path, target.position))
-            });
+            misdirect_everywhere(seed, index, &history.chapters[index]);
         }
     }
+}
+
+#[test]
+fn about_what_went_straight_to_segments() {
+    for seed in seeds() {
+        let history = History::straight(seed);
+        let kinds = [OperationKind::Write, OperationKind::Flush];
+        for index in [1, 2] {
+            let chapter = &history.chapters[index];
+            lie_everywhere(seed, index, chapter, &kinds, |_| Some(Fault::lost()));
+            misdirect_everywhere(seed, index, chapter);
+        }
+    }
+}
+
+fn misdirect_everywhere(seed: u64, index: usize, chapter: &Chapter) {
+    lie_everywhere(seed, index, chapter, &[OperationKind::Write], |operation| {
+        let target = elsewhere(chapter, operation)?;
+        Some(Fault::misdirected(&target.path, target.position))
+    });
 }
 
 /// The place of another write, earlier in the session, to a file that is still there.

@@ -100,6 +100,17 @@ fn at_every_step_of_the_recovery() {
 }
 
 #[test]
+fn at_every_step_of_the_recovery_of_what_went_straight_to_segments() {
+    for seed in seeds() {
+        let history = History::straight(seed);
+        for (index, chapter) in history.chapters.iter().enumerate() {
+            crash_twice(seed, index, chapter);
+            kill_and_crash(seed, index, chapter);
+        }
+    }
+}
+
+#[test]
 fn at_every_step_of_the_recovery_from_a_kill_that_flushed_nothing() {
     for seed in seeds() {
         let history = History::mixed(seed);

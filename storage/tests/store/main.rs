@@ -17,6 +17,7 @@ mod refusals;
 mod retention;
 mod retention_guard;
 mod scrub;
+mod straight;
 mod support;
 mod time_search;
 mod torn_tail;

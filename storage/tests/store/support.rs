@@ -25,6 +25,7 @@ pub(crate) fn small_config() -> StoreConfig {
         journal_files_max: 4,
         group_bytes_max: 16 << 10,
         group_bytes_min: 4 << 10,
+        straight_bytes_min: 8 << 10,
         groups_in_flight: 3,
         queue_bytes_max: 8 << 20,
         spill_bytes: 16 << 10,

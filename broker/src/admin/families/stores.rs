@@ -143,6 +143,22 @@ pub(super) static STORES: &[Family] = &[
         }
     ),
     family_row!(
+        "corelane_store_straight_parts",
+        Counter,
+        None,
+        ["core", "store"],
+        "Large parts of groups that went straight to a segment file",
+        |b, s| s.each_store(b, |t| t.straight_parts)
+    ),
+    family_row!(
+        "corelane_store_straight",
+        Counter,
+        Bytes,
+        ["core", "store"],
+        "Bytes of them",
+        |b, s| s.each_store(b, |t| t.straight_bytes)
+    ),
+    family_row!(
         "corelane_store_spills",
         Counter,
         None,

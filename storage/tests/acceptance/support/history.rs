@@ -30,6 +30,9 @@ pub(crate) struct Chapter {
 pub(crate) struct History {
     pub(crate) chapters: Vec<Chapter>,
     pub(crate) end: Start,
+    /// Parts of groups that went straight to segments, and those that recoveries read there.
+    straight_parts: u64,
+    extents_replayed: u64,
 }
 
 impl History {
@@ -85,6 +88,49 @@ impl History {
         )
     }
 
+    /// Two stores whose batches go straight to their segments as soon as these have files; three sessions end without a
+    /// close, one of them by the death of the process alone.
+    pub(crate) fn straight(seed: u64) -> Self {
+        let mut planner = Planner::new(seed + 3000, 2, 3000, 100 << 10);
+        let endings = [
+            Ending::Leave,
+            Ending::Leave,
+            Ending::Close,
+            Ending::Leave,
+            Ending::Close,
+        ];
+        let mut sessions = Vec::new();
+        for (index, ending) in endings.into_iter().enumerate() {
+            let plan = if index == 0 {
+                planner.first_session(2, 40)
+            } else {
+                planner.session(2, 30)
+            };
+            let layout = Layout {
+                rotation: index,
+                ..Layout::straight(2, 1 + index % 2)
+            };
+            let seed = seed * 100 + 60 + index as u64;
+            sessions.push(Session::new(seed, layout, plan, ending));
+        }
+        let history = Self::of(empty(seed, &Layout::straight(2, 1)), sessions, seed);
+        assert!(history.straight_parts > 0, "nothing went straight");
+        assert!(history.extents_replayed > 0, "no recovery looked for it");
+        history
+    }
+
+    /// Small stores that were closed twice, with batches in segments that only the journal tells of.
+    pub(crate) fn small_straight(seed: u64, stores: usize) -> Self {
+        let mut planner = Planner::new(seed + 4000, stores, 600, 60 << 10);
+        let plans = [planner.first_session(1, 300), planner.session(1, 150)];
+        let sessions = plans.into_iter().enumerate().map(|(index, plan)| {
+            let layout = Layout::smallest_straight(stores);
+            Session::new(seed * 100 + 90 + index as u64, layout, plan, Ending::Close)
+        });
+        let start = empty(seed, &Layout::smallest_straight(stores));
+        Self::of(start, sessions.collect(), seed)
+    }
+
     /// Small stores that were closed twice.
     pub(crate) fn small(seed: u64, stores: usize) -> Self {
         let mut planner = Planner::new(seed + 2000, stores, 600, 10 << 10);
@@ -107,9 +153,12 @@ impl History {
     /// Runs sessions one after the other, from a data directory that has no partition.
     fn of(mut start: Start, sessions: Vec<Session>, seed: u64) -> Self {
         let mut chapters = Vec::new();
+        let (mut straight_parts, mut extents_replayed) = (0, 0);
         for (index, session) in sessions.into_iter().enumerate() {
             let mut run = session.run(&start, |_| {});
             assert!(run.is_finished);
+            straight_parts += run.world.straight_parts.get();
+            extents_replayed += run.world.extents_replayed.get();
             // Every other one that is left was killed while the machine lived on.
             let is_kill = session.ending == Ending::Leave && index % 4 == 3;
             let end = if is_kill {
@@ -127,6 +176,8 @@ impl History {
         Self {
             chapters,
             end: start,
+            straight_parts,
+            extents_replayed,
         }
     }
 }

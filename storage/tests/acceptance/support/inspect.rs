@@ -29,6 +29,8 @@ pub(crate) struct Inspection {
     pub(crate) findings: Vec<Finding>,
     /// What was done to the disk.
     pub(crate) operations: Vec<Operation>,
+    /// Parts of groups that were read from segments.
+    pub(crate) extents_replayed: u64,
 }
 
 /// Opens all stores of a data directory and reads everything.
@@ -57,25 +59,27 @@ pub(crate) fn inspect_stores(
     let disk = MemoryDisk::from_image(&executor, image);
     disk.start_trace();
     let inspected = executor.block_on(async {
-        let mut findings = Vec::new();
+        let (mut findings, mut extents) = (Vec::new(), 0);
         for store in stores {
-            inspect_store(&disk, layout, oracle, store, &mut findings).await?;
+            extents += inspect_store(&disk, layout, oracle, store, &mut findings).await?;
         }
-        Ok(findings)
+        Ok((findings, extents))
     });
-    inspected.map(|findings| Inspection {
+    inspected.map(|(findings, extents_replayed)| Inspection {
         findings,
+        extents_replayed,
         operations: disk.take_trace(),
     })
 }
 
+/// Returns how many parts of groups were read from segments.
 async fn inspect_store(
     disk: &MemoryDisk,
     layout: &Layout,
     oracle: &Oracle,
     index: usize,
     findings: &mut Vec<Finding>,
-) -> Result<(), String> {
+) -> Result<u64, String> {
     let mut report = |partition, message| {
         findings.push(Finding {
             store: index,
@@ -90,7 +94,7 @@ async fn inspect_store(
             Ok(opened) => opened,
             Err(error) => {
                 report(None, error.to_string());
-                return Ok(());
+                return Ok(0);
             }
         };
     if let Some(reason) = &opened.fenced {
@@ -114,7 +118,7 @@ async fn inspect_store(
             .await
             .map_err(|what| format!("{partition}: {what}"))?;
     }
-    Ok(())
+    Ok(opened.extents_replayed)
 }
 
 async fn inspect_log(

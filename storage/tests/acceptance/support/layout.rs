@@ -62,6 +62,26 @@ impl Layout {
         }
     }
 
+    /// The same with segments' files that stay open, and from a few KB on batches go straight to them.
+    pub(crate) fn straight(stores: usize, cores: usize) -> Self {
+        let mut layout = Self::tiny(stores, cores);
+        layout.config.straight_bytes_min = 2000;
+        layout.config.group_bytes_max = 16 << 10;
+        layout.config.journal_file_bytes = 18 * BLOCK;
+        layout.config.open_files_max = 16;
+        layout
+    }
+
+    /// As small as can be, and of two records together everything goes straight to where it stays.
+    pub(crate) fn smallest_straight(stores: usize) -> Self {
+        let mut layout = Self::smallest(stores);
+        layout.config.straight_bytes_min = 500;
+        layout.config.spill_bytes = 12 << 10;
+        layout.config.open_files_max = 16;
+        layout.config.close_replay_bytes_max = 1 << 20;
+        layout
+    }
+
     /// Which core runs a store.
     pub(crate) fn core_of(&self, store: usize) -> usize {
         (store + self.rotation) % self.cores
@@ -76,6 +96,7 @@ fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
         group_bytes_max: 8192,
         group_bytes_min: 2048,
         groups_in_flight: 3,
+        straight_bytes_min: 4000,
         queue_bytes_max: 8 << 20,
         spill_bytes: 8192,
         spill_partitions_max: 4,

@@ -49,6 +49,9 @@ pub(crate) struct World {
     pub(crate) closed: RefCell<BTreeMap<usize, u64>>,
     /// Whether an append was refused because the disk is full.
     pub(crate) was_refused: Cell<bool>,
+    /// Parts of groups that went straight to segments, and those that recoveries read there.
+    pub(crate) straight_parts: Cell<u64>,
+    pub(crate) extents_replayed: Cell<u64>,
     /// Those that the session before had closed.
     closed_before: BTreeSet<usize>,
     stores: RefCell<Stores>,
@@ -81,6 +84,8 @@ impl World {
             failed_partitions: RefCell::default(),
             closed: RefCell::default(),
             was_refused: Cell::new(false),
+            straight_parts: Cell::new(0),
+            extents_replayed: Cell::new(0),
             closed_before: start.closed.clone(),
             stores: RefCell::new(stores),
             spawner,
@@ -133,6 +138,8 @@ impl World {
             store: index,
             report: report.clone(),
         });
+        let extents = self.extents_replayed.get() + report.extents_replayed;
+        self.extents_replayed.set(extents);
         for task in store.tasks() {
             self.spawner.spawn(task);
         }
@@ -292,6 +299,8 @@ impl World {
     pub(crate) fn drain(&self) {
         for store in self.open_stores() {
             self.take_progress(usize::from(store.id().get()), &store);
+            let straight = self.straight_parts.get() + store.metrics().straight_parts;
+            self.straight_parts.set(straight);
         }
     }
 
