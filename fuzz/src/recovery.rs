@@ -4,7 +4,7 @@
 //! what was promised and is not served any more is reported.
 //!
 //! Input: a byte of choices (bit 0: which directory; bit 1: the checksums are made right; bit 2: appends and a
-//! second opening), and mutations.
+//! second opening; bit 3: a third directory, with large parts in segments), and mutations.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use crate::{image_file, repair};
 
 const CLOSED: &[u8] = include_bytes!("../../storage/tests/golden/version-1-closed");
 const LEFT: &[u8] = include_bytes!("../../storage/tests/golden/version-1-left");
+const STRAIGHT: &[u8] = include_bytes!("../../storage/tests/golden/version-1-straight");
 
 /// A directory that is sound, and what it holds.
 struct Specimen {
@@ -39,14 +40,16 @@ struct Log {
 }
 
 thread_local! {
-    static SPECIMENS: [Specimen; 2] = [specimen(CLOSED, true), specimen(LEFT, false)];
+    static SPECIMENS: [Specimen; 3] =
+        [specimen(CLOSED, true), specimen(LEFT, false), specimen(STRAIGHT, false)];
 }
 
 pub(crate) fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let choices = input.u8();
     SPECIMENS.with(|specimens| {
-        let specimen = &specimens[usize::from(choices & 1)];
+        let which = if choices & 8 != 0 { 2 } else { choices & 1 };
+        let specimen = &specimens[usize::from(which)];
         let mut image = specimen.image.clone();
         let damage = mutate(&mut image, &mut input);
         let is_forged = choices & 2 != 0;
@@ -294,7 +297,7 @@ fn specimen(golden: &[u8], is_closed: bool) -> Specimen {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![vec![0], vec![1], vec![4], vec![5]];
     for kind in 0..10_u8 {
-        for choices in 0..8_u8 {
+        for choices in 0..16_u8 {
             let file = kind.wrapping_mul(7).wrapping_add(choices);
             let place = u16::from(kind) * 37 + u16::from(choices);
             let mut seed = vec![choices, file, kind];
