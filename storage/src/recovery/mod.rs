@@ -192,7 +192,7 @@ impl<F: DiskFile> JournalWalk<F> {
             let (Some(extent), Some(partition)) = (extent, self.replay.wants(entry)) else {
                 continue;
             };
-            match files.read(source, partition, entry, &extent).await {
+            match files.read(source, partition, entry, &extent).await? {
                 Ok(mut blocks) => {
                     blocks.set_len(extent.length as usize);
                     self.report.extents_replayed += 1;

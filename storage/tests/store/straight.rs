@@ -3,9 +3,9 @@
 use std::rc::Rc;
 
 use corelane_protocol::Offset;
-use corelane_storage::disk::memory::{DiskImage, Operation, OperationKind};
+use corelane_storage::disk::memory::{DiskImage, Fault, Operation, OperationKind};
 use corelane_storage::dump::dump;
-use corelane_storage::store::{LogConfig, LogState, RecoveryReport, StoreConfig};
+use corelane_storage::store::{LogConfig, LogState, RecoveryReport, StoreConfig, StoreError};
 
 use crate::golden::{append as append_records, new_directory, path_of, records, write_if_asked};
 use crate::image_file::{decode, encode};
@@ -236,6 +236,40 @@ fn a_missing_segment_does_not_end_the_log_of_others() {
     assert_eq!((report.failed.len(), report.discarded_from), (1, None));
     let read = machine.read_all(&store, partition(2, 0), Offset::ZERO);
     assert_eq!(payloads(&read.expect("it is there")).len(), 1);
+}
+
+/// What cannot be read is not gone: an opening that fails changes nothing, and the next one finds all of it, under the
+/// leader epochs that one which was never tried would have found.
+#[test]
+fn a_segment_that_cannot_be_read_keeps_the_store_from_opening() {
+    let machine = Machine::new(6);
+    let (store, mut sent) = with_segment(&machine);
+    send(&machine, &store, &mut sent, 3);
+    let image = machine.disk.crash(1);
+    let is_segment = |path: &str| path.ends_with(".log");
+    let places = [OperationKind::Open, OperationKind::Len, OperationKind::Read];
+    for (kind, errno) in places.into_iter().flat_map(|kind| {
+        [
+            (kind, libc::ENOSPC),
+            (kind, libc::EMFILE),
+            (kind, libc::EIO),
+        ]
+    }) {
+        let machine = Machine::from_image(7, &image);
+        machine
+            .disk
+            .inject(Fault::error(errno).on(kind).in_path(is_segment));
+        let Err(error) = machine.open(STORE, config()) else {
+            panic!("it opens, though {kind:?} has failed with {errno}");
+        };
+        let StoreError::Io { file, source, .. } = &error else {
+            panic!("{error}");
+        };
+        assert!(is_segment(file), "{error}");
+        assert_eq!(source.raw_os_error(), Some(errno));
+        assert_eq!(encode(&machine.disk.image()), encode(&image));
+        expect_sent(&machine.disk.image(), &sent, sent.len());
+    }
 }
 
 /// The next life writes to the file only behind what groups tell of, though the catalogue counts less.
