@@ -22,7 +22,7 @@ pub struct StoreConfig {
     /// The most groups being written at once.
     pub groups_in_flight: usize,
     /// From so many bytes of one partition on, a group leaves them out and writes them to their segment at the same
-    /// moment, where that is possible. Nothing is as large as the default.
+    /// moment, where that is possible and they are a quarter of what waits. Nothing is as large as the default.
     pub straight_bytes_min: usize,
     /// `Store::has_room` says no while so many bytes of batches wait for the journal or are being written to it.
     pub queue_bytes_max: usize,

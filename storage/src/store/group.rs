@@ -17,6 +17,10 @@ use crate::position::{LogPoint, LogPosition};
 use crate::segment::HandleKey;
 use crate::tail::TailChunk;
 
+/// The most parts of a group that go straight to segments. Each is a flushed write of its own beside the group's, so only
+/// parts do that are large among what waits: at least this fraction of it, or of the largest group.
+const STRAIGHT_PARTS_MAX: usize = 4;
+
 /// A group that has its place, to be encoded and written.
 #[derive(Debug)]
 pub(crate) struct PlannedGroup {
@@ -149,6 +153,7 @@ impl Filling {
             let straight = straight.filter(|straight| straight.takes(chunk, from.position));
             let body_max = match straight {
                 None => self.room.saturating_sub(PART_BYTES),
+                Some(_) if self.straight_room == 0 => break,
                 Some(_) if self.room < PART_BYTES + EXTENT_BYTES => break,
                 Some(_) => usize::MAX,
             };
@@ -171,7 +176,6 @@ impl Filling {
                 }
                 break;
             };
-            let is_full = self.straight_room < part.bytes;
             self.straight_room = self.straight_room.saturating_sub(part.bytes);
             share.straight.push(part.entry.position);
             self.add(part.in_segment(chunk, straight.incarnation));
@@ -181,9 +185,7 @@ impl Filling {
                 position: chunk.first().position,
                 blocks: chunk.blocks(),
             });
-            if is_full {
-                break;
-            }
+            debug_assert!(self.extents.len() <= STRAIGHT_PARTS_MAX);
         }
         share.is_all = share.bytes == partition.pending_bytes;
         share
@@ -328,8 +330,8 @@ impl State {
     ) -> (Vec<PlannedPart>, Vec<Share>, Vec<PlannedExtent>) {
         let mut filling = Filling::new(self.config.group_bytes_max);
         let mut shares = Vec::new();
+        let bytes_min = self.straight_bytes_min();
         while let Some(handle) = self.planner.next() {
-            let bytes_min = self.config.straight_bytes_min;
             let Some(partition) = self.partitions.get_mut(handle) else {
                 continue;
             };
@@ -345,6 +347,14 @@ impl State {
             }
         }
         (filling.parts, shares, filling.extents)
+    }
+
+    /// From so many bytes on, a part of the next group may go straight to its segment.
+    fn straight_bytes_min(&self) -> usize {
+        let waiting = self.planner.dirty_bytes();
+        let share = waiting.min(self.config.group_bytes_max);
+        let share = share.div_ceil(STRAIGHT_PARTS_MAX);
+        self.config.straight_bytes_min.max(share)
     }
 
     /// The group has no place: everything stays as it was.

@@ -288,6 +288,59 @@ fn a_restart_keeps_what_only_groups_tell_of() {
     }
 }
 
+/// Eight partitions whose segments have files with room, all that was sent to them counted as flushed.
+fn eight_with_segments(machine: &Machine) -> Rc<Store> {
+    let logs: Vec<_> = (1..=8).map(|topic| (partition(topic, 0), log())).collect();
+    let store = machine.store_with(
+        StoreConfig {
+            journal_file_bytes: 512 << 10,
+            group_bytes_max: 64 << 10,
+            open_files_max: 16,
+            spill_bytes: 8 << 10,
+            ..config()
+        },
+        &logs,
+    );
+    for (of, _) in &logs {
+        for _ in 0..4 {
+            append(&store, *of, &batch("at first", 1, 9000));
+            machine.settle();
+        }
+    }
+    store
+}
+
+/// Appends a batch to each of the first partitions at once. Returns how many parts went straight, in how many groups.
+fn send_at_once(machine: &Machine, store: &Store, partitions: u128, bytes: usize) -> (u64, u64) {
+    let counts = || {
+        let metrics = store.metrics();
+        (metrics.straight_parts, metrics.group_bytes.count())
+    };
+    let before = counts();
+    for topic in 1..=partitions {
+        append(store, partition(topic, 0), &batch("at once", 1, bytes));
+    }
+    machine.settle();
+    let after = counts();
+    (after.0 - before.0, after.1 - before.1)
+}
+
+/// One flush of the journal stays one however many partitions have something: beside it there are four at most.
+#[test]
+fn a_group_writes_to_four_segments_at_most() {
+    let machine = Machine::new(8);
+    let store = eight_with_segments(&machine);
+    // A quarter of what waits each.
+    assert_eq!(send_at_once(&machine, &store, 1, 9000), (1, 1));
+    assert_eq!(send_at_once(&machine, &store, 4, 9000), (4, 1));
+    // A quarter of the largest group each, and what waits fills two of them.
+    assert_eq!(send_at_once(&machine, &store, 8, 18_000), (8, 2));
+    // Large enough for the setting, and less than a quarter.
+    assert_eq!(send_at_once(&machine, &store, 5, 9000), (0, 1));
+    // Less than that, until only one of them still waits.
+    assert_eq!(send_at_once(&machine, &store, 8, 9000), (1, 2));
+}
+
 fn make() -> DiskImage {
     let machine = new_directory();
     let (store, _) = machine.open(STORE, config()).expect("it was just made");
