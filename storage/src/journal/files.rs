@@ -439,35 +439,38 @@ mod tests {
             (checkpoint.start.position, checkpoint.start.sequence),
             (BLOCK, 4)
         );
-        let new = files.next_arming().expect("nothing is armed");
         assert_eq!(
-            new,
-            Arming {
-                file: JournalFile {
-                    number: 2,
-                    incarnation: 3
-                },
-                is_new: true
-            }
+            files.next_arming(),
+            None,
+            "none is made while one may be freed"
         );
-        files.prepared(new.file);
+        assert!(files.wants_checkpoint());
         files.checkpointed(effects);
-        assert!(
-            files.wants_checkpoint(),
-            "the new file is not in a checkpoint"
-        );
-        let recycled = files.next_arming().expect("a second one is cheap");
+        let recycled = files.next_arming().expect("nothing is armed");
         assert_eq!(
             recycled,
             Arming {
                 file: JournalFile {
                     number: 0,
-                    incarnation: 4
+                    incarnation: 3
                 },
                 is_new: false
             }
         );
         files.prepared(recycled.file);
+        assert!(files.wants_checkpoint(), "the file is not in a checkpoint");
+        let new = files.next_arming().expect("a second one is wanted");
+        assert_eq!(
+            new,
+            Arming {
+                file: JournalFile {
+                    number: 2,
+                    incarnation: 4
+                },
+                is_new: true
+            }
+        );
+        files.prepared(new.file);
         let (checkpoint, effects) = files.checkpoint();
         assert_eq!(
             checkpoint
@@ -484,6 +487,19 @@ mod tests {
         }
         assert_eq!(write(&mut files, 4), None);
         assert_eq!(files.next_arming(), None, "the number of files is bounded");
+    }
+
+    #[test]
+    fn a_journal_that_is_written_has_two_files_ready() {
+        let mut files = files(8);
+        assert_eq!(files.next_arming(), None);
+        write(&mut files, 4).expect("room");
+        let second = files.next_arming().expect("one is left");
+        assert_eq!(files.next_arming(), None);
+        files.prepared(second.file);
+        let (_, effects) = files.checkpoint();
+        files.checkpointed(effects);
+        assert_eq!((files.armed(), files.wants_work()), (2, false));
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Takes room for a work's blocks, and, if large parts may go straight and while there is some, for what follows: only
-    /// into room that was flushed can they.
+    /// into room that was flushed can they. What follows begins where the log ends, however far the spill is behind.
     async fn make_room(&self, work: &SpillWork, file: &D::File) -> io::Result<()> {
         let (step, straight_bytes_min) = {
             let config = &self.state.borrow().config;
@@ -205,11 +205,17 @@ impl<D: Disk> Store<D> {
             (config.segment_allocation_bytes, straight_bytes_min)
         };
         let len = file.len().await?;
-        let wanted = room(work.end, step, work.segment_bytes);
-        let ahead = if straight_bytes_min <= step {
-            (work.end + work.end.min(step) / 2).min(wanted)
+        let goes_straight = straight_bytes_min <= step;
+        let end = if goes_straight {
+            work.log_end
         } else {
             work.end
+        };
+        let wanted = room(end, step, work.segment_bytes);
+        let ahead = if goes_straight {
+            (end + end.min(step) / 2).min(wanted)
+        } else {
+            end
         };
         if len >= ahead || (work.sealed.is_some() && len >= work.end) {
             return Ok(());

@@ -30,6 +30,8 @@ pub(crate) struct SpillWork {
     pub(crate) blocks: Vec<(u64, AlignedSlice)>,
     /// Where all of it ends.
     pub(crate) end: u64,
+    /// Where the segment's log ends in memory, if it takes more.
+    pub(crate) log_end: u64,
     /// The incarnation of the file, given now if `is_new_file`.
     pub(crate) incarnation: u64,
     pub(crate) is_new_file: bool,
@@ -278,12 +280,15 @@ impl State {
             let by_groups = by_groups.filter(|_| !crate::planted!(LeftExtentsCut));
             by_groups.map_or(from.at, |end| end.max(from.at))
         });
+        let log_end = partition.end.position;
+        let log_end = (log_end.segment == from.segment).then_some(log_end.at);
         Some(SpillWork {
             handle,
             partition: partition.id,
             from,
             blocks: spillable.blocks,
             end: spillable.end,
+            log_end: log_end.unwrap_or(0).max(spillable.end),
             incarnation,
             is_new_file,
             left_file_bytes,

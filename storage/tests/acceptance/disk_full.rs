@@ -37,7 +37,7 @@ fn appends_are_refused_until_there_is_room_again() {
 #[test]
 fn so_are_those_that_would_go_straight_to_segments() {
     for seed in seeds() {
-        expect_refusals(seed, &History::straight(seed));
+        expect_refusals(seed, &History::straight_of(seed, 150));
     }
 }
 

@@ -224,7 +224,8 @@ fn a_store_goes_on_without_room_at_any_place_and_recovers_by_itself() {
     for (seed, place) in PLACES.iter().enumerate() {
         eprintln!("no room for {}", place.name);
         let mut life = Life::begin(seed as u64);
-        if place.kind != OperationKind::CreateDir {
+        // A store that was written to has its directories, and as many journal files as it needs.
+        if place.kind != OperationKind::CreateDir && !(place.file)("store-0000/journal-0001") {
             for _ in 0..20 {
                 assert_eq!(life.append(&LOGS), []);
             }

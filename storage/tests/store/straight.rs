@@ -387,3 +387,39 @@ fn a_directory_of_version_1_with_large_parts_in_segments_opens() {
         assert_eq!(records(&machine, &store, number, 0), expected);
     }
 }
+
+/// Room is taken from where the log ends, not from where the spill is: else what has fallen behind by more than the room
+/// ahead never goes straight again.
+#[test]
+fn room_is_taken_ahead_of_the_log_however_far_the_spill_is_behind() {
+    let machine = Machine::new(6);
+    let log = LogConfig {
+        segment_bytes: 8 << 20,
+        ..LogConfig::default()
+    };
+    let config = StoreConfig {
+        journal_file_bytes: 1 << 20,
+        segment_allocation_bytes: 64 << 10,
+        ..config()
+    };
+    let store = machine.store_with(config, &[(partition(1, 0), log)]);
+    let mut sent = Vec::new();
+    fill_segment(&machine, &store, &mut sent);
+    machine.disk.start_trace();
+    let mut bytes = 0;
+    for _ in 0..60 {
+        let batch = batch("burst", 1, 9000);
+        bytes += batch.len() as u64;
+        append(&store, partition(1, 0), &batch);
+    }
+    machine.settle();
+    let trace = machine.disk.take_trace();
+    let is_room = |operation: &&Operation| {
+        operation.kind == OperationKind::Allocate && operation.path.ends_with(".log")
+    };
+    let first = trace.iter().find(is_room).expect("room is taken");
+    assert!(first.len > bytes, "{first:?}");
+    let before = store.metrics().straight_parts;
+    send(&machine, &store, &mut sent, 1);
+    assert_eq!(store.metrics().straight_parts, before + 1);
+}

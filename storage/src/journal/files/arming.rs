@@ -22,10 +22,11 @@ pub(crate) struct Arming {
 }
 
 impl JournalFiles {
-    /// The file to make ready next, if one is wanted. `prepared` or `preparation_failed` must follow.
+    /// The file to make ready next, if one is wanted: a new one only if no checkpoint would free one that was used.
+    /// `prepared` or `preparation_failed` must follow.
     pub(crate) fn next_arming(&mut self) -> Option<Arming> {
-        let ready = self.armed.len() + self.arming.len() + self.preparing;
-        if ready >= self.wanted_ready() {
+        let awaits_checkpoint = self.free.is_empty() && !self.leaving.is_empty();
+        if self.ready() >= self.wanted_ready() || awaits_checkpoint {
             return None;
         }
         let is_new = self.free.is_empty();
@@ -71,14 +72,14 @@ impl JournalFiles {
 
     /// Whether a file wants to be made ready, or a checkpoint to be made for one.
     pub(crate) fn wants_work(&self) -> bool {
-        let ready = self.armed.len() + self.arming.len() + self.preparing;
         let can_arm = !self.free.is_empty() || self.files() < self.limits.files_max;
-        self.wants_checkpoint() || (ready < self.wanted_ready() && can_arm)
+        self.wants_checkpoint() || (self.ready() < self.wanted_ready() && can_arm)
     }
 
     /// Whether a checkpoint would free or arm a file.
     pub(crate) fn wants_checkpoint(&self) -> bool {
-        !self.arming.is_empty() || (!self.leaving.is_empty() && self.armed.is_empty())
+        let wants_free = self.free.is_empty() && self.ready() < self.wanted_ready();
+        !self.arming.is_empty() || (!self.leaving.is_empty() && wants_free)
     }
 
     /// What a checkpoint records now, and what follows once it is durable.
@@ -110,9 +111,16 @@ impl JournalFiles {
         self.armed.extend(effects.armed);
     }
 
-    /// How many files should be ready. A recycled one costs one block, a new one is written in full.
+    /// How many files should be ready. A new one is written in full, which may take as long as it takes to fill one:
+    /// with a single one ready, a journal that grows would stand still meanwhile. One that was never used stays small.
     fn wanted_ready(&self) -> usize {
-        if self.free.is_empty() { 1 } else { 2 }
+        let is_unused = self.free.is_empty() && self.in_use.is_empty();
+        if is_unused { 1 } else { 2 }
+    }
+
+    /// How many files are ready, or are being made so.
+    fn ready(&self) -> usize {
+        self.armed.len() + self.arming.len() + self.preparing
     }
 
     fn files(&self) -> usize {

@@ -91,6 +91,11 @@ impl History {
     /// Two stores whose batches go straight to their segments as soon as these have files; three sessions end without a
     /// close, one of them by the death of the process alone.
     pub(crate) fn straight(seed: u64) -> Self {
+        Self::straight_of(seed, 30)
+    }
+
+    /// The same with sessions of so many steps.
+    pub(crate) fn straight_of(seed: u64, steps: usize) -> Self {
         let mut planner = Planner::new(seed + 3000, 2, 3000, 100 << 10);
         let endings = [
             Ending::Leave,
@@ -102,9 +107,9 @@ impl History {
         let mut sessions = Vec::new();
         for (index, ending) in endings.into_iter().enumerate() {
             let plan = if index == 0 {
-                planner.first_session(2, 40)
+                planner.first_session(2, steps + 10)
             } else {
-                planner.session(2, 30)
+                planner.session(2, steps)
             };
             let layout = Layout {
                 rotation: index,
