@@ -233,6 +233,10 @@ fn faults(damage: Damage, random: &mut Random) -> Vec<FaultKind> {
     kinds
 }
 
+/// As many clients as a world has at most: an admin, four producers, four consumers, two clerks, one without structure,
+/// five reporters, and the verifier. They stay connected when they are done, so each needs a place of its own.
+const CLIENTS_MAX: u32 = 18;
+
 /// A small configuration: its limits are reached.
 fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     const KIB: u64 = 1024;
@@ -246,7 +250,7 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     config.limits.connection_reply_bytes_max = (64 * KIB) << random.below(4);
     config.limits.connection_requests_max = 4 << random.below(6);
     config.limits.core_in_flight_bytes_max = (512 * KIB) << random.below(4);
-    config.limits.connections_max = 16 << random.below(3);
+    config.limits.connections_max = CLIENTS_MAX << random.below(3);
     config.limits.mailbox_requests_max = 2 << random.below(6);
     config.limits.mailbox_bytes_max = (128 * KIB) << random.below(4);
     config.log.max_message_bytes = frame - 64 * KIB as u32;
