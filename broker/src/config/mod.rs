@@ -198,7 +198,7 @@ impl Default for JournalConfig {
             group_bytes_min: 64 * 1024,
             group_bytes_max: 1024 * 1024,
             groups_in_flight: 8,
-            straight_bytes_min: 1024 * 1024 * 1024,
+            straight_bytes_min: 256 * 1024,
             queue_bytes_max: 8 * 1024 * 1024,
         }
     }

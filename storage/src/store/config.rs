@@ -22,7 +22,7 @@ pub struct StoreConfig {
     /// The most groups being written at once.
     pub groups_in_flight: usize,
     /// From so many bytes of one partition on, a group leaves them out and writes them to their segment at the same
-    /// moment, where that is possible and they are a quarter of what waits. Nothing is as large as the default.
+    /// moment, where that is possible and they are a quarter of what waits.
     pub straight_bytes_min: usize,
     /// `Store::has_room` says no while so many bytes of batches wait for the journal or are being written to it.
     pub queue_bytes_max: usize,
@@ -65,7 +65,7 @@ impl Default for StoreConfig {
             group_bytes_max: 1 << 20,
             group_bytes_min: 64 << 10,
             groups_in_flight: 8,
-            straight_bytes_min: 1 << 30,
+            straight_bytes_min: 256 << 10,
             queue_bytes_max: 8 << 20,
             spill_bytes: 4 << 20,
             spill_partitions_max: 256,
