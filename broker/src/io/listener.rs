@@ -39,12 +39,18 @@ impl Listeners {
 
 /// Binds the sockets of `cores` cores. A port of 0 picks free ones; the cores' own ports are always free ones.
 pub(crate) fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<Listeners>> {
-    let bootstrap_address = claim_patiently(address)?;
-    (0..cores)
-        .map(|_| {
+    if address.port() != 0 {
+        claim_patiently(address)?;
+    }
+    let first = bound(address, true)?;
+    let bootstrap_address = local_address(&first)?;
+    let others = (1..cores).map(|_| bound(bootstrap_address, true));
+    std::iter::once(Ok(first))
+        .chain(others)
+        .map(|bootstrap| {
             let own = bound(SocketAddr::new(address.ip(), 0), false)?;
             Ok(Listeners {
-                bootstrap: bound(bootstrap_address, true)?,
+                bootstrap: bootstrap?,
                 own_address: local_address(&own)?,
                 own,
                 bootstrap_address,
@@ -56,7 +62,7 @@ pub(crate) fn bind(address: SocketAddr, cores: usize) -> io::Result<Vec<Listener
 /// Claims the address, and waits a while for the kernel to take it from a broker that was killed: a parent
 /// learns of a death before the kernel has taken the dead process's io_uring apart, and until then the
 /// ring's pending accepts keep the listener open.
-fn claim_patiently(address: SocketAddr) -> io::Result<SocketAddr> {
+fn claim_patiently(address: SocketAddr) -> io::Result<()> {
     for _ in 0..CLAIMS_MAX {
         match claim(address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(CLAIM_PAUSE),
@@ -66,13 +72,12 @@ fn claim_patiently(address: SocketAddr) -> io::Result<SocketAddr> {
     claim(address)
 }
 
-/// Makes sure that nobody else has the address, and settles its port. `SO_REUSEPORT` alone would let a second
-/// broker take half of the connections of the first.
-fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+/// Makes sure that nobody else has the address. `SO_REUSEPORT` alone would let a second broker take half of the
+/// connections of the first.
+fn claim(address: SocketAddr) -> io::Result<()> {
     let socket = bound(address, false)?;
     // A bound socket of another process keeps us from binding only if it also listens.
-    socket.listen(1)?;
-    local_address(&socket)
+    socket.listen(1)
 }
 
 fn bound(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
@@ -81,8 +86,9 @@ fn bound(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Connections of a broker that has just ended do not keep the port.
-    socket.set_reuse_address(true)?;
+    // Connections of a broker that has just ended do not keep the port. One that the kernel picks is nobody's, and stays
+    // so until we listen: with reuse allowed it may pick one that another process has bound and not listened on yet.
+    socket.set_reuse_address(address.port() != 0)?;
     socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into())?;
     Ok(socket)
@@ -121,6 +127,20 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 4);
+    }
+
+    /// The kernel may give a port that allows reuse to two who ask for any, and then the second cannot listen.
+    #[test]
+    fn a_port_that_was_picked_is_nobody_elses_before_the_broker_listens() {
+        let listeners = bind(any_port(), 2).expect("free ports");
+        let picked = listeners
+            .iter()
+            .flat_map(|core| [core.bootstrap_address, core.own_address]);
+        for address in picked {
+            let refused = bound(address, false).map(drop);
+            let refused = refused.expect_err("it is taken").kind();
+            assert_eq!(refused, io::ErrorKind::AddrInUse, "{address}");
+        }
     }
 
     #[test]

@@ -74,6 +74,7 @@ pub fn serve_probed(
         threads: Vec::new(),
         reports: incoming,
         reported: vec!["it has not begun"; cpus.len()],
+        state: state.clone(),
     };
     let seats = mailboxes(cpus.len());
     let seats = seats.into_iter().zip(asks);
@@ -156,6 +157,7 @@ struct Start {
     reports: Receiver<Report>,
     /// What each core has reported last, in words.
     reported: Vec<&'static str>,
+    state: Arc<BrokerState>,
 }
 
 impl Start {
@@ -268,9 +270,10 @@ impl Start {
         }
     }
 
-    /// Lets go of all cores and waits until they have ended.
+    /// Lets go of all cores and waits until they have ended. Those that serve already await no order.
     fn give_up(&mut self, error: StartError) -> StartError {
         self.orders.clear();
+        self.state.abandon();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -325,5 +328,41 @@ fn topology(
         stores: (0..identity.stores)
             .map(|store| CoreId::new(store % count))
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A core that accepts connections already looks at the state, not for orders: a start in which another one fails at
+    /// its last step waited for it for ever.
+    #[test]
+    fn a_start_that_is_given_up_ends_cores_that_serve() {
+        let state = Arc::new(BrokerState::new(2));
+        let (_, reports) = mpsc::channel();
+        let (ended, has_ended) = mpsc::channel();
+        let serving = state.clone();
+        let thread = std::thread::spawn(move || {
+            let is_told = (0..10_000).any(|_| {
+                std::thread::sleep(Duration::from_millis(1));
+                serving.is_abandoned()
+            });
+            assert!(is_told, "it would serve on");
+            ended.send(()).expect("somebody listens");
+            Ended::new()
+        });
+        let mut start = Start {
+            orders: Vec::new(),
+            threads: vec![thread],
+            reports,
+            reported: vec!["it accepts connections"],
+            state,
+        };
+        start.give_up(StartError::Core {
+            core: 1,
+            problem: "its address is in use".into(),
+        });
+        assert_eq!(has_ended.try_recv(), Ok(()));
     }
 }
