@@ -31,6 +31,8 @@ impl Listeners {
     /// Lets clients connect: the bootstrap listener first, the core's own second.
     pub(crate) fn listen(self) -> io::Result<(TcpListener, TcpListener)> {
         for socket in [&self.own, &self.bootstrap] {
+            // So that connections that outlive this broker do not keep the port from the next one.
+            socket.set_reuse_address(true)?;
             socket.listen(BACKLOG)?;
         }
         Ok((self.bootstrap.into(), self.own.into()))
@@ -87,7 +89,7 @@ fn bound(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
         Some(Protocol::TCP),
     )?;
     // Connections of a broker that has just ended do not keep the port. One that the kernel picks is nobody's, and stays
-    // so until we listen: with reuse allowed it may pick one that another process has bound and not listened on yet.
+    // so until we listen: where both allow reuse, it picks also what another process has bound and not listened on yet.
     socket.set_reuse_address(address.port() != 0)?;
     socket.set_reuse_port(is_shared)?;
     socket.bind(&address.into())?;
@@ -127,6 +129,21 @@ mod tests {
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 4);
+    }
+
+    /// As after a restart: the connections of the broker that has ended stay with the kernel for a minute.
+    #[test]
+    fn a_port_that_was_picked_can_be_asked_for_once_its_broker_has_ended() {
+        let mut listeners = bind(any_port(), 1).expect("a free port");
+        let address = listeners[0].bootstrap_address;
+        let (bootstrap, own) = listeners.remove(0).listen().expect("it is bound");
+        let client = TcpStream::connect(address).expect("it listens");
+        // Closed first here, so that the kernel keeps it here.
+        drop(bootstrap.accept().expect("a connection"));
+        drop((bootstrap, own));
+        let mut next = bind(address, 1).expect("nobody listens");
+        let _listening = next.remove(0).listen().expect("nobody listens");
+        drop(client);
     }
 
     /// The kernel may give a port that allows reuse to two who ask for any, and then the second cannot listen.
