@@ -127,7 +127,7 @@ impl History {
     /// Small stores that were closed twice, with batches in segments that only the journal tells of.
     pub(crate) fn small_straight(seed: u64, stores: usize) -> Self {
         let mut planner = Planner::new(seed + 4000, stores, 600, 60 << 10);
-        let plans = [planner.first_session(1, 300), planner.session(1, 150)];
+        let plans = [planner.first_session(1, 300), planner.session(1, 160)];
         let sessions = plans.into_iter().enumerate().map(|(index, plan)| {
             let layout = Layout::smallest_straight(stores);
             Session::new(seed * 100 + 90 + index as u64, layout, plan, Ending::Close)
