@@ -118,6 +118,17 @@ impl SparseIndex {
         }
     }
 
+    /// The last known batch that begins behind `from` and not more than `bytes` behind it.
+    #[must_use]
+    pub fn last_within(&self, from: LogPoint, bytes: u64) -> Option<LogPoint> {
+        let end = from.position.at + bytes;
+        let known = self
+            .entries
+            .partition_point(|entry| u64::from(entry.position) <= end);
+        let last = self.entries[..known].last()?;
+        (u64::from(last.position) > from.position.at).then(|| self.point(*last))
+    }
+
     /// The last known batch with no record at or after `timestamp` before it: the first of the segment if
     /// that is so of no other.
     #[must_use]
@@ -336,6 +347,21 @@ mod tests {
             SparseIndex::new(Offset::ZERO, 1).last(),
             LogPoint::start_of(Offset::ZERO)
         );
+    }
+
+    #[test]
+    fn a_piece_ends_at_the_last_batch_known_within_its_length() {
+        let index = index(20);
+        let start = LogPoint::start_of(IDENTITY.base);
+        let within = |from, bytes| index.last_within(from, bytes).map(|end| end.position.at);
+        assert_eq!(within(start, 3999), None);
+        assert_eq!(within(start, 4000), Some(8096));
+        assert_eq!(within(start, 9000), Some(12_096));
+        let later = index.floor(Offset::new(1080));
+        assert_eq!(later.position.at, 12_096);
+        assert_eq!(within(later, 3999), None);
+        assert_eq!(within(later, 1 << 30), Some(20_096));
+        assert_eq!(within(index.last(), 1 << 30), None);
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::segment::{HandleKey, index_path};
 const INDEXES_MAX: usize = 64;
 /// A scan reads pieces of this size.
 const SCAN_BYTES: u64 = 1 << 20;
+/// Pieces that are read ahead of one reader.
+const PIECES_AHEAD: usize = 4;
 /// Later than any time.
 const LATEST: Timestamp = Timestamp::new(i64::MAX);
 /// An index file that is larger than this is no index.
@@ -63,6 +65,34 @@ impl IndexCache {
     }
 }
 
+/// A part of a segment that is read at a time. It ends where the index knows a batch, so that what follows can be
+/// read at the same time.
+#[derive(Debug)]
+pub(super) struct Piece {
+    /// A batch that does not begin after what is wanted, the nearest that the index knows.
+    pub(super) near: LogPoint,
+    /// The batch behind the piece; none where the index knows no such batch within the bytes of a window.
+    pub(super) end: Option<LogPoint>,
+    /// Where the pieces behind it begin, as many as are read ahead.
+    pub(super) ahead: Vec<Offset>,
+}
+
+impl Piece {
+    fn of(index: &SparseIndex, wanted: Offset, bytes_max: u64) -> Self {
+        let near = index.floor(wanted);
+        let end = index.last_within(near, bytes_max);
+        let mut ahead = Vec::new();
+        let mut next = end;
+        while let Some(start) = next
+            && ahead.len() < PIECES_AHEAD
+        {
+            ahead.push(start.offset);
+            next = index.last_within(start, bytes_max);
+        }
+        Self { near, end, ahead }
+    }
+}
+
 /// An index file that is being written: the segment's files are not removed before it ends.
 pub(super) struct IndexWrite<'a> {
     count: Rc<Cell<usize>>,
@@ -77,19 +107,20 @@ impl Drop for IndexWrite<'_> {
 }
 
 impl<D: Disk> Store<D> {
-    /// A batch of the segment that does not begin after `offset`, the nearest that the index knows.
-    pub(super) async fn index_floor(
+    /// The piece of the segment that holds `offset`, as far as the index knows where batches begin.
+    pub(super) async fn index_piece(
         &self,
         segment: &Segment,
         file: &D::File,
         offset: Offset,
-    ) -> Result<LogPoint, ReadError> {
+    ) -> Result<Piece, ReadError> {
+        let bytes_max = self.state.borrow().config.read_window_bytes as u64;
         let wanted = if crate::planted!(IndexTooFar) {
             offset.advance(12)
         } else {
             offset
         };
-        self.find_in_index(segment, file, |index| index.floor(wanted))
+        self.find_in_index(segment, file, |index| Piece::of(index, wanted, bytes_max))
             .await
     }
 
@@ -104,35 +135,35 @@ impl<D: Disk> Store<D> {
             .await
     }
 
-    async fn find_in_index(
+    async fn find_in_index<T>(
         &self,
         segment: &Segment,
         file: &D::File,
-        search: impl Fn(&SparseIndex) -> LogPoint,
-    ) -> Result<LogPoint, ReadError> {
+        search: impl Fn(&SparseIndex) -> T,
+    ) -> Result<T, ReadError> {
         let key = HandleKey {
             partition: segment.handle,
             base: segment.place.base,
         };
-        if let Some(point) = self.floor_in_memory(key, segment, &search) {
-            return Ok(point);
+        if let Some(found) = self.find_in_memory(key, segment, &search) {
+            return Ok(found);
         }
         let index = self.load_index(segment, file).await?;
-        let floor = search(&index);
+        let found = search(&index);
         if segment.place.is_sealed {
             self.indexes.borrow_mut().insert(key, Rc::new(index));
         } else {
             self.complete_index(segment, &index);
         }
-        Ok(floor)
+        Ok(found)
     }
 
-    fn floor_in_memory(
+    fn find_in_memory<T>(
         &self,
         key: HandleKey,
         segment: &Segment,
-        search: impl Fn(&SparseIndex) -> LogPoint,
-    ) -> Option<LogPoint> {
+        search: impl Fn(&SparseIndex) -> T,
+    ) -> Option<T> {
         if segment.place.is_sealed
             && let Some(index) = self.indexes.borrow().get(key)
         {
@@ -144,14 +175,13 @@ impl<D: Disk> Store<D> {
         if !(is_active && partition.flags.has_whole_index) {
             return None;
         }
-        Some(
-            partition
-                .index
-                .as_ref()
-                .map_or(LogPoint::start_of(segment.place.base), |index| {
-                    search(index)
-                }),
-        )
+        Some(match partition.index.as_deref() {
+            Some(index) => search(index),
+            None => {
+                let interval = state.config.index_interval_bytes;
+                search(&SparseIndex::new(segment.place.base, interval))
+            }
+        })
     }
 
     /// Puts what was found of an active segment before what is known of it since the store was opened.

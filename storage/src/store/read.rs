@@ -144,7 +144,7 @@ impl<D: Disk> Store<D> {
         let guard = LoadGuard { store: self, key };
         // A failure is the reader's to see, when it comes.
         if let Ok(Loaded::Window(window)) = self.load(key).await {
-            self.read_cache.borrow_mut().insert(key.0, window);
+            self.read_cache.borrow_mut().insert_ahead(key.0, window);
         }
         drop(guard);
     }
@@ -164,14 +164,32 @@ impl<D: Disk> Store<D> {
             return Err(damage.into());
         };
         let fetched = window.read(wanted.from, wanted.bytes_max, wanted.at_least_one);
+        let upto = fetched.next_offset;
+        self.read_cache
+            .borrow_mut()
+            .note_read(wanted.handle, end, upto);
         let is_past_half = fetched.next_offset.distance_from(first) * 2 >= end.distance_from(first);
-        if is_past_half && window.damage.is_none() && self.is_on_disk(wanted.handle, end) {
-            let is_new = self.read_cache.borrow_mut().want((wanted.handle, end));
-            if is_new {
-                self.wake.ahead.notify();
-            }
+        if is_past_half && window.damage.is_none() {
+            self.want_ahead(wanted.handle, end, window);
         }
         Ok(fetched)
+    }
+
+    /// Has what follows a window read before it is wanted: the next window, and more while nobody else waits.
+    fn want_ahead(&self, handle: PartitionHandle, end: Offset, window: &Window) {
+        let further = window.ahead.iter().copied().filter(|start| *start > end);
+        let mut is_any = false;
+        for (index, start) in std::iter::once(end).chain(further).enumerate() {
+            let mut cache = self.read_cache.borrow_mut();
+            if !self.is_on_disk(handle, start) || index > 0 && !cache.has_room_ahead(window.bytes())
+            {
+                break;
+            }
+            is_any |= cache.want((handle, start));
+        }
+        if is_any {
+            self.wake.ahead.notify();
+        }
     }
 
     fn is_on_disk(&self, handle: PartitionHandle, offset: Offset) -> bool {

@@ -34,6 +34,8 @@ pub(super) struct Window {
     /// The position in the file of the memory's first byte.
     start: u64,
     runs: Vec<Run>,
+    /// Where the windows behind it begin, as far as that is known.
+    pub(super) ahead: Vec<Offset>,
     /// Damage right after the last run.
     pub(super) damage: Option<Corruption>,
     reserved: Reservation,
@@ -46,6 +48,7 @@ impl Window {
             memory,
             start,
             runs: Vec::new(),
+            ahead: Vec::new(),
             damage: None,
             reserved,
         }
@@ -66,6 +69,10 @@ impl Window {
                 end_offset: batch.end_offset,
             }),
         }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.reserved.bytes()
     }
 
     pub(super) fn first_offset(&self) -> Option<Offset> {
@@ -138,9 +145,13 @@ pub(super) struct ReadCache {
     bytes: usize,
     /// By the offset after their last record.
     windows: BTreeMap<WindowKey, Rc<Window>>,
-    /// Oldest first.
+    /// Oldest first, but for those of which somebody has read the end.
     order: VecDeque<WindowKey>,
+    /// Those, the first of them first. They go before others do.
+    finished: VecDeque<WindowKey>,
     loading: BTreeSet<WindowKey>,
+    /// Those of the windows that nobody has come to.
+    unread: BTreeSet<WindowKey>,
     /// Wanted ahead of a reader.
     ahead: VecDeque<WindowKey>,
 }
@@ -176,16 +187,18 @@ impl ReadCache {
         } else {
             self.order.push_back((partition, end));
         }
-        while self.bytes > self.bytes_max && self.order.len() > 1 {
+        while self.bytes > self.bytes_max && self.windows.len() > 1 {
             self.drop_oldest();
         }
     }
 
     /// Frees a window. Returns whether there was one.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        let Some(oldest) = self.order.pop_front() else {
+        let oldest = self.finished.pop_front();
+        let Some(oldest) = oldest.or_else(|| self.order.pop_front()) else {
             return false;
         };
+        self.unread.remove(&oldest);
         if let Some(window) = self.windows.remove(&oldest) {
             self.bytes -= window.reserved.bytes();
         }
@@ -201,7 +214,9 @@ impl ReadCache {
     pub(super) fn forget_below(&mut self, partition: PartitionHandle, end: Offset) {
         let is_kept = |key: &WindowKey| key.0 != partition || key.1 > end;
         self.order.retain(is_kept);
+        self.finished.retain(is_kept);
         self.ahead.retain(is_kept);
+        self.unread.retain(is_kept);
         let gone: Vec<WindowKey> = self
             .windows
             .keys()
@@ -240,6 +255,33 @@ impl ReadCache {
         }
         self.ahead.push_back(key);
         true
+    }
+
+    /// Whether a reader may have more than its next window read ahead. What nobody has come to yet takes half of
+    /// the memory at most, so that it is not pushed out before.
+    pub(super) fn has_room_ahead(&self, window_bytes: usize) -> bool {
+        let windows = self.unread.len() + self.ahead.len() + self.loading.len() + 1;
+        2 * windows * window_bytes <= self.bytes_max
+    }
+
+    /// A window that was read ahead is kept until somebody comes to it.
+    pub(super) fn insert_ahead(&mut self, partition: PartitionHandle, window: Rc<Window>) {
+        if let Some(end) = window.end_offset() {
+            self.unread.insert((partition, end));
+            self.insert(partition, window);
+        }
+    }
+
+    /// Somebody has read of the window that ends there, up to this offset.
+    pub(super) fn note_read(&mut self, partition: PartitionHandle, end: Offset, upto: Offset) {
+        let key = (partition, end);
+        self.unread.remove(&key);
+        if upto >= end
+            && let Some(place) = self.order.iter().position(|kept| *kept == key)
+        {
+            self.order.remove(place);
+            self.finished.push_back(key);
+        }
     }
 
     /// The window to read ahead next.

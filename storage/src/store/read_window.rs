@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{Offset, TopicPartition};
 
+use super::index_load::Piece;
 use super::partition::PartitionHandle;
 use super::read_cache::{Window, WindowKey};
 use super::reservation::Reservation;
@@ -79,7 +80,14 @@ impl Segment {
     }
 
     /// Steps over the batches before `wanted`, and gathers those from there on.
-    fn gather(&self, bytes: &SegmentBytes, near: LogPoint, wanted: Offset) -> Gathered {
+    /// Those from `end` on are left to the next window.
+    fn gather(
+        &self,
+        bytes: &SegmentBytes,
+        near: LogPoint,
+        wanted: Offset,
+        end: Option<Offset>,
+    ) -> Gathered {
         let mut walk = self.walk(bytes, near);
         let mut batches = Vec::new();
         let mut boundary = near;
@@ -97,6 +105,9 @@ impl Segment {
                     boundary.offset = walk.expected;
                     if is_served {
                         batches.push((at, batch));
+                        if end.is_some_and(|end| boundary.offset >= end) {
+                            break Stop::End;
+                        }
                     }
                 }
             }
@@ -140,8 +151,8 @@ impl<D: Disk> Store<D> {
             }
         };
         let file = self.open_segment(&segment).await?;
-        let near = self.index_floor(&segment, &file, from).await?;
-        let window = self.load_window(&segment, &file, near, from).await?;
+        let piece = self.index_piece(&segment, &file, from).await?;
+        let window = self.load_window(&segment, &file, piece, from).await?;
         Ok(Loaded::Window(Rc::new(window)))
     }
 
@@ -149,16 +160,24 @@ impl<D: Disk> Store<D> {
         &self,
         segment: &Segment,
         file: &D::File,
-        near: LogPoint,
+        piece: Piece,
         wanted: Offset,
     ) -> Result<Window, ReadError> {
         let window_bytes = self.state.borrow().config.read_window_bytes as u64;
-        let (mut near, mut len) = (near, window_bytes);
+        let Piece {
+            mut near,
+            end,
+            ahead,
+        } = piece;
+        let mut len = end.map_or(window_bytes, |end| {
+            end.position.at - block_floor(near.position.at)
+        });
+        let end = end.map(|end| end.offset);
         loop {
             let bytes = self
                 .read_segment(segment, file, near.position.at, len)
                 .await?;
-            match segment.gather(&bytes, near, wanted) {
+            match segment.gather(&bytes, near, wanted, end) {
                 Gathered::Batches(batches, damage) => {
                     let mut window = Window::new(bytes.bytes, bytes.start, bytes.reserved);
                     let mut after = near.position.at;
@@ -166,6 +185,7 @@ impl<D: Disk> Store<D> {
                         after = at + u64::from(batch.length);
                         window.push(at, batch);
                     }
+                    window.ahead = ahead;
                     window.damage = damage.map(|reason| self.corruption(segment, after, reason));
                     return Ok(window);
                 }
