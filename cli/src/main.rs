@@ -10,6 +10,7 @@
 mod command;
 mod failure;
 mod input;
+mod interrupt;
 mod output;
 mod runtime;
 mod watch;

@@ -11,7 +11,7 @@ fn every_shell_gets_a_script_that_knows_the_commands() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = corelane(&["completions", shell]);
         script.assert_code(0);
-        for word in ["serve", "topic", "describe", "key-separator", "until-end"] {
+        for word in ["serve", "topic", "describe", "until-end", "reset-offsets"] {
             assert!(script.stdout.contains(word), "{shell} does not know {word}");
         }
     }
@@ -47,4 +47,5 @@ fn bash_completes_commands_and_options() {
         "describe\ndelete-records\ndelete\n"
     );
     assert_eq!(complete(&["consume", "--unt"]), "--until-end\n");
+    assert_eq!(complete(&["group", "res"]), "reset-offsets\n");
 }

@@ -6,7 +6,7 @@ use support::corelane;
 
 #[test]
 fn every_command_explains_itself() {
-    let commands: [&[&str]; 26] = [
+    let commands: [&[&str]; 31] = [
         &[],
         &["serve"],
         &["topic"],
@@ -19,6 +19,11 @@ fn every_command_explains_itself() {
         &["topic", "delete"],
         &["produce"],
         &["consume"],
+        &["group"],
+        &["group", "list"],
+        &["group", "describe"],
+        &["group", "reset-offsets"],
+        &["group", "delete"],
         &["dump"],
         &["completions"],
         &["doctor"],
@@ -46,7 +51,7 @@ fn every_command_explains_itself() {
         );
         assert_eq!(help.stderr, "");
     }
-    let client_commands: [&[&str]; 9] = [
+    let client_commands: [&[&str]; 13] = [
         &["topic", "delete-records"],
         &["topic", "add-partitions"],
         &["topic", "alter"],
@@ -56,6 +61,10 @@ fn every_command_explains_itself() {
         &["topic", "delete"],
         &["produce"],
         &["consume"],
+        &["group", "list"],
+        &["group", "describe"],
+        &["group", "reset-offsets"],
+        &["group", "delete"],
     ];
     for command in client_commands {
         let help = corelane(&[command, &["--help"]].concat());
@@ -94,6 +103,16 @@ fn wrong_use_is_exit_code_2() {
         &["topic", "create", "t", "--partitions", "-1"],
         &["consume", "t", "--max", "-1"],
         &["consume", "t", "--partition", "-1"],
+        &["consume"],
+        &["consume", "t", "u"],
+        &["consume", "--pattern", "t.*"],
+        &["consume", "t", "--instance", "i"],
+        &["consume", "t", "--group", "g", "--partition", "0"],
+        &["consume", "t", "--group", "g", "--reader", "r"],
+        &["group"],
+        &["group", "describe"],
+        &["group", "reset-offsets", "g", "--topic", "t"],
+        &["group", "reset-offsets", "g", "--to-latest"],
         &["produce"],
         &["produce", "t", "--key-separator", ""],
         &["produce", "t", "--header", "nonsense"],

@@ -2,51 +2,10 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::Duration;
+use std::io::Write;
 
 use support::TestBroker;
-use support::broker_process::OwnedChild;
-
-/// The lines of a stream as they come.
-fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines() {
-            let line = line.expect("text");
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    receiver
-}
-
-/// Waits for a line that begins so.
-#[track_caller]
-fn await_line(lines: &Receiver<String>, start: &str) -> String {
-    let patience = Duration::from_secs(60);
-    loop {
-        let line = lines.recv_timeout(patience).expect("the line comes");
-        if line.starts_with(start) {
-            return line;
-        }
-    }
-}
-
-fn spawn(broker: &TestBroker, arguments: &[&str]) -> OwnedChild {
-    let mut command = broker.command(arguments);
-    let child: Child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("corelane runs");
-    OwnedChild(child)
-}
+use support::running::{await_line, lines, signal, spawn};
 
 #[test]
 fn the_loss_of_the_broker_and_its_return_are_said() {
@@ -84,7 +43,7 @@ fn the_loss_of_the_broker_and_its_return_are_said() {
 fn an_interrupted_produce_says_how_far_it_came() {
     let mut broker = TestBroker::start();
     broker.create("t", 1);
-    for (lines_lost, signal, code) in [(0, "INT", 130), (2, "TERM", 143)] {
+    for (lines_lost, name, code) in [(0, "INT", 130), (2, "TERM", 143)] {
         let mut producer = spawn(&broker, &["produce", "t", "--receipts"]);
         let mut input = producer.0.stdin.take().expect("it is piped");
         let receipts = lines(producer.0.stdout.take().expect("it is piped"));
@@ -97,12 +56,7 @@ fn an_interrupted_produce_says_how_far_it_came() {
             // By then both are under way.
             await_line(&said, "waiting: 2 lines");
         }
-        let id = producer.0.id().to_string();
-        let script = "kill -\"$0\" \"$1\"";
-        let sent = Command::new("sh")
-            .args(["-c", script, signal, &id])
-            .status();
-        assert!(sent.expect("sh runs").success());
+        signal(&producer, name);
         let sentence = await_line(&said, "interrupted: ");
         let expected = format!("interrupted: 1 acknowledged, {lines_lost} of unknown fate");
         assert!(sentence.starts_with(&expected), "{sentence}");

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, ClusterConfig};
 use crate::connection::{ConnectionConfig, ConnectionEvent, EventListener};
 use crate::consumer::ConsumerBuilder;
 use crate::error::{Error, Result};
+use crate::group::GroupBuilder;
 use crate::producer::ProducerBuilder;
 
 /// A client of one cluster. Cheap to clone; clones share what they learn of the cluster.
@@ -57,7 +58,12 @@ impl Client {
         ConsumerBuilder::new(Arc::clone(&self.cluster))
     }
 
-    /// Requests about topics, offsets and the cluster.
+    /// Settings of a new member of a consumer group.
+    pub fn group(&self, name: impl Into<String>) -> GroupBuilder {
+        GroupBuilder::new(Arc::clone(&self.cluster), name.into())
+    }
+
+    /// Requests about topics, offsets, groups and the cluster.
     pub fn admin(&self) -> Admin {
         Admin::new(Arc::clone(&self.cluster))
     }
@@ -226,7 +232,7 @@ fn has_port(address: &str) -> bool {
 }
 
 /// A seed that differs between processes and between clients of one process.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
 }

@@ -144,6 +144,55 @@ pub enum Error {
         /// The offset after the last one that was handed out.
         to: u64,
     },
+
+    /// The offset at which a member of a group was to read does not exist (any more, or yet). It goes on elsewhere, as
+    /// [`GroupBuilder::offset_reset`](crate::GroupBuilder::offset_reset) says.
+    #[error(
+        "offset {from} of {topic}-{partition} does not exist; reading goes on at {to}, as offset_reset says: {}", display_reset(*.from, *.to)
+    )]
+    OffsetReset {
+        /// The topic's name.
+        topic: String,
+        /// The partition's index.
+        partition: u32,
+        /// The offset of the record that was to be handed out next.
+        from: u64,
+        /// The offset of the record that is handed out next.
+        to: u64,
+    },
+
+    /// The member has left its group, since no records were asked for in time. Its next call joins again.
+    #[error(
+        "the member left group {group}, since no records were asked for within {} (max_poll_interval): other members have its partitions; work on less at a time or raise max_poll_interval, the next call joins again", display_duration(.after)
+    )]
+    PollOverdue {
+        /// The group's name.
+        group: String,
+        /// The longest time that was allowed.
+        after: Duration,
+    },
+
+    /// Partitions were lost to other members before everything that was handed out of them was committed: those
+    /// records are handed out again there.
+    #[error(
+        "group {group}: {} lost before all records that were handed out were committed; other members read them again", display_partitions(.partitions)
+    )]
+    PartitionsLost {
+        /// The group's name.
+        group: String,
+        /// The partitions, as (topic, index).
+        partitions: Vec<(String, u32)>,
+    },
+
+    /// A method of the program's [`RebalanceListener`](crate::RebalanceListener) panicked. The member goes on as if it
+    /// had returned.
+    #[error("the rebalance listener of group {group} panicked: {reason}; correct the listener")]
+    ListenerPanicked {
+        /// The group's name.
+        group: String,
+        /// What is known of the panic.
+        reason: String,
+    },
 }
 
 /// A coarse, stable classification of [`Error`].
@@ -168,6 +217,10 @@ pub enum ErrorKind {
     Corrupt,
     /// Records that were read are gone.
     Truncated,
+    /// A position moved, since what was there does not exist.
+    OffsetReset,
+    /// A member of a group was out of it, or does not have a partition any more.
+    MembershipLost,
 }
 
 impl Error {
@@ -189,11 +242,15 @@ impl Error {
             Self::Refused { .. } => ErrorKind::Refused,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,
-            Self::InvalidArgument(_) | Self::RecordTooLarge { .. } => ErrorKind::InvalidArgument,
+            Self::InvalidArgument(_)
+            | Self::RecordTooLarge { .. }
+            | Self::ListenerPanicked { .. } => ErrorKind::InvalidArgument,
             Self::BufferFull | Self::TopicNotReady { .. } => ErrorKind::NotReady,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::Protocol { .. } | Self::CorruptBatch { .. } => ErrorKind::Corrupt,
             Self::LogTruncated { .. } => ErrorKind::Truncated,
+            Self::OffsetReset { .. } => ErrorKind::OffsetReset,
+            Self::PollOverdue { .. } | Self::PartitionsLost { .. } => ErrorKind::MembershipLost,
         }
     }
 
@@ -242,6 +299,25 @@ impl Error {
 
 fn display_duration(duration: &Duration) -> String {
     format!("{duration:?}")
+}
+
+fn display_reset(from: u64, to: u64) -> String {
+    if to > from {
+        format!("{} offsets were left out", to - from)
+    } else {
+        format!("records from {to} on are read, which may have been read before")
+    }
+}
+
+fn display_partitions(partitions: &[(String, u32)]) -> String {
+    let names: Vec<String> = partitions
+        .iter()
+        .map(|(topic, partition)| format!("{topic}-{partition}"))
+        .collect();
+    match &names[..] {
+        [one] => format!("partition {one} was"),
+        _ => format!("partitions {} were", names.join(", ")),
+    }
 }
 
 fn display_cause(cause: &Option<Box<Error>>) -> String {

@@ -31,6 +31,20 @@ pub enum ApiKey {
     DeleteRecords = 10,
     /// How far a named reader has come.
     ReportPositions = 11,
+    /// Joins a consumer group, stays in it, and says what a member holds.
+    GroupHeartbeat = 12,
+    /// Leaves a consumer group.
+    LeaveGroup = 13,
+    /// Notes how far a consumer group has come.
+    CommitOffsets = 14,
+    /// How far a consumer group has come.
+    FetchOffsets = 15,
+    /// The consumer groups.
+    ListGroups = 16,
+    /// Members, assignments and offsets of a consumer group.
+    DescribeGroup = 17,
+    /// Forgets a consumer group.
+    DeleteGroup = 18,
 }
 
 impl ApiKey {
@@ -48,6 +62,13 @@ impl ApiKey {
         Self::CreatePartitions,
         Self::DeleteRecords,
         Self::ReportPositions,
+        Self::GroupHeartbeat,
+        Self::LeaveGroup,
+        Self::CommitOffsets,
+        Self::FetchOffsets,
+        Self::ListGroups,
+        Self::DescribeGroup,
+        Self::DeleteGroup,
     ];
 
     /// The request with this number.
@@ -75,6 +96,13 @@ impl ApiKey {
             Self::CreatePartitions => "CreatePartitions",
             Self::DeleteRecords => "DeleteRecords",
             Self::ReportPositions => "ReportPositions",
+            Self::GroupHeartbeat => "GroupHeartbeat",
+            Self::LeaveGroup => "LeaveGroup",
+            Self::CommitOffsets => "CommitOffsets",
+            Self::FetchOffsets => "FetchOffsets",
+            Self::ListGroups => "ListGroups",
+            Self::DescribeGroup => "DescribeGroup",
+            Self::DeleteGroup => "DeleteGroup",
         }
     }
 
@@ -104,7 +132,14 @@ pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
         | ApiKey::AlterTopicConfigs
         | ApiKey::CreatePartitions
         | ApiKey::DeleteRecords
-        | ApiKey::ReportPositions => 1..=1,
+        | ApiKey::ReportPositions
+        | ApiKey::GroupHeartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::CommitOffsets
+        | ApiKey::FetchOffsets
+        | ApiKey::ListGroups
+        | ApiKey::DescribeGroup
+        | ApiKey::DeleteGroup => 1..=1,
     }
 }
 
@@ -119,7 +154,7 @@ mod tests {
             assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
             assert!(versions(*key).contains(&key.version()));
         }
-        assert_eq!(ApiKey::from_u16(12), None);
+        assert_eq!(ApiKey::from_u16(19), None);
         assert_eq!(ApiKey::from_u16(u16::MAX), None);
     }
 }

@@ -149,6 +149,30 @@ error_codes! {
     /// The reader knows a newer leader epoch of the partition than there is here.
     UnknownLeaderEpoch = 30, true, "the leader epoch is not known here",
         "Refresh the metadata and send it again; if it persists, the broker's data directory is an older copy.";
+    /// The group has no such member, or has no more.
+    UnknownMember = 31, false, "unknown member of the group",
+        "Let go of all partitions and join again with generation 0.";
+    /// The member's generation is not the one that the group knows of it.
+    StaleGeneration = 32, false, "the member's generation is out of date",
+        "Send a heartbeat, take up the generation that it answers, and send it again.";
+    /// The partition is not the member's.
+    NotAssigned = 33, false, "the partition is not the member's",
+        "Let go of the partition: another member may have it.";
+    /// What the group's log holds is still being read.
+    GroupLoading = 34, true, "the group is being loaded",
+        "Send it again after a pause.";
+    /// No such group.
+    UnknownGroup = 35, false, "unknown group",
+        "List the groups; one appears with its first member or commit, and goes with its last offset.";
+    /// The group has members.
+    GroupNotEmpty = 36, false, "the group has members",
+        "Stop the members first, or wait until their sessions are over.";
+    /// Another member has this instance name.
+    InstanceInUse = 37, false, "the instance name is in use",
+        "Give each member an instance name of its own, or wait until the session of the other one is over.";
+    /// The broker keeps as many groups, members or offsets as it may.
+    GroupLimit = 38, false, "too many groups, members or offsets",
+        "Delete groups, or raise the broker's limits on groups.";
 }
 
 impl ErrorCode {
@@ -232,7 +256,7 @@ mod tests {
             assert!(code.advice().ends_with('.'), "{code:?}");
         }
         assert_eq!(ErrorCode::from_u16(0), None);
-        assert_eq!(ErrorCode::from_u16(31), None);
+        assert_eq!(ErrorCode::from_u16(39), None);
     }
 
     #[test]
@@ -242,6 +266,6 @@ mod tests {
             .filter(|c| c.retriable())
             .map(|c| c.as_u16())
             .collect();
-        assert_eq!(retriable, [15, 17, 18, 21, 22, 24, 25, 27, 29, 30]);
+        assert_eq!(retriable, [15, 17, 18, 21, 22, 24, 25, 27, 29, 30, 34]);
     }
 }

@@ -69,8 +69,17 @@ number! {
     ProducerEpoch(u16)
 }
 number! {
+    /// The generation of a consumer group: every change of what its members should hold raises it.
+    Generation(u32)
+}
+number! {
     /// Milliseconds since the Unix epoch.
     Timestamp(i64)
+}
+
+impl Generation {
+    /// Of a member that has not joined yet.
+    pub const NONE: Self = Self(0);
 }
 
 impl ProducerId {
@@ -183,6 +192,34 @@ impl FromStr for TopicId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Uuid::parse_str(text).map(Self)
+    }
+}
+
+/// The identity of a member of a consumer group, chosen by the client for as long as the member
+/// lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(Uuid);
+
+impl MemberId {
+    /// The id with these bytes, in the order of RFC 9562.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
+    /// Wraps the UUID.
+    pub const fn new(value: Uuid) -> Self {
+        Self(value)
+    }
+
+    /// The UUID itself.
+    pub const fn get(self) -> Uuid {
+        self.0
+    }
+}
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.hyphenated(), f)
     }
 }
 

@@ -26,8 +26,8 @@ pub use frame::{
 };
 pub use hash::{murmur2, partition_for_key};
 pub use ids::{
-    BrokerId, CoreId, CorrelationId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch,
-    ProducerId, StoreId, Timestamp, TopicId, TopicName, TopicPartition,
+    BrokerId, CoreId, CorrelationId, Generation, LeaderEpoch, MemberId, Offset, PartitionIndex,
+    ProducerEpoch, ProducerId, StoreId, Timestamp, TopicId, TopicName, TopicPartition,
 };
 pub use request::Request;
 pub use response::Response;

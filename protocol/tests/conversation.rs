@@ -10,11 +10,16 @@ use corelane_protocol::frame::{RequestHeader, ResponseHeader, ResponseMeta};
 use corelane_protocol::response::encode_error;
 use corelane_protocol::{AlignedBytes, ApiKey, Request, Response};
 
-const CONVERSATION: &[u8] = include_bytes!("golden/conversation-1");
+/// The first version of the format, and the requests about groups that were added to it.
+const CONVERSATIONS: [&[u8]; 2] = [
+    include_bytes!("golden/conversation-1"),
+    include_bytes!("golden/conversation-2"),
+];
 
 /// Requests and what was answered to each.
 fn said() -> Vec<(AlignedBytes, AlignedBytes)> {
-    let mut rest = CONVERSATION;
+    let conversations = CONVERSATIONS.concat();
+    let mut rest = conversations.as_slice();
     let mut take = || {
         let (length, after) = rest.split_first_chunk::<4>()?;
         let (bytes, after) = after.split_at(u32::from_le_bytes(*length) as usize);

@@ -2,6 +2,9 @@
 //! offsets are those of `docs/wire.md`, written here once more by hand.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "golden/groups.rs"]
+mod groups;
+
 use corelane_protocol::batch::{
     BatchBuilder, BatchBuilderConfig, BatchLimits, DecompressLimit, RecordBatch, RecordRef, Stamp,
     TimestampType, validate,

@@ -33,7 +33,7 @@ fn names() -> Vec<String> {
 
 /// One of each request, with every field in use.
 fn requests() -> Vec<Request<'static>> {
-    vec![
+    let mut requests = vec![
         Request::ApiVersions(ApiVersionsRequest {
             client_name: "probe".to_owned(),
             client_version: "1.2".to_owned(),
@@ -147,7 +147,9 @@ fn requests() -> Vec<Request<'static>> {
             ],
             validate_only: true,
         }),
-    ]
+    ];
+    requests.extend(support::group_requests::samples());
+    requests
 }
 
 fn encode(request: &Request<'_>) -> Vec<u8> {
@@ -263,11 +265,14 @@ fn counts_are_held_against_the_body() {
         (10, 0),
         (1, 1),
         (7, 1),
+        (12, 23),
+        (14, 3),
+        (15, 3),
     ] {
         for count in [3, 1 << 24, 1 << 31, u32::MAX] {
             let mut body = vec![0; 64];
-            if matches!(key, 1 | 7) {
-                body[0] = 1;
+            if matches!(key, 1 | 7 | 15) {
+                body[count_at - 1] = 1;
             }
             body.truncate(count_at + 4);
             body[count_at..].copy_from_slice(&count.to_le_bytes());
@@ -285,18 +290,26 @@ fn counts_are_held_against_the_body() {
 
 #[test]
 fn lists_of_names_end_somewhere() {
-    // As many empty names as a frame of 8 MiB has room for.
-    let count = 4_u32 << 20;
-    let mut body = count.to_le_bytes().to_vec();
-    body.resize(4 + 2 * count as usize, 0);
-    let (decoded, bytes) = support::peak(|| Request::decode(6, 1, &body));
-    assert!(matches!(decoded, Err(DecodeError::CountTooLarge { .. })));
-    assert_eq!(bytes, 0);
+    // As many empty names, or topics without partitions, as a frame of 8 MiB has room for.
+    for (key, count_at, item_bytes) in [(6, 0, 2), (12, 23, 20)] {
+        let count = (8_u32 << 20) / item_bytes;
+        let mut body = vec![0; count_at];
+        body.extend(count.to_le_bytes());
+        body.resize(body.len() + (count * item_bytes) as usize, 0);
+        let (decoded, bytes) = support::peak(|| Request::decode(key, 1, &body));
+        let expected = DecodeError::CountTooLarge {
+            at: count_at,
+            count,
+            at_most: 65_536,
+        };
+        assert_eq!(decoded, Err(expected));
+        assert_eq!(bytes, 0);
+    }
 }
 
 #[test]
 fn unknown_requests_and_versions_are_told_apart() {
-    for api_key in 12..=u16::MAX {
+    for api_key in ApiKey::ALL.len() as u16..=u16::MAX {
         let error = Request::decode(api_key, 1, &[]).unwrap_err();
         assert_eq!(
             (error.code(), error),
@@ -378,7 +391,7 @@ fn batches_lie_at_multiples_of_eight() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..11_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..ApiKey::ALL.len() as u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let (decoded, bytes) = support::peak(|| Request::decode(api_key, 1, &body));
         prop_assert!(bytes <= worth(&body));
         if let Ok(request) = decoded {

@@ -190,7 +190,7 @@ fn responses() -> Vec<Response<'static>> {
         leader_epoch: LeaderEpoch::new(2),
     };
     let id: Result<TopicId, ApiError> = Ok(TopicId::from_bytes([4; 16]));
-    vec![
+    let mut responses = vec![
         Response::ApiVersions(ApiVersionsResponse {
             broker_version: "0.1.0".to_owned(),
             broker_id: BrokerId::new(1),
@@ -270,7 +270,9 @@ fn responses() -> Vec<Response<'static>> {
                 .to_vec(),
         }),
         describe(),
-    ]
+    ];
+    responses.extend(support::group_responses::samples());
+    responses
 }
 
 fn encode(response: &Response<'_>) -> Vec<u8> {
@@ -473,7 +475,7 @@ fn a_fetch_is_sent_in_parts_as_in_one() {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_or_refused(api_key in 0..12_u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn any_bytes_are_read_or_refused(api_key in 0..ApiKey::ALL.len() as u16, body in proptest::collection::vec(any::<u8>(), 0..300)) {
         let header = ResponseHeader {
             length: (body.len() + ResponseHeader::LEN - 4) as u32,
             api_key,

@@ -119,6 +119,18 @@ sometimes! {
     ScrubFoundDamage, true, "scrubbing found damage";
     WeakRecordsSettled, true, "records acknowledged from memory were flushed before the power was lost";
     WeakRecordsLost, true, "a weak topic lost acknowledged records";
+    MemberJoined, true, "a member joined a group";
+    MemberLeft, true, "a member left its group in order";
+    MemberLost, true, "a member learned that its group has taken it for lost";
+    PartitionMoved, true, "a partition went from a member to another one";
+    MovingAtEnd, true, "a broker ended while a member had to let go of a partition";
+    ZombieRefused, true, "a commit of what a crashed member has left was refused";
+    InstanceInUse, true, "a member met another one with its instance name";
+    InstanceReturned, true, "a member came back under its instance name and found its partitions";
+    GroupLoading, true, "a request met a group whose log was not read yet";
+    GroupNotLogged, true, "a change of a group was refused for a full disk";
+    GroupLogShortened, true, "a log of groups was read that began with a snapshot";
+    GroupsSettled, true, "every partition had one member in the end";
     NonsenseRefused, true, "an invalid request was refused";
     GarbageClosed, true, "a connection that sent no frames was closed";
 }

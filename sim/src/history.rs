@@ -10,6 +10,7 @@ use corelane_protocol::{Offset, TopicPartition};
 
 use crate::client::LogAsked;
 use crate::counters::{Counters, Sometimes};
+use crate::grouping::Grouping;
 use crate::keeping::Keeping;
 use crate::profile::Damage;
 
@@ -23,6 +24,7 @@ pub(crate) struct History {
     pub(crate) problems: Vec<String>,
     pub(crate) counters: Counters,
     pub(crate) keeping: Keeping,
+    pub(crate) grouping: Grouping,
     pub(crate) damage: Damage,
     /// A full disk is noticed before it is full.
     pub(crate) has_large_reserve: bool,
@@ -43,6 +45,7 @@ impl History {
             problems: Vec::new(),
             counters: Counters::default(),
             keeping: Keeping::default(),
+            grouping: Grouping::new(damage == Damage::Lies),
             damage,
             has_large_reserve: false,
             storage_failed: false,
@@ -58,6 +61,13 @@ impl History {
 
     pub(crate) fn reached(&mut self, what: Sometimes) {
         self.counters.reached(what);
+    }
+
+    /// A broker has died or ended in order: what it has not taken up by now it never will.
+    pub(crate) fn broker_ended(&mut self, now_us: u64) {
+        if self.grouping.broker_ended(now_us) {
+            self.reached(Sometimes::MovingAtEnd);
+        }
     }
 
     /// Records about to be sent for the first time, in this order; the number of the first.

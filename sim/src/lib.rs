@@ -10,6 +10,8 @@
 mod bugs;
 mod client;
 mod counters;
+mod group_offsets;
+mod grouping;
 mod guarding;
 mod history;
 mod keeping;

@@ -220,6 +220,20 @@ impl Process {
         ends
     }
 
+    /// Where the logs in service begin.
+    pub(crate) fn log_starts(&self) -> Vec<(TopicPartition, u64)> {
+        let stores = self.shells().flat_map(|shell| shell.stores.iter());
+        let fit = stores.filter(|store| store.unfit().is_none());
+        let starts = fit.flat_map(|store| {
+            let partitions = store.partitions().into_iter();
+            partitions.filter_map(|partition| {
+                let offsets = store.offsets(partition).ok()?;
+                Some((partition, offsets.log_start.get()))
+            })
+        });
+        starts.collect()
+    }
+
     /// What scrubbing has found in each partition in service, by the partition's directory.
     pub(crate) fn damage_told(&self) -> Vec<(String, Vec<Rc<str>>)> {
         let stores = self.shells().flat_map(|shell| shell.stores.iter());

@@ -70,6 +70,9 @@ pub(crate) struct Profile {
     pub(crate) expires: bool,
     /// Whether topics name readers for which retention waits.
     pub(crate) guards: bool,
+    /// How many consumer groups there are, and members in each.
+    pub(crate) groups: usize,
+    pub(crate) members: usize,
     /// How many clients look offsets up.
     pub(crate) clerks: usize,
     /// The setting of a topic that is acknowledged from memory, if there is one.
@@ -110,6 +113,8 @@ impl Profile {
             deletes: random.chance(1, 3),
             expires: random.chance(1, 3),
             guards: false,
+            groups: 0,
+            members: 0,
             clerks: random.index(3),
             passing_topics: random.index(3),
             weak_topic: [
@@ -134,6 +139,12 @@ impl Profile {
             profile.first_power_off_us = Some(beside.below(20_000));
         }
         profile.guards = beside.chance(1, 4);
+        if beside.chance(1, 3) {
+            profile.groups = 1 + beside.index(2);
+            profile.members = 2 + beside.index(3);
+            profile.config.groups.offsets_partitions = 1 + beside.below(3) as u32;
+            profile.config.groups.snapshot_records_min = 8 << (2 * beside.below(4));
+        }
         profile
     }
 }
@@ -234,8 +245,8 @@ fn faults(damage: Damage, random: &mut Random) -> Vec<FaultKind> {
 }
 
 /// As many clients as a world has at most: an admin, four producers, four consumers, two clerks, one without structure,
-/// five reporters, and the verifier. They stay connected when they are done, so each needs a place of its own.
-const CLIENTS_MAX: u32 = 18;
+/// five reporters, eight members of groups, and the verifier. They stay connected when they are done, so each needs a place of its own.
+const CLIENTS_MAX: u32 = 26;
 
 /// A small configuration: its limits are reached.
 fn config(cores: u16, random: &mut Random) -> BrokerConfig {

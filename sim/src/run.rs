@@ -8,9 +8,11 @@ use corelane_protocol::request::Acks;
 use corelane_storage::testing::Random;
 
 use crate::client::{
-    Admin, Clerk, Consumer, NewTopicParts, Nonsense, Producer, ProducerParts, Reporter,
+    Admin, Clerk, Consumer, Member, MemberParts, NewTopicParts, Nonsense, Producer, ProducerParts,
+    Reporter,
 };
 use crate::counters::{Counters, Sometimes};
+use crate::grouping::Timeouts;
 use crate::panics;
 use crate::profile::{Damage, Profile, expiry, guard, guard_changes};
 use crate::trace::{Reader, Trace};
@@ -175,8 +177,54 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
     for (topic, is_weak) in all.iter().filter(|_| profile.guards) {
         world.add(Box::new(Reporter::new(topic.clone(), *is_weak, 200_000)));
     }
-    let topics = all.into_iter().map(|(name, _)| name);
-    (world, topics.collect())
+    let topics: Vec<_> = all.into_iter().map(|(name, _)| name).collect();
+    for group in ["g0", "g1"].into_iter().take(profile.groups) {
+        add_group(&mut world, &profile, &mut random, group, &topics);
+    }
+    (world, topics)
+}
+
+/// A consumer group: all of its members want the same.
+fn add_group(
+    world: &mut World,
+    profile: &Profile,
+    random: &mut Random,
+    group: &'static str,
+    topics: &[String],
+) {
+    let first = random.index(topics.len());
+    let count = 1 + random.index(topics.len().min(2));
+    let mut wanted: Vec<_> = topics
+        .iter()
+        .cycle()
+        .skip(first)
+        .take(count)
+        .cloned()
+        .collect();
+    let pattern = random.coin().then(|| wanted.join("|"));
+    wanted.sort_unstable();
+    world.history.grouping.subscribes(group, wanted.clone());
+    let timeouts = Timeouts {
+        session_us: [1_000_000, 2_000_000, 6_000_000][random.index(3)],
+        rebalance_us: [1_000_000, 3_000_000, 10_000_000][random.index(3)],
+    };
+    let assignor = [None, Some("sticky"), Some("round-robin")][random.index(3)];
+    for number in 0..profile.members {
+        world.add(Box::new(Member::new(MemberParts {
+            group,
+            number,
+            topics: if pattern.is_some() {
+                Vec::new()
+            } else {
+                wanted.clone()
+            },
+            pattern: pattern.clone(),
+            assignor: assignor.map(str::to_owned),
+            is_static: random.chance(1, 3),
+            no_forward: random.chance(1, 4),
+            timeouts,
+        })));
+    }
 }
 
 /// How a topic is made, and what its settings change to.

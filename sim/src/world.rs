@@ -245,6 +245,7 @@ impl World {
                     .is_some_and(|slot| slot.client.is_done())
             });
             self.converge("consumers", World::is_everybody_at_the_end);
+            self.settle_groups();
             if self.profile.config.log.scrub_bytes_per_second > 0 {
                 self.converge("scrubbers", World::is_damage_told);
             }
@@ -275,6 +276,25 @@ impl World {
             self.kill(broker, true);
         }
         self.converge("brokers", Self::is_everybody_up);
+    }
+
+    /// Waits until every partition that a group wants is held by one of its members.
+    fn settle_groups(&mut self) {
+        let unsettled = |world: &Self| world.history.grouping.unsettled(world.now_us);
+        if !self.may_be_damaged() && self.profile.groups > 0 {
+            self.run_until(self.now_us + CONVERGENCE_US, |world| {
+                unsettled(world).is_none()
+            });
+            match unsettled(self) {
+                Some(what) => {
+                    let seconds = CONVERGENCE_US / 1_000_000;
+                    let problem = format!("after {seconds} s without faults {what}");
+                    self.history.problem(problem);
+                }
+                None => self.history.reached(Sometimes::GroupsSettled),
+            }
+        }
+        self.history.grouping.is_over = true;
     }
 
     /// Waits until what topics may keep for a while only is gone, whoever has not read it.

@@ -92,6 +92,18 @@ bugs! {
     ExtentNotFlushed, "a group is acknowledged before the blocks beside it in segments are flushed";
     ExtentNotVerified, "recovery takes what it finds in a segment for what a group says of it";
     LeftExtentsCut, "the first write to a segment after a restart cuts off what only groups tell of";
+    GroupToldBeforeDurable, "a group's answer does not wait for its records";
+    GroupRefusalIgnored, "a group's answers are told though its records were refused";
+    GroupLoadSkipsLast, "the log of groups is read without its last record";
+    SnapshotForgetsOffsets, "a snapshot of groups lacks committed offsets";
+    SnapshotDeletesTooMuch, "a part of a snapshot of groups is deleted with what it replaces";
+    ZombieCommitAccepted, "whoever commits an offset is believed";
+    RevokedGivenAtOnce, "a partition is given to the next member before the holder has let go";
+    SessionEndsEarly, "a member is taken for lost after half of its session timeout";
+    SessionsNotBegunAnew, "a restart takes every member of a group for lost";
+    GenerationNotLogged, "what members of a group are given after they joined is not logged";
+    GenerationNotRaised, "a member is given partitions under its old generation";
+    GrowthNotFollowed, "groups do not notice that their topics change";
     ScrubSkipsDamage, "scrubbing does not tell of damage";
 }
 

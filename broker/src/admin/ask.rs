@@ -9,7 +9,7 @@ use corelane_storage::ring::{RingAddress, RingStats};
 use rtrb::{Consumer, Producer, RingBuffer};
 use tokio::sync::oneshot;
 
-use crate::lane::{LaneMetrics, PartitionsPiece};
+use crate::lane::{GroupPlace, GroupsPiece, LaneMetrics, PartitionsPiece};
 
 /// Questions that wait for a core.
 const QUESTIONS_MAX: usize = 4;
@@ -18,12 +18,17 @@ const QUESTIONS_MAX: usize = 4;
 pub(crate) enum Ask {
     /// Whether it turns.
     Ping(oneshot::Sender<()>),
-    /// Its numbers, without those of its partitions.
+    /// Its numbers, without those of its partitions and groups.
     Core(oneshot::Sender<Box<CoreAnswer>>),
     /// Some of its partitions, from this one on.
     Partitions {
         from: TopicPartition,
         answer: oneshot::Sender<PartitionsPiece>,
+    },
+    /// Some of its consumer groups, from this place on.
+    Groups {
+        from: GroupPlace,
+        answer: oneshot::Sender<GroupsPiece>,
     },
 }
 

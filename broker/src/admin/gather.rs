@@ -11,17 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use corelane_protocol::{PartitionIndex, TopicId, TopicPartition};
 use corelane_storage::ring::RingAddress;
-use corelane_storage::store::StoreMetrics;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::ask::{Ask, AskLine, CoreAnswer};
-use super::state::{
-    BrokerState, CoreState, Counts, MailboxState, PartitionState, Phase, ReaderState, RequestState,
-    RingState, StageState, StoreState, TopicState,
-};
+use super::cores::{core_state, store_state};
+use super::groups::{Ends, ask_groups};
+use super::state::{BrokerState, PartitionState, Phase, ReaderState, TopicState};
 use super::{LOG_LINES_LOST, exposition, process};
-use crate::lane::{PartitionPiece, PartitionsPiece, RequestMetrics};
+use crate::lane::{GroupsPiece, PartitionPiece, PartitionsPiece};
 use crate::runtime::Clock;
 
 /// How long a core may take for an answer before it counts as stuck.
@@ -179,11 +177,15 @@ impl Gatherer {
             ..BrokerState::default()
         };
         let mut topics = BTreeMap::new();
-        for (core, answer) in (0..).zip(answers) {
-            let Some((answer, pieces)) = answer else {
+        let mut groups = Vec::new();
+        let said = answers.iter().flatten();
+        let mut ends = Ends::wanted_by(said.flat_map(|said| &said.groups));
+        for (core, said) in (0..).zip(answers) {
+            let Some(said) = said else {
                 state.silent_cores.push(core);
                 continue;
             };
+            let answer = said.core;
             let stores = answer.lane.stores.iter();
             state
                 .stores
@@ -192,10 +194,13 @@ impl Gatherer {
             let records = answer.lane.metadata_records;
             state.metadata_records = state.metadata_records.max(records);
             state.cores.push(core_state(core, *answer));
-            for piece in pieces {
+            groups.push((core, said.groups));
+            for piece in said.partitions {
+                ends.note(&piece);
                 add_topics(&mut topics, core, piece);
             }
         }
+        state.groups = ends.join(groups);
         state.stores.sort_by_key(|store| store.store);
         state.topics = topics.into_values().collect();
         state.topics.sort_by(|one, other| one.name.cmp(&other.name));
@@ -215,18 +220,31 @@ fn reuse_us(took_us: u64) -> u64 {
         .clamp(REUSE_US_MIN, REUSE_US_MAX)
 }
 
+/// All that one core says.
+struct Said {
+    core: Box<CoreAnswer>,
+    groups: Vec<GroupsPiece>,
+    partitions: Vec<PartitionsPiece>,
+}
+
 /// All that one core says; nothing if it leaves a question unanswered.
-async fn ask_core(line: &mut AskLine) -> Option<(Box<CoreAnswer>, Vec<PartitionsPiece>)> {
-    let answer = timeout(PATIENCE, line.ask(Ask::Core)).await.ok()?.ok()?;
-    let mut pieces = Vec::new();
+async fn ask_core(line: &mut AskLine) -> Option<Said> {
+    let core = timeout(PATIENCE, line.ask(Ask::Core)).await.ok()?.ok()?;
+    // Partitions come after groups: it hardly ever seems that a group has read more than there is.
+    let groups = ask_groups(line, PATIENCE).await?;
+    let mut partitions = Vec::new();
     let mut next = Some(TopicPartition::new(TopicId::NIL, PartitionIndex::new(0)));
     while let Some(from) = next {
         let asked = line.ask(|answer| Ask::Partitions { from, answer });
         let piece = timeout(PATIENCE, asked).await.ok()?.ok()?;
         next = piece.next;
-        pieces.push(piece);
+        partitions.push(piece);
     }
-    Some((answer, pieces))
+    Some(Said {
+        core,
+        groups,
+        partitions,
+    })
 }
 
 fn add_topics(topics: &mut BTreeMap<TopicId, TopicState>, core: u16, piece: PartitionsPiece) {
@@ -273,104 +291,6 @@ fn partition_state(core: u16, piece: &PartitionPiece) -> PartitionState {
     });
     state.readers = readers.collect();
     state
-}
-
-fn core_state(core: u16, answer: CoreAnswer) -> CoreState {
-    let lane = answer.lane;
-    let ring = answer.ring;
-    CoreState {
-        core,
-        cpu_us: answer.cpu_us,
-        connections: lane.connections as u64,
-        connections_opened: lane.connections_opened,
-        connections_refused: lane.connections_refused,
-        connections_timed_out: lane.connections_timed_out,
-        connections_unread: lane.connections_unread,
-        received_bytes: lane.received_bytes,
-        sent_bytes: lane.sent_bytes,
-        in_flight_bytes: lane.in_flight_bytes,
-        reply_bytes: lane.reply_bytes,
-        waiting_produces: lane.waiting_produces as u64,
-        waiting_fetches: lane.waiting_fetches as u64,
-        requests: lane.requests.iter().map(request_state).collect(),
-        stages: lane
-            .stages
-            .iter()
-            .map(|(api, stage, times)| StageState {
-                api: (*api).to_owned(),
-                stage: (*stage).to_owned(),
-                times: times.into(),
-            })
-            .collect(),
-        sends: Counts::from(&lane.sends),
-        mailboxes: lane
-            .mailboxes
-            .iter()
-            .map(|mailbox| MailboxState {
-                to: mailbox.to.get(),
-                requests: u64::from(mailbox.requests),
-                bytes: mailbox.bytes,
-            })
-            .collect(),
-        mailbox_refused: lane.mailbox_refused,
-        mail_queued: answer.mail_queued as u64,
-        paced_waiting: lane.paced_waiting as u64,
-        paced: lane.paced,
-        memory_cap: lane.memory_cap as u64,
-        memory: lane
-            .memory
-            .iter()
-            .map(|(kind, bytes)| (kind.name().to_owned(), *bytes as u64))
-            .collect(),
-        partitions: lane.partitions as u64,
-        ring: RingState {
-            in_flight: u64::from(ring.in_flight),
-            turns: ring.stats.turns,
-            enters: ring.stats.enters,
-            parks: ring.stats.parks,
-            submitted: ring.stats.submitted,
-            buffers_exhausted: ring.stats.buffers_exhausted,
-            turn_times: Counts::from(&ring.turn_times),
-        },
-    }
-}
-
-fn request_state(request: &RequestMetrics) -> RequestState {
-    RequestState {
-        api: request.api.to_owned(),
-        times: Counts::from(&request.times),
-        errors: request.errors.clone(),
-    }
-}
-
-fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
-    StoreState {
-        store: store.id.get(),
-        core,
-        fenced: store.fenced.clone(),
-        is_disk_full: store.is_disk_full,
-        is_reserve_touched: store.is_reserve_touched,
-        partitions: store.partitions as u64,
-        journal_files_in_use: store.journal_files_in_use as u64,
-        journal_files_armed: store.journal_files_armed as u64,
-        journal_files_max: store.journal_files_max as u64,
-        journal_file_bytes: store.journal_file_bytes,
-        journal_replay_bytes: store.journal_replay_bytes,
-        groups_in_flight: store.groups_in_flight as u64,
-        waiting_bytes: store.waiting_bytes as u64,
-        group_bytes: Counts::from(&store.group_bytes),
-        group_wait: Counts::from(&store.group_wait),
-        group_write: Counts::from(&store.group_write),
-        straight_parts: store.straight_parts,
-        straight_bytes: store.straight_bytes,
-        spills: store.spills,
-        spilled_bytes: store.spilled_bytes,
-        segment_handles: store.segment_handles as u64,
-        scrubbed_segments: store.scrubbed_segments,
-        scrubbed_bytes: store.scrubbed_bytes,
-        damage_found: store.damage_found,
-        weak_losses: store.weak_losses as u64,
-    }
 }
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! The admin endpoint: what those who operate a broker see of it, over HTTP.
 //!
 //! Owns one thread of its own, pinned nowhere, and a listener. It shares nothing with the cores: it asks each
-//! for a copy of its numbers by a message (`ask`), puts them together (`gather`, [`state`]) and shows them:
-//! `/metrics` for Prometheus (`families`, `exposition`), `/health` and `/ready` (`health`), `/v1/state` as JSON.
+//! for a copy of its numbers by a message (`ask`), puts them together (`gather`, `cores`, `groups`, [`state`])
+//! and shows them: `/metrics` for Prometheus (`families`, `exposition`), `/health` and `/ready` (`health`),
+//! `/v1/state` as JSON.
 //! What a core does for it is bounded in size and happens as seldom as `gather` allows, however often clients
 //! ask. Nothing here can stop a core or the broker.
 
 mod ask;
+mod cores;
 mod exposition;
 mod families;
 mod family;
 mod fetch;
 mod gather;
+mod groups;
 mod health;
 mod process;
 mod server;

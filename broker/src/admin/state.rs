@@ -3,8 +3,12 @@
 //! Plain data. Counters count from the broker's start; sizes are bytes, times microseconds unless a name says
 //! otherwise. Fields are added, never given another meaning.
 
+mod groups;
+
 use corelane_storage::distribution::Distribution;
 use serde::{Deserialize, Serialize};
+
+pub use groups::{CoreGroupsState, GroupPartitionState, GroupState};
 
 /// Whether the broker serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -50,6 +54,9 @@ pub struct BrokerState {
     pub stores: Vec<StoreState>,
     /// Topics, by name.
     pub topics: Vec<TopicState>,
+    /// Consumer groups, by name.
+    #[serde(default)]
+    pub groups: Vec<GroupState>,
 }
 
 /// The process.
@@ -116,6 +123,9 @@ pub struct CoreState {
     pub memory: Vec<(String, u64)>,
     /// Partitions that it owns.
     pub partitions: u64,
+    /// Consumer groups that it coordinates.
+    #[serde(default)]
+    pub groups: CoreGroupsState,
     /// Its io_uring.
     pub ring: RingState,
 }

@@ -388,6 +388,33 @@ pub(super) static KEYS: &[Key] = &[
     key("limits.mailbox_bytes_max", |c| {
         bytes64(&mut c.limits.mailbox_bytes_max, MIB..=16 * GIB)
     }),
+    key("groups.offsets_partitions", |c| {
+        count32(&mut c.groups.offsets_partitions, 1..=1024)
+    }),
+    key("groups.session_timeout_ms_min", |c| {
+        millis32(&mut c.groups.session_timeout_ms_min, 100..=DAY_MS)
+    }),
+    key("groups.session_timeout_ms_max", |c| {
+        millis32(&mut c.groups.session_timeout_ms_max, 1000..=DAY_MS)
+    }),
+    key("groups.rebalance_timeout_ms_max", |c| {
+        millis32(&mut c.groups.rebalance_timeout_ms_max, 1000..=7 * DAY_MS)
+    }),
+    key("groups.heartbeat_interval_ms_max", |c| {
+        millis32(&mut c.groups.heartbeat_interval_ms_max, 50..=DAY_MS)
+    }),
+    key("groups.members_max", |c| {
+        count32(&mut c.groups.members_max, 1..=1_000_000)
+    }),
+    key("groups.memory_bytes_max", |c| {
+        bytes64(&mut c.groups.memory_bytes_max, MIB..=64 * GIB)
+    }),
+    key("groups.offsets_retention_ms", |c| {
+        millis64(&mut c.groups.offsets_retention_ms)
+    }),
+    key("groups.snapshot_records_min", |c| {
+        count32(&mut c.groups.snapshot_records_min, 1..=1_000_000_000)
+    }),
     key("admin.listen", |c| Slot::AddressOrOff(&mut c.admin.listen)),
     key("admin.partition_series_max", |c| {
         count32(&mut c.admin.partition_series_max, 0..=1_000_000)

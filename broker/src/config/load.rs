@@ -286,6 +286,19 @@ fn check(config: &BrokerConfig, origins: &Origins) -> Result<(), ConfigError> {
             ),
         );
     }
+    let groups = &config.groups;
+    if groups.session_timeout_ms_min > groups.session_timeout_ms_max {
+        return fail(
+            &[
+                "groups.session_timeout_ms_min",
+                "groups.session_timeout_ms_max",
+            ],
+            format!(
+                "groups.session_timeout_ms_min: {} is more than groups.session_timeout_ms_max, {}; no member could join",
+                groups.session_timeout_ms_min, groups.session_timeout_ms_max
+            ),
+        );
+    }
     if server.listen.ip().is_unspecified() && server.advertised_host.is_none() {
         return fail(
             &["listen"],

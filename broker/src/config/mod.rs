@@ -7,6 +7,7 @@
 //! `docs/corelane.example.toml` documents every key; a test holds it against this module.
 
 mod error;
+mod groups;
 mod keys;
 mod limits;
 mod load;
@@ -20,6 +21,7 @@ use corelane_protocol::batch::{BATCH_BYTES_MAX_DEFAULT, TimestampType};
 use corelane_storage::store::GuardMode;
 
 pub use error::{ConfigError, Origin};
+pub use groups::GroupsConfig;
 pub use limits::{
     ENTRIES_PER_REQUEST_MAX, FRAME_OVERHEAD_BYTES, Limits, METADATA_COMMAND_BYTES_MAX,
     METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
@@ -43,6 +45,8 @@ pub struct BrokerConfig {
     pub memory: MemoryConfig,
     /// What clients may ask for and a core may hold.
     pub limits: Limits,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
     /// What those who operate it see.
     pub admin: AdminConfig,
     /// What the broker says about itself.

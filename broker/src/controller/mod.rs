@@ -12,7 +12,8 @@ use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, T
 
 use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
 use crate::metadata::{
-    FEATURE_LEVEL, MetadataImage, MetadataRecord, PLACEMENTS_PER_RECORD_MAX, Topic, TopicSettings,
+    FEATURE_LEVEL, MetadataImage, MetadataRecord, OFFSETS_TOPIC, PLACEMENTS_PER_RECORD_MAX, Topic,
+    TopicSettings, is_internal,
 };
 
 /// What a client asks the controller for.
@@ -37,6 +38,8 @@ pub enum Command {
         /// Check only.
         validate_only: bool,
     },
+    /// Make the topic that keeps consumer groups, unless there is one.
+    CreateOffsetsTopic,
     /// Make more partitions of topics.
     CreatePartitions {
         /// The topics, in the order of the request.
@@ -110,6 +113,10 @@ impl<'a> Controller<'a> {
                     plan.records.clear();
                 }
             }
+            Command::CreateOffsetsTopic => {
+                let result = self.create_offsets_topic(&mut plan, next_id);
+                reply.push((OFFSETS_TOPIC.to_owned(), result));
+            }
             Command::DeleteTopics { names } => {
                 for name in names {
                     reply.push((name.clone(), plan.delete(name)));
@@ -152,6 +159,50 @@ impl<'a> Controller<'a> {
     ) -> Result<TopicId, ApiError> {
         let name = TopicName::new(topic.name.as_str())
             .map_err(|problem| ApiError::new(ErrorCode::InvalidTopicName, problem.to_string()))?;
+        check_not_internal(&topic.name)?;
+        self.create_named(plan, topic, name, next_id)
+    }
+
+    /// The topic of consumer groups: whatever the broker's defaults are, nothing of it expires, and everything is
+    /// flushed.
+    fn create_offsets_topic(
+        &self,
+        plan: &mut Plan<'_>,
+        next_id: &mut dyn FnMut() -> TopicId,
+    ) -> Result<TopicId, ApiError> {
+        if let Some(topic) = plan.image.topic_named(OFFSETS_TOPIC) {
+            return Ok(topic.id);
+        }
+        let batch_bytes = self.config.limits.batch_bytes_max();
+        let segment_bytes = OFFSETS_SEGMENT_BYTES.max(2 * u64::from(batch_bytes));
+        let settings = [
+            ("segment.bytes", segment_bytes.to_string()),
+            ("max.message.bytes", batch_bytes.to_string()),
+            ("flush.messages", "0".to_owned()),
+            ("flush.ms", "0".to_owned()),
+            ("retention.ms", "-1".to_owned()),
+            ("retention.bytes", "-1".to_owned()),
+            ("message.timestamp.type", "CreateTime".to_owned()),
+        ];
+        let topic = NewTopic {
+            name: OFFSETS_TOPIC.to_owned(),
+            partitions: self.config.groups.offsets_partitions,
+            configs: settings
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect(),
+        };
+        let name = TopicName::new(OFFSETS_TOPIC).expect("a valid name");
+        self.create_named(plan, &topic, name, next_id)
+    }
+
+    fn create_named(
+        &self,
+        plan: &mut Plan<'_>,
+        topic: &NewTopic,
+        name: TopicName,
+        next_id: &mut dyn FnMut() -> TopicId,
+    ) -> Result<TopicId, ApiError> {
         if plan.exists(&topic.name) {
             let message = format!("there is a topic named {name}");
             return Err(ApiError::new(ErrorCode::TopicExists, message));
@@ -172,6 +223,7 @@ impl<'a> Controller<'a> {
 
     /// Changes all that is asked of one topic, or nothing.
     fn alter(&self, plan: &mut Plan<'_>, change: &TopicAlteration) -> Result<TopicId, ApiError> {
+        check_not_internal(&change.name)?;
         let topic = plan.existing(&change.name)?;
         let set = change
             .set
@@ -185,6 +237,7 @@ impl<'a> Controller<'a> {
     }
 
     fn extend(&self, plan: &mut Plan<'_>, wish: &TopicExtension) -> Result<TopicId, ApiError> {
+        check_not_internal(&wish.name)?;
         let topic = plan.existing(&wish.name)?;
         let (has, most) = (
             topic.partition_count,
@@ -239,6 +292,18 @@ impl<'a> Controller<'a> {
         );
         Err(ApiError::new(ErrorCode::TopicLimit, message))
     }
+}
+
+/// Segments of the topic of consumer groups are small: what snapshots replace goes soon.
+const OFFSETS_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Topics of the broker's own are left alone.
+fn check_not_internal(name: &str) -> Result<(), ApiError> {
+    if !is_internal(name) {
+        return Ok(());
+    }
+    let message = format!("topic {name} is the broker's own: it keeps consumer groups");
+    Err(ApiError::new(ErrorCode::InvalidRequest, message))
 }
 
 /// What the image will be once the records so far are applied, as far as the rules need to know.
@@ -409,6 +474,7 @@ impl<'a> Plan<'a> {
     }
 
     fn delete(&mut self, name: &str) -> Result<TopicId, ApiError> {
+        check_not_internal(name)?;
         let topic = self.existing(name)?;
         self.take_room(RECORD_OVERHEAD_BYTES)?;
         self.deleted.insert(name.to_owned());

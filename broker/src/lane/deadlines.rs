@@ -85,8 +85,9 @@ impl<D: Disk> Lane<D> {
         let produces = self.produce_check_us;
         let replies = self.reply_check_us;
         let retry = self.pending_records.retry_us();
+        let groups = self.groups_deadline();
         [
-            fetch, frames, produces, replies, stores, pacing, retry, shutdown,
+            fetch, frames, produces, replies, stores, pacing, retry, groups, shutdown,
         ]
         .into_iter()
         .flatten()
@@ -128,6 +129,9 @@ impl<D: Disk> Lane<D> {
         let retry = self.pending_records.retry_us();
         if retry.is_some_and(|retry| retry <= time) {
             self.retry_tasks();
+        }
+        if self.groups_deadline().is_some_and(|due| due <= time) {
+            self.tick_groups(now);
         }
         self.check_shutdown_deadline(now);
         self.finish_event(now);

@@ -4,6 +4,7 @@ use corelane_protocol::frame::RequestHeader;
 use corelane_protocol::{ApiError, ApiKey, ErrorCode, Request};
 use corelane_storage::disk::Disk;
 
+use super::groups::GroupQuestion;
 use super::meters::Stage;
 use super::parked::{ClientRequest, Origin};
 use super::reply_limits::is_about_topics;
@@ -56,6 +57,25 @@ impl<D: Disk> Lane<D> {
             Request::ListOffsets(request) => self.list_offsets(client, &request),
             Request::DeleteRecords(request) => self.delete_records(client, &request),
             Request::ReportPositions(request) => self.report_positions(client, &request),
+            Request::GroupHeartbeat(request) => {
+                self.ask_group(now, client, GroupQuestion::Heartbeat(request));
+            }
+            Request::LeaveGroup(request) => {
+                self.ask_group(now, client, GroupQuestion::Leave(request));
+            }
+            Request::CommitOffsets(request) => {
+                self.ask_group(now, client, GroupQuestion::Commit(request));
+            }
+            Request::FetchOffsets(request) => {
+                self.ask_group(now, client, GroupQuestion::Offsets(request));
+            }
+            Request::DescribeGroup(request) => {
+                self.ask_group(now, client, GroupQuestion::Describe(request));
+            }
+            Request::DeleteGroup(request) => {
+                self.ask_group(now, client, GroupQuestion::Delete(request));
+            }
+            Request::ListGroups(_) => self.list_groups(client),
             Request::Metadata(request) => self.metadata(client, request),
             Request::ApiVersions(request) => self.api_versions(client, &request),
             Request::CreateTopics(request) => self.create_topics(client, request),
@@ -75,6 +95,8 @@ fn check_entries(request: &Request<'_>) -> Result<(), ApiError> {
         Request::ListOffsets(request) => request.entries.len(),
         Request::DeleteRecords(request) => request.entries.len(),
         Request::ReportPositions(request) => request.entries.len(),
+        Request::CommitOffsets(request) => request.entries.len(),
+        Request::FetchOffsets(request) => request.partitions.as_ref().map_or(0, Vec::len),
         _ => return Ok(()),
     };
     if count <= ENTRIES_PER_REQUEST_MAX {

@@ -3,14 +3,14 @@
 use std::fmt;
 use std::rc::Rc;
 
-use corelane_protocol::{CoreId, Offset, Timestamp, TopicId, TopicPartition};
+use corelane_protocol::{CoreId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 use corelane_storage::disk::Disk;
 use corelane_storage::memory::ChunkSlice;
 
 use super::mail::Mail;
 use super::slab::Key;
 use corelane_storage::store::{
-    DeleteRecordsError, DiskRead, LogConfig, ReadError, Store, StoreError,
+    DeleteRecordsError, DiskRead, Fetched, LogConfig, Read, ReadError, Store, StoreError,
 };
 
 /// A connection of this core. The number of a closed one is not used again.
@@ -120,9 +120,15 @@ impl From<StoreError> for TaskFailure {
 
 /// Names a task of a log in the report of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogToken {
-    pub(super) wait: Key,
-    pub(super) index: u32,
+pub struct LogToken(pub(super) LogTaskOf);
+
+/// What a task of a log is done for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LogTaskOf {
+    /// An entry of a request.
+    Request { wait: Key, index: u32 },
+    /// The consumer groups of this partition of the internal topic.
+    Groups(PartitionIndex),
 }
 
 /// Something that is asked of one log and takes a while.
@@ -142,6 +148,15 @@ pub enum LogTask {
         /// The first record at or after this time is wanted.
         time: Timestamp,
     },
+    /// `Store::read` and, where memory does not have it, `Store::read_disk`.
+    Read {
+        /// The partition.
+        partition: TopicPartition,
+        /// The first offset that is wanted.
+        from: Offset,
+        /// Bytes of batches, but for the first one, which is read however long it is.
+        bytes_max: usize,
+    },
 }
 
 /// What a log says to a [`LogTask`].
@@ -151,6 +166,8 @@ pub enum LogAnswer {
     LogStart(Result<Offset, DeleteRecordsError>),
     /// The record, or that all are earlier.
     Found(Result<Option<(Offset, Timestamp)>, ReadError>),
+    /// Batches.
+    Read(Result<Fetched, ReadError>),
 }
 
 impl LogTask {
@@ -163,6 +180,15 @@ impl LogTask {
             Self::FindTime { partition, time } => {
                 LogAnswer::Found(store.offset_for_timestamp(partition, time).await)
             }
+            Self::Read {
+                partition,
+                from,
+                bytes_max,
+            } => LogAnswer::Read(match store.read(partition, from, bytes_max, true) {
+                Ok(Read::Ready(fetched)) => Ok(fetched),
+                Ok(Read::Disk(read)) => store.read_disk(read).await,
+                Err(error) => Err(error),
+            }),
         }
     }
 }

@@ -331,6 +331,7 @@ impl<D: Disk> Lane<D> {
                 };
                 self.answer_fetch(client, &head, wait.parts.into_iter().map(ReplyPart::Log));
             }
+            Origin::Groups { .. } => unreachable!("groups read their log by tasks"),
             Origin::Core { core, token, .. } => {
                 let mut bytes = Vec::with_capacity(wait.bytes);
                 for part in &wait.parts {

@@ -141,7 +141,7 @@ impl<D: Disk> Lane<D> {
             ForwardKind::Fetch { .. } => {
                 self.meters.stage_done(Stage::FetchForward, wait.sent_us);
             }
-            ForwardKind::Gather { .. } => {}
+            ForwardKind::Gather { .. } | ForwardKind::Group { .. } => {}
         }
         match (wait.kind, reply) {
             (ForwardKind::Produce { produce, entries }, ForwardedReply::Produce(results)) => {
@@ -163,6 +163,12 @@ impl<D: Disk> Lane<D> {
             }
             (ForwardKind::Gather { gather, entries }, ForwardedReply::LogStarts(results)) => {
                 self.gathered_log_starts(gather, &entries, results);
+            }
+            (ForwardKind::Gather { gather, .. }, ForwardedReply::Groups(groups)) => {
+                self.gathered_groups(gather, groups);
+            }
+            (ForwardKind::Group { client }, ForwardedReply::Group(answer)) => {
+                self.forwarded_group_done(client, wait.to, *answer);
             }
             (ForwardKind::Gather { gather, .. }, ForwardedReply::Describe(partitions)) => {
                 self.gathered_descriptions(gather, partitions);

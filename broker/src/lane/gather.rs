@@ -5,6 +5,7 @@ use corelane_protocol::{ApiError, Offset, TopicId};
 use corelane_storage::disk::Disk;
 
 use super::Lane;
+use super::groups::note_end;
 use super::parked::GatherKind;
 use super::slab::Key;
 
@@ -21,11 +22,14 @@ impl<D: Disk> Lane<D> {
             .gathers
             .get_mut(gather)
             .expect("it waits for this answer");
-        let GatherKind::ListOffsets(response) = &mut wait.kind else {
-            unreachable!("offsets answer a request for offsets");
-        };
         for (index, result) in entries.iter().zip(results) {
-            response.entries[*index as usize].result = result;
+            match &mut wait.kind {
+                GatherKind::ListOffsets(response) => {
+                    response.entries[*index as usize].result = result;
+                }
+                GatherKind::Group(answer) => note_end(answer, *index, &result),
+                _ => unreachable!("offsets answer a request for offsets"),
+            }
         }
         self.gathered_one(gather);
     }
@@ -70,7 +74,9 @@ impl<D: Disk> Lane<D> {
                 GatherKind::ReportPositions(response) => {
                     response.entries[index].result = Err(error.clone());
                 }
-                GatherKind::Describe { .. } | GatherKind::Topics(_) => {
+                // It is described without what is not known.
+                GatherKind::Group(_) => {}
+                GatherKind::Describe { .. } | GatherKind::Topics(_) | GatherKind::Groups(_) => {
                     unreachable!("these have no entries");
                 }
             }
@@ -123,6 +129,9 @@ impl<D: Disk> Lane<D> {
             GatherKind::DeleteRecords(response) => Response::DeleteRecords(response),
             GatherKind::ReportPositions(response) => Response::ReportPositions(response),
             GatherKind::Describe { response, .. } => Response::DescribeTopics(response),
+            GatherKind::Groups(Ok(response)) => Response::ListGroups(response),
+            GatherKind::Groups(Err(error)) => return self.answer_error(wait.client, &error),
+            GatherKind::Group(answer) => Response::DescribeGroup(answer),
             GatherKind::Topics(_) => unreachable!("the controller answers in one piece"),
         };
         self.answer(wait.client, &response);

@@ -16,11 +16,11 @@ use corelane_protocol::response::{
 use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset, Timestamp, TopicPartition};
 use corelane_storage::disk::Disk;
 
-use super::effect::{LogAnswer, LogTask, LogToken};
+use super::effect::{LogAnswer, LogTask, LogTaskOf, LogToken};
 use super::mail::{ForwardedReply, ForwardedRequest};
 use super::parked::{ClientRequest, ForwardKind, GatherKind, GatherWait};
 use super::partitions::{Home, LocalPartition};
-use super::produce::unknown_partition;
+use super::produce::{internal_topic, unknown_partition};
 use super::slab::{Key, Slab};
 use super::storage_errors::{delete_records_error, partition_error, read_error, report_error};
 use super::{Effect, Lane, Mail, Now};
@@ -181,7 +181,7 @@ impl<D: Disk> Lane<D> {
     }
 
     /// Asks every core for its entries, and answers once all have said something.
-    fn gather<T>(
+    pub(super) fn gather<T>(
         &mut self,
         client: ClientRequest,
         kind: GatherKind,
@@ -254,7 +254,7 @@ impl<D: Disk> Lane<D> {
             results,
         });
         for (index, store, task) in tasks {
-            let token = LogToken { wait, index };
+            let token = LogToken(LogTaskOf::Request { wait, index });
             self.log_requests.queued.push_back((token, store, task));
         }
         self.start_log_tasks();
@@ -305,6 +305,9 @@ impl<D: Disk> Lane<D> {
             Ok(local) => local,
             Err(error) => return Said::Now(Err(error)),
         };
+        if local.is_internal {
+            return Said::Now(Err(internal_topic()));
+        }
         let before = match entry.before {
             DeleteBefore::Offset(before) => before,
             DeleteBefore::HighWatermark => match local.offsets(&self.stores) {
@@ -339,10 +342,16 @@ impl<D: Disk> Lane<D> {
     /// A store has done what was asked of a log.
     pub fn log_task_done(&mut self, now: Now, token: LogToken, answer: LogAnswer) {
         self.meters.begin_event(now);
+        let (token, index) = match token.0 {
+            LogTaskOf::Request { wait, index } => (wait, index as usize),
+            LogTaskOf::Groups(shard) => {
+                self.group_log_done(now, shard, answer);
+                return self.finish_event(now);
+            }
+        };
         self.log_requests.in_flight -= 1;
         self.start_log_tasks();
-        let index = token.index as usize;
-        let wait = self.log_requests.waits.get(token.wait);
+        let wait = self.log_requests.waits.get(token);
         let partition = wait.expect("a task is reported once").partitions[index];
         let listed = match answer {
             LogAnswer::LogStart(result) => {
@@ -357,8 +366,9 @@ impl<D: Disk> Lane<D> {
             }
             LogAnswer::Found(Err(error)) => Ok(Err(read_error(&error))),
             LogAnswer::Found(Ok(found)) => Ok(self.listed_by_time(partition, found)),
+            LogAnswer::Read(_) => unreachable!("no request asks for this"),
         };
-        let wait = self.log_requests.waits.get_mut(token.wait);
+        let wait = self.log_requests.waits.get_mut(token);
         let wait = wait.expect("just looked up");
         match (&mut wait.results, listed) {
             (LogResults::Offsets(results), Ok(result)) => results[index] = result,
@@ -367,7 +377,7 @@ impl<D: Disk> Lane<D> {
         }
         wait.remaining -= 1;
         if wait.remaining == 0 {
-            let done = self.log_requests.waits.remove(token.wait);
+            let done = self.log_requests.waits.remove(token);
             let LogWait { asker, results, .. } = done.expect("just looked up");
             self.tell(asker, results);
         }

@@ -11,11 +11,14 @@ use std::sync::Arc;
 use corelane_protocol::request::{
     Acks, DeleteRecordsEntry, FetchEntry, ListOffsetsEntry, PositionEntry,
 };
-use corelane_protocol::response::{DescribedPartition, FetchedHead, ListedOffset, Receipt};
+use corelane_protocol::response::{
+    DescribedPartition, FetchedHead, ListedGroup, ListedOffset, Receipt,
+};
 use corelane_protocol::{ApiError, Offset, TopicId, TopicPartition};
 
 use super::ConnectionId;
 use super::forward::FORWARDED_ENTRY_BYTES;
+use super::groups::{GroupAnswered, GroupQuestion};
 use crate::controller::{Command, CommandReply};
 use crate::metadata::MetadataRecord;
 
@@ -124,6 +127,15 @@ pub enum ForwardedRequest {
         /// The partitions, and how far.
         entries: Vec<PositionEntry>,
     },
+    /// The receiver's consumer groups.
+    ListGroups,
+    /// A question about a consumer group that the receiver coordinates.
+    Group {
+        /// Where the client connects from.
+        host: String,
+        /// What is asked.
+        question: Box<GroupQuestion>,
+    },
     /// Partitions to describe: all that the receiver owns of these topics.
     Describe {
         /// The topics.
@@ -158,6 +170,10 @@ pub enum ForwardedReply {
     ListOffsets(Vec<Result<ListedOffset, ApiError>>),
     /// Where the log of each entry begins now.
     LogStarts(Vec<Result<Offset, ApiError>>),
+    /// The sender's consumer groups, or why some are not known.
+    Groups(Result<Vec<ListedGroup>, ApiError>),
+    /// What the coordinator says about a group.
+    Group(Box<Result<GroupAnswered, ApiError>>),
     /// The partitions that the sender owns.
     Describe(Vec<(TopicId, DescribedPartition)>),
 }
@@ -176,6 +192,8 @@ impl ForwardedRequest {
             Self::ListOffsets { entries } => entries.len() * ENTRY,
             Self::DeleteRecords { entries } => entries.len() * ENTRY,
             Self::ReportPositions { reader, entries } => reader.len() + entries.len() * ENTRY,
+            Self::ListGroups => ENTRY,
+            Self::Group { host, question } => host.len() + question.mailbox_bytes(),
             Self::Describe { topics } => topics.len() * ENTRY,
         };
         bytes as u64

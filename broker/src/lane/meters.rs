@@ -75,6 +75,7 @@ pub(super) struct Meters {
     pub(super) mailbox_refused: u64,
     /// Times that a connection or a batch began to wait for room in a store or a mailbox.
     pub(super) paced: u64,
+    pub(super) groups: GroupMeters,
     /// From taking a request up to answering it.
     requests: Vec<Distribution>,
     errors: Vec<Errors>,
@@ -96,6 +97,7 @@ impl Meters {
             sent_bytes: 0,
             mailbox_refused: 0,
             paced: 0,
+            groups: GroupMeters::default(),
             requests: times(APIS),
             errors: vec![[0; ErrorCode::ALL.len()]; APIS],
             stages: times(Stage::ALL.len()),
@@ -166,7 +168,25 @@ impl Meters {
                 let results = response.topics.iter().map(|topic| &topic.result);
                 self.errors_of(api_key, results);
             }
-            Response::ApiVersions(_) | Response::Metadata(_) | Response::Fetch(_) => {}
+            Response::GroupHeartbeat(answer) => {
+                self.errors_of(api_key, [&answer.result].into_iter())
+            }
+            Response::LeaveGroup(answer) | Response::DeleteGroup(answer) => {
+                self.errors_of(api_key, [&answer.result].into_iter());
+            }
+            Response::FetchOffsets(answer) => self.errors_of(api_key, [&answer.result].into_iter()),
+            Response::DescribeGroup(answer) => {
+                self.errors_of(api_key, [&answer.result].into_iter())
+            }
+            Response::CommitOffsets(answer) => {
+                self.errors_of(api_key, [&answer.result].into_iter());
+                let entries = answer.result.iter().flatten();
+                self.errors_of(api_key, entries.map(|entry| &entry.result));
+            }
+            Response::ApiVersions(_)
+            | Response::Metadata(_)
+            | Response::Fetch(_)
+            | Response::ListGroups(_) => {}
         }
     }
 
@@ -210,6 +230,19 @@ impl Meters {
 
 fn api_index(api_key: u16) -> usize {
     usize::from(api_key).min(APIS - 1)
+}
+
+/// What has happened to consumer groups since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupMeters {
+    /// Changes of groups that raised their generation.
+    pub generations: u64,
+    /// Members that were removed because their session or their time to let go of partitions was over.
+    pub members_expired: u64,
+    /// Committed offsets that were accepted and are durable.
+    pub commits: u64,
+    /// Committed offsets that were refused.
+    pub commits_refused: u64,
 }
 
 /// What one partition has taken in and given out since the start.

@@ -23,6 +23,7 @@ mod found;
 mod frame_deadlines;
 mod framing;
 mod gather;
+mod groups;
 mod log_requests;
 mod mail;
 mod membership;
@@ -67,10 +68,15 @@ pub use effect::{
 };
 use forward::Outbound;
 pub use found::StoresFound;
+use groups::Groups;
+pub use groups::{
+    GroupAnswered, GroupPiece, GroupPlace, GroupQuestion, GroupTopicPiece, GroupsMetrics,
+    GroupsPiece,
+};
 use log_requests::LogRequests;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
 use meters::Meters;
-pub use meters::Traffic;
+pub use meters::{GroupMeters, Traffic};
 use pacing::Pacing;
 use parked::{FetchWait, ForwardWait, GatherWait, ProduceWait};
 use partitions::Partitions;
@@ -157,6 +163,7 @@ pub struct Lane<D: Disk> {
     reads_in_flight: usize,
     gathers: Slab<GatherWait>,
     log_requests: LogRequests,
+    groups: Groups,
     forwards: Slab<ForwardWait>,
     /// What is outstanding at each core, by core number.
     outbound: Vec<Outbound>,
@@ -234,6 +241,7 @@ impl<D: Disk> Lane<D> {
             reads_in_flight: 0,
             gathers: Slab::new(),
             log_requests: LogRequests::new(),
+            groups: Groups::default(),
             forwards: Slab::new(),
             outbound: vec![Outbound::default(); cores],
             foreign_refused: BTreeMap::new(),
@@ -292,6 +300,8 @@ impl<D: Disk> Lane<D> {
                 self.take_waiting_input(now, key);
             } else if std::mem::take(&mut self.pacing.look_again) {
                 self.serve_lines(now);
+            } else if self.groups.topics_changed {
+                self.follow_topics(now);
             } else if self.may_admit_more() {
                 // Whoever was admitted last had nothing to be taken up after all.
                 self.admit_core_waiting();

@@ -5,10 +5,10 @@
 use corelane_protocol::ids::CorrelationId;
 use corelane_protocol::request::FetchEntry;
 use corelane_protocol::response::{
-    DeleteRecordsResponse, DescribeTopicsResponse, FetchedEntryHead, ListOffsetsResponse,
-    ProduceResponse, ReportPositionsResponse,
+    DeleteRecordsResponse, DescribeGroupResponse, DescribeTopicsResponse, FetchedEntryHead,
+    ListGroupsResponse, ListOffsetsResponse, ProduceResponse, ReportPositionsResponse,
 };
-use corelane_protocol::{ApiKey, CoreId, TopicId};
+use corelane_protocol::{ApiError, ApiKey, CoreId, PartitionIndex, TopicId};
 use corelane_storage::memory::ChunkSlice;
 use corelane_storage::store::{Fetched, ReadError};
 use std::collections::BTreeMap;
@@ -27,6 +27,9 @@ pub(super) enum Origin {
         token: u64,
         source: ConnectionId,
     },
+    /// The consumer groups of a partition of the internal topic, which have handed so many batches to its log
+    /// with this one.
+    Groups { shard: PartitionIndex, batch: u64 },
 }
 
 /// A request of a client of this core.
@@ -118,6 +121,10 @@ pub(super) enum GatherKind {
     ListOffsets(ListOffsetsResponse),
     DeleteRecords(DeleteRecordsResponse),
     ReportPositions(ReportPositionsResponse),
+    /// The groups, or why some are not known.
+    Groups(Result<ListGroupsResponse, ApiError>),
+    /// A group, of which the ends of partitions are missing.
+    Group(DescribeGroupResponse),
     Describe {
         response: DescribeTopicsResponse,
         /// Places of each topic in the response: a request may name it more than once.
@@ -149,4 +156,6 @@ pub(super) enum ForwardKind {
     },
     /// These entries of a gathered request; empty for a description.
     Gather { gather: Key, entries: Vec<u32> },
+    /// A question about a consumer group.
+    Group { client: ClientRequest },
 }

@@ -53,6 +53,8 @@ pub(super) enum Place {
 /// A partition that this core owns.
 pub(super) struct LocalPartition {
     pub(super) id: TopicPartition,
+    /// Whether it is of a topic of the broker's own.
+    pub(super) is_internal: bool,
     /// Index of its store among the stores of this core.
     pub(super) store: usize,
     /// Its name in that store, once the store has it.

@@ -33,7 +33,11 @@ impl<D: Disk> Lane<D> {
         let wait_ms = request
             .timeout_ms
             .min(self.config.limits.produce_timeout_ms_max);
-        let deadline_us = now.monotonic_us + u64::from(wait_ms) * 1000;
+        let deadline_us = match origin {
+            // Whether it is in the log has to be known before that is read again.
+            Origin::Groups { .. } => u64::MAX,
+            Origin::Client(_) | Origin::Core { .. } => now.monotonic_us + u64::from(wait_ms) * 1000,
+        };
         let entries = request.entries.iter().map(|entry| ProducedEntry {
             partition: entry.partition,
             result: Err(ErrorCode::TimedOut.into()),
@@ -177,6 +181,9 @@ impl<D: Disk> Lane<D> {
                 return Err(ApiError::new(ErrorCode::StorageFailed, message.as_str()));
             }
         }
+        if partition.is_internal && !matches!(origin, Origin::Groups { .. }) {
+            return Err(internal_topic());
+        }
         let most = partition.settings.max_message_bytes as usize;
         if entry.batch.len() > most {
             let message = format!("{} bytes, the topic takes {most}", entry.batch.len());
@@ -212,7 +219,7 @@ impl<D: Disk> Lane<D> {
         wait.response.entries[index as usize].owner = Some(owner);
         let refusal = match origin {
             // Cores agree on who owns what, so that nothing is forwarded twice.
-            Origin::Core { .. } => Some(ErrorCode::NotOwner),
+            Origin::Core { .. } | Origin::Groups { .. } => Some(ErrorCode::NotOwner),
             Origin::Client(client) if client.no_forward => Some(ErrorCode::NotOwner),
             Origin::Client(_) if self.shutdown.is_some() => Some(ErrorCode::ShuttingDown),
             Origin::Client(_) if !self.admit_produce(origin, entry.partition, entry.resume) => {
@@ -336,6 +343,12 @@ impl<D: Disk> Lane<D> {
     fn answer_produce(&mut self, wait: ProduceWait) {
         match wait.origin {
             Origin::Client(client) => self.answer(client, &Response::Produce(wait.response)),
+            Origin::Groups { shard, batch } => {
+                let mut entries = wait.response.entries.into_iter();
+                let entry = entries.next().expect("groups log one batch at a time");
+                let base = entry.result.map(|receipt| receipt.base_offset);
+                self.group_batch_logged(shard, batch, base);
+            }
             Origin::Core { core, token, .. } => {
                 let results = wait.response.entries.into_iter().map(|entry| entry.result);
                 let reply = ForwardedReply::Produce(results.collect());
@@ -354,6 +367,7 @@ impl<D: Disk> Lane<D> {
                 let connection = self.connections.get_mut(client.connection);
                 connection.is_none_or(|connection| connection.refused.admit(partition, resume))
             }
+            Origin::Groups { shard, .. } => !self.refuses_groups(shard),
             Origin::Core { core, source, .. } => {
                 let refused = self.foreign_refused.get_mut(&(core, source));
                 refused.is_none_or(|refused| refused.admit(partition, resume))
@@ -373,6 +387,8 @@ impl<D: Disk> Lane<D> {
                     self.close_after_sending(client.connection);
                 }
             }
+            // Their shard refuses what follows once it is told.
+            Origin::Groups { .. } => {}
             // Nothing follows on a connection that was closed.
             Origin::Core { source, .. } if source == ConnectionId::CLOSED => {}
             Origin::Core { core, source, .. } => {
@@ -383,6 +399,12 @@ impl<D: Disk> Lane<D> {
             }
         }
     }
+}
+
+/// Why the records of a topic of the broker's own are left alone.
+pub(super) fn internal_topic() -> ApiError {
+    let message = "the topic is the broker's own, and may be read only";
+    ApiError::new(ErrorCode::InvalidRequest, message)
 }
 
 /// Why a partition cannot be found.

@@ -79,6 +79,10 @@ impl<D: Disk> Lane<D> {
                 let asker = LogAsker::Core { core, token };
                 self.ask_logs(asker, &LogQuestions::Positions(reader, entries));
             }
+            ForwardedRequest::ListGroups => self.forwarded_list_groups(core, token),
+            ForwardedRequest::Group { host, question } => {
+                self.forwarded_group(now, core, token, &host, &question);
+            }
             ForwardedRequest::Describe { topics } => {
                 let reply = ForwardedReply::Describe(self.describe_local(&topics));
                 self.post(core, Mail::ForwardReply { token, reply });

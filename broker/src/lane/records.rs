@@ -9,7 +9,7 @@ use super::meters::Traffic;
 use super::partitions::{LocalPartition, LocalState, Place};
 use super::slab::Key;
 use super::{Effect, Lane, Mail, Now, StoreTask, TaskFailure, Topology};
-use crate::metadata::{EffectiveSettings, MetadataImage, MetadataRecord, Topic};
+use crate::metadata::{EffectiveSettings, MetadataImage, MetadataRecord, Topic, is_internal};
 use corelane_storage::store::{LogConfig, LogState};
 
 /// How long a store that had no room is left alone, in µs.
@@ -265,6 +265,7 @@ impl<D: Disk> Lane<D> {
         self.hidden.retain(|_, created| *created > position);
         self.growing
             .retain(|_, growing| growing.position > position);
+        self.groups.topics_changed = true;
     }
 
     /// Takes in a topic's partitions from `first` on, and lets stores make those of this core.
@@ -311,6 +312,7 @@ impl<D: Disk> Lane<D> {
     fn remove_topic(&mut self, id: TopicId, tasks: &mut Vec<(usize, StoreTask, Vec<Key>)>) {
         self.hidden.remove(&id);
         self.growing.remove(&id);
+        self.groups.topics_changed = true;
         let mut stores = Vec::new();
         let removed = self.partitions.remove_topic(id);
         let mut refused = std::mem::take(&mut self.pending_records.refused);
@@ -354,6 +356,7 @@ impl<D: Disk> Lane<D> {
             let store = mine.iter().position(|store| *store == placement.store);
             let key = self.partitions.add_local(LocalPartition {
                 id: TopicPartition::new(topic.id, PartitionIndex::new(index)),
+                is_internal: is_internal(topic.name.as_str()),
                 store: store.expect("the store is one of this core's"),
                 handle: None,
                 leader_epoch: placement.leader_epoch,
@@ -395,6 +398,7 @@ impl<D: Disk> Lane<D> {
                 Err(error) => LocalState::Failed(error.to_string()),
             },
         };
+        self.groups.topics_changed |= partition.is_internal;
     }
 
     /// Whether, how long and how often stores are told the time follows from the topics.

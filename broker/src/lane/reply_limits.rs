@@ -46,6 +46,9 @@ pub(super) fn changes_nothing(api_key: u16) -> bool {
                 | ApiKey::Fetch
                 | ApiKey::ListOffsets
                 | ApiKey::DescribeTopics
+                | ApiKey::FetchOffsets
+                | ApiKey::ListGroups
+                | ApiKey::DescribeGroup
         )
     })
 }

@@ -9,6 +9,7 @@ use corelane_storage::memory::MemoryKind;
 use corelane_storage::store::{PartitionMetrics, ReaderState, StoreMetrics};
 
 use super::Lane;
+use super::groups::GroupsMetrics;
 use super::meters::Traffic;
 use super::partitions::Place;
 
@@ -72,6 +73,8 @@ pub struct LaneMetrics {
     pub topics: usize,
     /// Partitions that this core owns.
     pub partitions: usize,
+    /// Consumer groups that this core coordinates.
+    pub groups: GroupsMetrics,
     /// Records of the metadata log that are applied here.
     pub metadata_records: u64,
     /// Whether a shutdown has begun.
@@ -171,6 +174,7 @@ impl<D: Disk> Lane<D> {
             stores: self.stores.iter().map(|store| store.metrics()).collect(),
             topics: self.image.topic_count(),
             partitions: self.partitions.local_count(),
+            groups: self.groups_metrics(),
             metadata_records: self.image.records_applied(),
             is_shutting_down: self.shutdown.is_some(),
         }

@@ -103,6 +103,9 @@ impl<D: Disk> Lane<D> {
 
     /// The controller has answered.
     pub(super) fn command_done(&mut self, token: u64, reply: Result<CommandReply, ApiError>) {
+        if self.offsets_topic_made(token, &reply) {
+            return;
+        }
         let wait = self
             .gathers
             .remove(Key::from_u64(token))

@@ -18,5 +18,13 @@ pub use record::{MetadataRecord, PLACEMENTS_PER_RECORD_MAX, RecordError};
 pub(crate) use setting_table::{MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS};
 pub use settings::{DescribedSetting, EffectiveSettings, SettingSource, TopicSettings};
 
+/// The topic that keeps consumer groups and their offsets.
+pub const OFFSETS_TOPIC: &str = "__offsets";
+
+/// Whether a topic is the broker's own: nobody else makes, changes or deletes it, or writes to it.
+pub fn is_internal(name: &str) -> bool {
+    name == OFFSETS_TOPIC
+}
+
 /// The newest form of records that this build writes and reads. A log of a newer level is refused.
 pub const FEATURE_LEVEL: u16 = 1;

@@ -153,6 +153,9 @@ impl<D: Disk> Shell<D> {
             Ask::Partitions { from, answer } => {
                 let _ = answer.send(self.lane.borrow().partition_metrics(from));
             }
+            Ask::Groups { from, answer } => {
+                let _ = answer.send(self.lane.borrow().group_metrics(&from));
+            }
         }
     }
 

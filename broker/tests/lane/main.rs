@@ -10,6 +10,8 @@ mod failures;
 mod fetching;
 mod forwarding;
 mod framing;
+mod group_metrics;
+mod groups;
 mod half_frames;
 mod leader_epochs;
 mod ledger;

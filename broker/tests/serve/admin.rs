@@ -18,7 +18,10 @@ fn admin(broker: &Running) -> SocketAddr {
 }
 
 /// The state once it says what the test has done, since what is shown may be a moment old.
-fn state_when(broker: &Running, is_expected: impl Fn(&BrokerState) -> bool) -> BrokerState {
+pub(crate) fn state_when(
+    broker: &Running,
+    is_expected: impl Fn(&BrokerState) -> bool,
+) -> BrokerState {
     for _ in 0..200 {
         let answer = get(admin(broker), "/v1/state");
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -32,7 +35,7 @@ fn state_when(broker: &Running, is_expected: impl Fn(&BrokerState) -> bool) -> B
 }
 
 /// The metrics, once every core has answered in time: on a busy machine one may not.
-fn metrics(broker: &Running, accept: &str) -> Answer {
+pub(crate) fn metrics(broker: &Running, accept: &str) -> Answer {
     for _ in 0..200 {
         let answer = get_as(admin(broker), "/metrics", accept);
         assert_eq!(answer.status, 200, "{}", answer.body);
@@ -56,7 +59,7 @@ fn judged(broker: &Running, path: &str) -> Answer {
 }
 
 /// Every series of a text exposition: its value by name and labels.
-fn series(text: &str) -> BTreeMap<String, f64> {
+pub(crate) fn series(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
         .map(|line| {
@@ -365,7 +368,8 @@ fn the_page_lists_exactly_what_a_broker_shows() {
     client
         .produce(partition(&topic, 0), &batch(&[b"one"]))
         .expect("a receipt");
-    state_when(&broker, |state| !state.topics.is_empty());
+    client.commit("billing", partition(&topic, 0), 0);
+    state_when(&broker, |state| !state.groups.is_empty());
     let text = metrics(&broker, "*/*").body;
     let shown: Vec<_> = text
         .lines()

@@ -4,6 +4,7 @@ mod admin;
 mod changes;
 mod connections;
 mod forwarding;
+mod group_metrics;
 mod http;
 mod old_kernels;
 mod restart;

@@ -12,12 +12,12 @@ use corelane_protocol::batch::{
 };
 use corelane_protocol::frame::{RequestFlags, ResponseHeader};
 use corelane_protocol::request::{
-    Acks, CreateTopicsRequest, FetchEntry, FetchRequest, MetadataRequest, NewTopic, ProduceEntry,
-    ProduceRequest, Request,
+    Acks, CommitEntry, CommitOffsetsRequest, CreateTopicsRequest, FetchEntry, FetchRequest,
+    MetadataRequest, NewTopic, ProduceEntry, ProduceRequest, Request,
 };
 use corelane_protocol::response::{MetadataResponse, Receipt, Response, TopicPartitions};
 use corelane_protocol::{
-    ApiError, CorrelationId, Offset, PartitionIndex, Timestamp, TopicPartition,
+    ApiError, CorrelationId, ErrorCode, Offset, PartitionIndex, Timestamp, TopicPartition,
 };
 
 const FRAME_BYTES_MAX: u32 = 64 << 20;
@@ -231,6 +231,39 @@ impl Client {
     ) -> Result<Receipt, ApiError> {
         self.send_produce(partition, batch, RequestFlags::default());
         self.receive_receipt()
+    }
+
+    /// Commits an offset of a group that has no members, once groups are served.
+    pub(crate) fn commit(&mut self, group: &str, partition: TopicPartition, offset: u64) {
+        let request = Request::CommitOffsets(CommitOffsetsRequest {
+            group: group.to_owned(),
+            member: None,
+            entries: vec![CommitEntry {
+                partition,
+                offset: Offset::new(offset),
+                leader_epoch: None,
+                metadata: String::new(),
+            }],
+        });
+        for _ in 0..1000 {
+            let (header, body) = self.call(&request, RequestFlags::default());
+            let response = Response::decode(&header, &body)
+                .expect("sound")
+                .expect("answered");
+            let Response::CommitOffsets(answer) = response else {
+                panic!("{response:?}");
+            };
+            match answer.result {
+                Ok(mut entries) => {
+                    entries.remove(0).result.expect("committed");
+                    return;
+                }
+                // The first group has the topic made that keeps groups.
+                Err(error) => assert_eq!(error.code, ErrorCode::GroupLoading, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("groups are never served");
     }
 
     /// Every value from `offset` on, up to the high watermark.

@@ -6,6 +6,7 @@ mod consume;
 mod data_dir;
 mod doctor;
 mod dump;
+mod group;
 mod names;
 mod perf;
 mod produce;
@@ -61,6 +62,8 @@ enum Command {
     Produce(produce::Arguments),
     /// Print the records of a topic
     Consume(consume::Arguments),
+    /// List, describe and delete consumer groups, and set where they go on
+    Group(group::Arguments),
     /// Print a file of a data directory in words
     Dump(dump::Arguments),
     /// Measure: a short durable load on an embedded broker, or any load on any broker
@@ -111,6 +114,7 @@ pub(crate) fn run(command_line: CommandLine) -> Result<(), Failure> {
         Command::Topic(arguments) => topic::run(arguments),
         Command::Produce(arguments) => produce::run(arguments),
         Command::Consume(arguments) => consume::run(arguments),
+        Command::Group(arguments) => group::run(arguments),
         Command::Dump(arguments) => dump::run(&arguments),
         Command::Perf(arguments) => perf::run(arguments),
         Command::Top(arguments) => top::run(arguments),

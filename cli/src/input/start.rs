@@ -40,7 +40,7 @@ impl FromStr for From {
 }
 
 /// Reads a time in RFC 3339, or in milliseconds since the Unix epoch.
-fn parse_time(text: &str) -> Result<i64, String> {
+pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     let ms = if is_number {
         text.parse().ok()

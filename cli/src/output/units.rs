@@ -30,6 +30,22 @@ pub(crate) fn duration(time: Duration) -> String {
     }
 }
 
+/// Partitions as a person would write them: `orders 0-3,7 audit 0`. Those of a topic follow each other,
+/// in order.
+pub(crate) fn partitions<'a>(partitions: impl IntoIterator<Item = (&'a str, u32)>) -> String {
+    let partitions: Vec<_> = partitions.into_iter().collect();
+    let topics = partitions.chunk_by(|(one, _), (next, _)| one == next);
+    let topics = topics.map(|topic| {
+        let runs = topic.chunk_by(|(_, one), (_, next)| one.checked_add(1) == Some(*next));
+        let runs = runs.map(|run| match run {
+            [(_, one), .., (_, last)] => format!("{one}-{last}"),
+            _ => run[0].1.to_string(),
+        });
+        format!("{} {}", topic[0].0, runs.collect::<Vec<_>>().join(","))
+    });
+    topics.collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +60,15 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(12)), "12.0 ms");
         assert_eq!(duration(Duration::from_millis(1234)), "1.23 s");
         assert_eq!(duration(Duration::from_secs(121)), "2 min 01 s");
+    }
+
+    #[test]
+    fn partitions_are_written_in_short() {
+        assert_eq!(partitions([]), "");
+        assert_eq!(partitions([("orders", 4)]), "orders 4");
+        let orders = [0, 1, 2, 5, 7, 8].map(|index| ("orders", index));
+        let audit = [("audit", 9), ("tax", 10)];
+        let short = partitions(orders.into_iter().chain(audit));
+        assert_eq!(short, "orders 0-2,5,7-8 audit 9 tax 10");
     }
 }

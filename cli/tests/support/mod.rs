@@ -5,6 +5,7 @@
 
 pub(crate) mod broker_process;
 pub(crate) mod perf;
+pub(crate) mod running;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

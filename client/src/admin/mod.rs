@@ -1,8 +1,9 @@
-//! Requests about topics, offsets and the cluster.
+//! Requests about topics, offsets, groups and the cluster.
 //!
 //! Owns: the public forms of topic listings and descriptions. Never: keeps state; each call asks.
 
 mod commands;
+mod groups;
 
 use std::sync::Arc;
 
@@ -14,12 +15,15 @@ use corelane_protocol::{
 };
 
 pub use self::commands::{DeleteUpTo, NewTopic, TopicAlteration};
+pub use self::groups::{
+    GroupDescription, GroupListing, GroupMemberDescription, GroupPartitionDescription,
+};
 use crate::cluster::{Cluster, Repeat};
 use crate::connection::unexpected;
 use crate::error::{Error, Result};
 use crate::offsets;
 
-/// Creates, changes, deletes and describes topics, and asks for offsets.
+/// Creates, changes, deletes and describes topics, asks for offsets, and looks after consumer groups.
 #[derive(Debug, Clone)]
 pub struct Admin {
     cluster: Arc<Cluster>,

@@ -12,7 +12,7 @@ use crate::error::Error;
 
 /// One assigned partition.
 #[derive(Debug)]
-pub(super) struct Assigned {
+pub(crate) struct Assigned {
     pub(super) topic: Arc<str>,
     pub(super) topic_id: TopicId,
     pub(super) partition: u32,
@@ -54,10 +54,12 @@ pub(super) enum Status {
     Locating,
     /// It failed for good; the user was told, and it waits for a seek or resume.
     Failed,
+    /// It is not read any more; its place is free for another partition.
+    Removed,
 }
 
 impl Assigned {
-    pub(super) fn new(topic: &TopicMetadata, partition: u32, route: Route) -> Self {
+    pub(crate) fn new(topic: &TopicMetadata, partition: u32, route: Route) -> Self {
         Self {
             topic: Arc::clone(&topic.name),
             topic_id: topic.id,
@@ -81,7 +83,7 @@ impl Assigned {
     }
 
     /// Begins reading at a place.
-    pub(super) fn begin_at(&mut self, found: Found) {
+    pub(crate) fn begin_at(&mut self, found: Found) {
         self.position = found.place;
         self.fetched = found.place;
         self.read_from = found.read_from;

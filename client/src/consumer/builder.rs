@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Consumer;
 use super::assigned::Assigned;
-use super::fetcher::{FetchSettings, Fetcher};
+use super::options::FetchOptions;
 use super::start::{Asked, Found, OffsetReset, OnTruncation, Start, find};
-use super::{Consumer, FetchParameters};
 use crate::cluster::{Cluster, TopicMetadata};
 use crate::error::{Error, Result};
 
@@ -16,15 +16,8 @@ pub struct ConsumerBuilder {
     cluster: Arc<Cluster>,
     assigned: Vec<Assignment>,
     until_end: bool,
-    max_wait: Duration,
-    min_bytes: u32,
-    max_bytes: u32,
-    max_partition_bytes: u32,
-    buffer_bytes: usize,
-    offset_reset: OffsetReset,
-    on_truncation: OnTruncation,
+    options: FetchOptions,
     reader: Option<String>,
-    seed: Option<u64>,
 }
 
 /// What the user asked to read.
@@ -42,15 +35,8 @@ impl ConsumerBuilder {
             cluster,
             assigned: Vec::new(),
             until_end: false,
-            max_wait: Duration::from_millis(500),
-            min_bytes: 1,
-            max_bytes: 4 * 1024 * 1024,
-            max_partition_bytes: 1024 * 1024,
-            buffer_bytes: 8 * 1024 * 1024,
-            offset_reset: OffsetReset::default(),
-            on_truncation: OnTruncation::default(),
+            options: FetchOptions::default(),
             reader: None,
-            seed: None,
         }
     }
 
@@ -89,47 +75,47 @@ impl ConsumerBuilder {
     /// How long the broker may hold a fetch back while there are fewer than
     /// [`min_bytes`](Self::min_bytes) to read. Default 500 ms.
     pub fn max_wait(mut self, max_wait: Duration) -> Self {
-        self.max_wait = max_wait;
+        self.options.max_wait = max_wait;
         self
     }
 
     /// The bytes for which the broker answers a fetch before `max_wait` is over. Default 1: as soon
     /// as there is a record.
     pub fn min_bytes(mut self, bytes: u32) -> Self {
-        self.min_bytes = bytes;
+        self.options.min_bytes = bytes;
         self
     }
 
     /// The bytes of one fetch over all partitions of one core. Default 4 MiB. A batch larger than
     /// this is fetched all the same, alone.
     pub fn max_bytes(mut self, bytes: u32) -> Self {
-        self.max_bytes = bytes;
+        self.options.max_bytes = bytes;
         self
     }
 
     /// The bytes of one fetch for one partition. Default 1 MiB.
     pub fn max_partition_bytes(mut self, bytes: u32) -> Self {
-        self.max_partition_bytes = bytes;
+        self.options.max_partition_bytes = bytes;
         self
     }
 
     /// No more is fetched ahead while this many bytes wait to be handed out. Default 8 MiB. Up to
     /// one fetch of each core may come on top.
     pub fn buffer_bytes(mut self, bytes: usize) -> Self {
-        self.buffer_bytes = bytes;
+        self.options.buffer_bytes = bytes;
         self
     }
 
     /// What to do when the offset to be read does not exist. Default: report it.
     pub fn offset_reset(mut self, reset: OffsetReset) -> Self {
-        self.offset_reset = reset;
+        self.options.offset_reset = reset;
         self
     }
 
     /// What to do when records that were read are gone. Default: report it once, and go on with what the log has
     /// at those offsets now.
     pub fn on_truncation(mut self, on_truncation: OnTruncation) -> Self {
-        self.on_truncation = on_truncation;
+        self.options.on_truncation = on_truncation;
         self
     }
 
@@ -142,7 +128,7 @@ impl ConsumerBuilder {
 
     /// Makes the consumer's random choices (jitter of waits) repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.options.seed = Some(seed);
         self
     }
 
@@ -178,27 +164,8 @@ impl ConsumerBuilder {
             .into_iter()
             .map(|(assigned, _)| assigned)
             .collect();
-        let settings = FetchSettings {
-            max_bytes: self.max_bytes,
-            max_partition_bytes: self.max_partition_bytes,
-            buffer_bytes_max: self.buffer_bytes,
-            backoff: self.cluster.config().backoff,
-            on_truncation: self.on_truncation,
-            seed: self.seed.unwrap_or_else(|| self.cluster.next_seed()),
-        };
-        let parameters = FetchParameters {
-            max_wait_ms: u32::try_from(self.max_wait.as_millis()).unwrap_or(u32::MAX),
-            min_bytes: self.min_bytes,
-            max_bytes: self.max_bytes,
-            offset_reset: self.offset_reset,
-        };
-        let fetcher = Fetcher::new(settings, partitions, self.offset_reset != OffsetReset::Fail);
-        Ok(Consumer::new(
-            self.cluster,
-            fetcher,
-            parameters,
-            self.reader,
-        ))
+        let source = self.options.open_fixed(&self.cluster, partitions);
+        Ok(Consumer::new(self.cluster, source, self.reader))
     }
 
     /// Fills in the positions, and the ends where reading shall end. Asks only if need be.
@@ -233,20 +200,7 @@ impl ConsumerBuilder {
                 "a consumer needs partitions: call assign or assign_topic",
             ));
         }
-        if self.max_bytes == 0 || self.max_partition_bytes == 0 || self.buffer_bytes == 0 {
-            return Err(Error::invalid(
-                "max_bytes, max_partition_bytes and buffer_bytes must be more than 0",
-            ));
-        }
-        if self.min_bytes > self.max_bytes {
-            return Err(Error::invalid("min_bytes must not exceed max_bytes"));
-        }
-        if self.max_wait >= self.cluster.config().request_timeout {
-            return Err(Error::invalid(
-                "max_wait must be shorter than the client's request_timeout",
-            ));
-        }
-        Ok(())
+        self.options.check(&self.cluster)
     }
 }
 

@@ -4,6 +4,8 @@
 //! arrived and were not handed out. Sans-IO: events come with the time since the consumer started,
 //! and `plan` says what to ask for. Never: touches sockets or reads a clock.
 
+mod changes;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::connection::Frame;
 use crate::error::Error;
 
 /// Index into the consumer's assigned partitions.
-pub(super) type PartitionId = usize;
+pub(crate) type PartitionId = usize;
 
 /// Names a fetch request within its consumer.
 pub(super) type FetchNumber = u64;
@@ -38,6 +40,10 @@ pub(super) struct FetchSettings {
     pub(super) buffer_bytes_max: usize,
     pub(super) backoff: Backoff,
     pub(super) on_truncation: OnTruncation,
+    /// Partitions come and go: with all of those failed that there are, others may come.
+    pub(super) changing: bool,
+    /// Tell of an offset that did not exist and was set anew.
+    pub(super) tell_resets: bool,
     pub(super) seed: u64,
 }
 
@@ -86,6 +92,8 @@ pub(super) enum Item {
         end_offset: u64,
         epoch: u32,
     },
+    /// Its position moved by itself.
+    Jumped(PartitionId, Error),
     Failed(Error),
 }
 
@@ -113,9 +121,9 @@ pub(super) struct Fetcher {
     served_count: u64,
     buffered: VecDeque<Buffered>,
     buffered_bytes: usize,
-    /// Records that were handed out and are gone; told before anything that is in their place.
-    truncations: VecDeque<Error>,
-    failures: VecDeque<Error>,
+    /// Positions that moved by themselves, since what was there is gone; told before anything that is in its place.
+    jumps: VecDeque<(PartitionId, Error)>,
+    failures: VecDeque<(PartitionId, Error)>,
     questions: Vec<Question>,
     /// What to do about an offset that does not exist: fail, or ask where to go on.
     reset_offsets: bool,
@@ -139,7 +147,7 @@ impl Fetcher {
             served_count: 0,
             buffered: VecDeque::new(),
             buffered_bytes: 0,
-            truncations: VecDeque::new(),
+            jumps: VecDeque::new(),
             failures: VecDeque::new(),
             questions: Vec::new(),
             reset_offsets,
@@ -408,7 +416,7 @@ impl Fetcher {
             assigned.status = Status::Failed;
             assigned.failure = Some(error.clone());
         }
-        self.truncations.push_back(error);
+        self.jumps.push_back((id, error));
     }
 
     fn try_later(&mut self, now: Duration, id: PartitionId) {
@@ -430,11 +438,11 @@ impl Fetcher {
         }
     }
 
-    fn fail(&mut self, id: PartitionId, error: Error) {
+    pub(super) fn fail(&mut self, id: PartitionId, error: Error) {
         let assigned = &mut self.partitions[id];
         assigned.status = Status::Failed;
         assigned.failure = Some(error.clone());
-        self.failures.push_back(error);
+        self.failures.push_back((id, error));
         self.dirty = true;
     }
 
@@ -504,7 +512,18 @@ impl Fetcher {
         self.dirty = true;
         assigned.status = Status::Idle;
         match result {
-            Ok(found) => self.seek_to(id, found),
+            Ok(found) => {
+                let error = Error::OffsetReset {
+                    topic: assigned.topic.to_string(),
+                    partition: assigned.partition,
+                    from: assigned.position.offset,
+                    to: found.place.offset,
+                };
+                self.seek_to(id, found);
+                if self.settings.tell_resets {
+                    self.jumps.push_back((id, error));
+                }
+            }
             Err(error) if error.is_retriable() => self.try_later(now, id),
             Err(error) => self.fail(id, error),
         }
@@ -525,8 +544,8 @@ impl Fetcher {
 
     /// The next batch or failure to hand out; the position moves behind the batch.
     pub(super) fn next_item(&mut self) -> Option<Item> {
-        if let Some(error) = self.truncations.pop_front() {
-            return Some(Item::Failed(error));
+        if let Some((id, error)) = self.jumps.pop_front() {
+            return Some(Item::Jumped(id, error));
         }
         while let Some(buffered) = self.buffered.pop_front() {
             let was_full = self.buffered_bytes >= self.settings.buffer_bytes_max;
@@ -543,7 +562,7 @@ impl Fetcher {
                 epoch: buffered.epoch,
             });
         }
-        if let Some(error) = self.failures.pop_front() {
+        if let Some((_, error)) = self.failures.pop_front() {
             return Some(Item::Failed(error));
         }
         // With nothing left that could give a record, waiting would never end: say why, again.
@@ -551,7 +570,7 @@ impl Fetcher {
             .partitions
             .iter()
             .any(|assigned| assigned.status != Status::Failed);
-        if any_left || self.is_done() {
+        if any_left || self.settings.changing || self.is_done() {
             return None;
         }
         let failure = self
@@ -566,70 +585,13 @@ impl Fetcher {
         self.partitions[id].position.advance(end_offset, epoch);
     }
 
-    /// Goes on at `offset`; what was fetched before is thrown away, and a failure is forgotten.
-    pub(super) fn seek(&mut self, id: PartitionId, offset: u64) {
-        self.seek_to(
-            id,
-            Found {
-                place: Place::new(offset, None),
-                read_from: offset,
-                latest: u64::MAX,
-            },
-        );
-    }
-
-    /// `seek` to a place that was found.
-    pub(super) fn seek_to(&mut self, id: PartitionId, found: Found) {
-        let assigned = &mut self.partitions[id];
-        assigned.position = found.place;
-        assigned.read_from = found.read_from;
-        self.throw_away(id);
-        self.partitions[id].status = Status::Idle;
-    }
-
-    pub(super) fn pause(&mut self, id: PartitionId) {
-        self.partitions[id].paused = true;
-        self.throw_away(id);
-    }
-
-    pub(super) fn resume(&mut self, id: PartitionId) {
-        let assigned = &mut self.partitions[id];
-        assigned.paused = false;
-        if assigned.status == Status::Failed {
-            assigned.status = Status::Idle;
-        }
-        self.dirty = true;
-    }
-
-    /// Forgets what was fetched and not handed out, and what is in flight.
-    fn throw_away(&mut self, id: PartitionId) {
-        let assigned = &mut self.partitions[id];
-        assigned.generation += 1;
-        assigned.fetched = assigned.position;
-        assigned.not_before = Duration::ZERO;
-        if assigned.status == Status::InFlight || assigned.status == Status::Resetting {
-            assigned.status = Status::Idle;
-        }
-        let buffered_bytes = &mut self.buffered_bytes;
-        self.buffered.retain(|buffered| {
-            let kept = buffered.id != id;
-            if !kept {
-                *buffered_bytes -= buffered.bytes.range.len();
-            }
-            kept
-        });
-        self.dirty = true;
-    }
-
     /// Whether every partition has reached its end, or failed on the way and the user was told.
     pub(super) fn is_done(&self) -> bool {
         let is_done = |assigned: &Assigned| match assigned.end {
             Some(end) => assigned.position.offset >= end || assigned.status == Status::Failed,
             None => false,
         };
-        self.truncations.is_empty()
-            && self.failures.is_empty()
-            && self.partitions.iter().all(is_done)
+        self.jumps.is_empty() && self.failures.is_empty() && self.partitions.iter().all(is_done)
     }
 
     /// When a partition that waits may be fetched again.
@@ -649,9 +611,11 @@ impl Fetcher {
     }
 
     pub(super) fn find(&self, topic: &str, partition: u32) -> Option<PartitionId> {
-        self.partitions
-            .iter()
-            .position(|assigned| assigned.partition == partition && &*assigned.topic == topic)
+        self.partitions.iter().position(|assigned| {
+            assigned.partition == partition
+                && &*assigned.topic == topic
+                && assigned.status != Status::Removed
+        })
     }
 }
 

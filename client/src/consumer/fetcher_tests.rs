@@ -65,6 +65,8 @@ fn fetcher(cores: &[u16], reset_offsets: bool) -> Fetcher {
         },
         seed: 1,
         on_truncation: OnTruncation::Report,
+        changing: false,
+        tell_resets: false,
     };
     let assigned = (0..topic.partition_count())
         .map(|index| Assigned::new(&topic, index, topic.route(index).unwrap().clone()));
@@ -166,7 +168,7 @@ fn take_all(fetcher: &mut Fetcher) -> Vec<Result<(usize, u64), ErrorKind>> {
                 fetcher.handed_out(id, end_offset, epoch);
                 items.push(Ok((id, end_offset)));
             }
-            Some(Item::Failed(error)) => {
+            Some(Item::Failed(error) | Item::Jumped(_, error)) => {
                 items.push(Err(error.kind()));
                 return items;
             }
@@ -353,4 +355,46 @@ fn nothing_is_fetched_behind_the_end() {
     assert!(!fetcher.is_done());
     assert_eq!(take_all(&mut fetcher), [Ok((0, 3))]);
     assert!(fetcher.is_done());
+}
+
+#[test]
+fn partitions_come_and_go_while_fetches_are_under_way() {
+    let mut fetcher = fetcher(&[0, 0], false);
+    plan(&mut fetcher, 0);
+    answer(&mut fetcher, 1, 0, &[ok(batch(0, 3)), ok(batch(0, 3))]);
+    assert_eq!(plan(&mut fetcher, 1), [(1, 0, vec![(0, 3), (1, 3)])]);
+    fetcher.remove(0);
+    assert_eq!(
+        take_all(&mut fetcher),
+        [Ok((1, 3))],
+        "nothing more of what is gone"
+    );
+    let topic = topic(&[0, 0, 0]);
+    let mut assigned = Assigned::new(&topic, 2, topic.route(2).unwrap().clone());
+    assigned.begin_at(found_at(7));
+    assert_eq!(fetcher.add(assigned), 0, "in the free place");
+    assert_eq!(fetcher.find("t", 0), None);
+    assert_eq!(fetcher.find("t", 2), Some(0));
+    assert_eq!(plan(&mut fetcher, 2), [(2, 0, vec![(2, 7)])]);
+    // What was asked for the partition before is not taken for the one of now.
+    answer(&mut fetcher, 3, 1, &[ok(batch(3, 3)), ok(batch(3, 3))]);
+    assert_eq!(take_all(&mut fetcher), [Ok((1, 6))]);
+    answer(&mut fetcher, 4, 2, &[ok(batch(7, 1))]);
+    assert_eq!(take_all(&mut fetcher), [Ok((0, 8))]);
+    fetcher.remove(0);
+    fetcher.remove(1);
+    assert!(plan(&mut fetcher, 5).is_empty());
+    assert!(take_all(&mut fetcher).is_empty());
+}
+
+#[test]
+fn what_failed_and_is_gone_is_not_told() {
+    let mut fetcher = fetcher(&[0, 0], false);
+    plan(&mut fetcher, 0);
+    let refused = refused(ErrorCode::OffsetOutOfRange);
+    answer(&mut fetcher, 1, 0, &[refused.clone(), refused]);
+    fetcher.remove(1);
+    assert_eq!(take_all(&mut fetcher), [Err(ErrorKind::Refused)]);
+    fetcher.remove(0);
+    assert!(take_all(&mut fetcher).is_empty());
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: the public consumer. It has no task of its own: its connections read ahead in the
 //! background, and each call takes in what arrived and asks for more (`fetcher`: sans-IO). So
-//! positions move only when records are handed out.
+//! positions move only when records are handed out. Members of groups read with the same source.
 
 mod assigned;
 mod builder;
@@ -10,8 +10,10 @@ mod fetcher;
 #[cfg(test)]
 mod fetcher_tests;
 mod io;
+mod options;
 mod place;
 mod records;
+mod source;
 mod start;
 
 use std::sync::Arc;
@@ -23,10 +25,14 @@ pub use self::builder::ConsumerBuilder;
 pub use self::records::{ConsumedRecord, Records, RecordsIter};
 pub use self::start::{OffsetReset, OnTruncation, Start};
 
+pub(crate) use self::fetcher::PartitionId;
+pub(crate) use self::options::FetchOptions;
+pub(crate) use self::place::Place;
+pub(crate) use self::source::{Next, RecordSource};
+pub(crate) use self::start::{Asked, Found, find};
+
 use self::assigned::Assigned;
-use self::fetcher::{Fetcher, Item, PartitionId};
-use self::io::FetchIo;
-use self::start::{Asked, Found, bounds, find};
+use self::start::bounds;
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::reports::{Position, report};
@@ -48,24 +54,16 @@ struct FetchParameters {
 #[derive(Debug)]
 pub struct Consumer {
     cluster: Arc<Cluster>,
-    fetcher: Fetcher,
-    io: FetchIo,
+    source: RecordSource,
     /// The name under which positions are reported.
     reader: Option<String>,
 }
 
 impl Consumer {
-    fn new(
-        cluster: Arc<Cluster>,
-        fetcher: Fetcher,
-        parameters: FetchParameters,
-        reader: Option<String>,
-    ) -> Self {
-        let io = FetchIo::new(Arc::clone(&cluster), parameters);
+    fn new(cluster: Arc<Cluster>, source: RecordSource, reader: Option<String>) -> Self {
         Self {
             cluster,
-            fetcher,
-            io,
+            source,
             reader,
         }
     }
@@ -88,10 +86,10 @@ impl Consumer {
             if let Some(records) = self.take_next()? {
                 return Ok(Some(records));
             }
-            if self.fetcher.is_done() {
+            if self.source.fetcher.is_done() {
                 return Ok(None);
             }
-            self.io.wait(&mut self.fetcher, None).await;
+            self.source.wait(None).await;
         }
     }
 
@@ -109,59 +107,31 @@ impl Consumer {
             if let Some(records) = self.take_next()? {
                 return Ok(Some(records));
             }
-            if self.fetcher.is_done() || Instant::now() >= deadline {
+            if self.source.fetcher.is_done() || Instant::now() >= deadline {
                 return Ok(None);
             }
-            self.io.wait(&mut self.fetcher, Some(deadline)).await;
+            self.source.wait(Some(deadline)).await;
         }
     }
 
     /// Whether reading was to end and has: every partition is at its end, or failed on the way.
     pub fn is_at_end(&self) -> bool {
-        self.fetcher.is_done()
+        self.source.fetcher.is_done()
     }
 
-    /// What is there now, after asking for what comes next.
     fn take_next(&mut self) -> Result<Option<Records>> {
         loop {
-            self.io.turn(&mut self.fetcher);
-            match self.fetcher.next_item() {
+            match self.source.take_next()? {
                 None => return Ok(None),
-                Some(Item::Failed(error)) => return Err(error),
-                Some(Item::Batch {
-                    id,
-                    bytes,
-                    end_offset,
-                    epoch,
-                }) => {
-                    let assigned = &self.fetcher.partitions[id];
-                    let (topic, partition) = (Arc::clone(&assigned.topic), assigned.partition);
-                    let watermark = assigned.high_watermark.unwrap_or(end_offset);
-                    let opened =
-                        Records::open(topic, partition, bytes, assigned.position.offset, watermark);
-                    let records = opened.map_err(|error| self.damaged(id, &error))?;
-                    self.fetcher.handed_out(id, end_offset, epoch);
-                    if !records.is_empty() {
-                        return Ok(Some(records));
-                    }
-                }
+                Some(Next::Records(_, records)) if records.is_empty() => {}
+                Some(Next::Records(_, records)) => return Ok(Some(records)),
+                Some(Next::Jumped(_, error)) => return Err(error),
             }
         }
     }
 
-    fn damaged(&mut self, id: PartitionId, reason: &dyn std::fmt::Display) -> Error {
-        let assigned = &self.fetcher.partitions[id];
-        let error = Error::CorruptBatch {
-            topic: assigned.topic.to_string(),
-            partition: assigned.partition,
-            offset: assigned.position.offset,
-            reason: reason.to_string(),
-        };
-        self.fetcher.damaged(id, error)
-    }
-
     fn find(&self, topic: &str, partition: u32) -> Result<PartitionId> {
-        let found = self.fetcher.find(topic, partition);
+        let found = self.source.fetcher.find(topic, partition);
         found.ok_or_else(|| {
             Error::invalid(format!(
                 "partition {topic}-{partition} is not assigned to this consumer"
@@ -172,20 +142,20 @@ impl Consumer {
     /// The offset of the next record of a partition to be handed out; `None` if the partition is
     /// not assigned.
     pub fn position(&self, topic: &str, partition: u32) -> Option<u64> {
-        let id = self.fetcher.find(topic, partition)?;
-        Some(self.fetcher.partitions[id].position.offset)
+        let id = self.source.fetcher.find(topic, partition)?;
+        Some(self.source.fetcher.partitions[id].position.offset)
     }
 
     /// The leader epoch of the last record before the position of a partition, if it is known. Kept together with
     /// the position it lets a later [`Start::Continue`] find out whether what was read is still there.
     pub fn position_epoch(&self, topic: &str, partition: u32) -> Option<u32> {
-        let id = self.fetcher.find(topic, partition)?;
-        self.fetcher.partitions[id].position.epoch
+        let id = self.source.fetcher.find(topic, partition)?;
+        self.source.fetcher.partitions[id].position.epoch
     }
 
     /// The position of every assigned partition, as (topic, partition, offset).
     pub fn positions(&self) -> impl Iterator<Item = (&str, u32, u64)> {
-        let partitions = self.fetcher.partitions.iter();
+        let partitions = self.source.fetcher.partitions.iter();
         partitions.map(|assigned| {
             (
                 &*assigned.topic,
@@ -211,7 +181,7 @@ impl Consumer {
             ));
         };
         let unreported = |assigned: &&Assigned| assigned.reported != Some(assigned.position.offset);
-        let positions = self.fetcher.partitions.iter().filter(unreported);
+        let positions = self.source.fetcher.partitions.iter().filter(unreported);
         let positions: Vec<Position<'_>> = positions
             .map(|assigned| Position {
                 topic: &assigned.topic,
@@ -224,7 +194,7 @@ impl Consumer {
             return Ok(());
         }
         report(&self.cluster, reader, &positions).await?;
-        for assigned in &mut self.fetcher.partitions {
+        for assigned in &mut self.source.fetcher.partitions {
             assigned.reported = Some(assigned.position.offset);
         }
         Ok(())
@@ -237,7 +207,7 @@ impl Consumer {
     /// `InvalidArgument` if the partition is not assigned.
     pub fn seek(&mut self, topic: &str, partition: u32, offset: u64) -> Result<()> {
         let id = self.find(topic, partition)?;
-        self.fetcher.seek(id, offset);
+        self.source.fetcher.seek(id, offset);
         Ok(())
     }
 
@@ -251,7 +221,7 @@ impl Consumer {
     /// Dropping the future leaves the position as it was.
     pub async fn seek_to(&mut self, topic: &str, partition: u32, start: Start) -> Result<u64> {
         let id = self.find(topic, partition)?;
-        let asked = [(self.fetcher.partitions[id].asked(), start)];
+        let asked = [(self.source.fetcher.partitions[id].asked(), start)];
         let found = match start.known() {
             Some(place) => Found {
                 place,
@@ -260,7 +230,7 @@ impl Consumer {
             },
             None => find(&self.cluster, &asked).await?[0],
         };
-        self.fetcher.seek_to(id, found);
+        self.source.fetcher.seek_to(id, found);
         Ok(found.place.offset)
     }
 
@@ -270,7 +240,7 @@ impl Consumer {
     /// `InvalidArgument` if the partition is not assigned.
     pub fn pause(&mut self, topic: &str, partition: u32) -> Result<()> {
         let id = self.find(topic, partition)?;
-        self.fetcher.pause(id);
+        self.source.fetcher.pause(id);
         Ok(())
     }
 
@@ -280,7 +250,7 @@ impl Consumer {
     /// `InvalidArgument` if the partition is not assigned.
     pub fn resume(&mut self, topic: &str, partition: u32) -> Result<()> {
         let id = self.find(topic, partition)?;
-        self.fetcher.resume(id);
+        self.source.fetcher.resume(id);
         Ok(())
     }
 
@@ -293,7 +263,7 @@ impl Consumer {
     /// # Cancel safety
     /// Safe: nothing changes.
     pub async fn end_offsets(&self) -> Result<Vec<(String, u32, u64)>> {
-        let partitions = &self.fetcher.partitions;
+        let partitions = &self.source.fetcher.partitions;
         let asked: Vec<Asked<'_>> = partitions.iter().map(|assigned| assigned.asked()).collect();
         let found = bounds(&self.cluster, &asked).await?;
         let ends = asked.iter().zip(found);

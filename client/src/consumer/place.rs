@@ -4,18 +4,18 @@
 
 /// Where reading stands.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// The offset of the next record.
-    pub(super) offset: u64,
+    pub(crate) offset: u64,
     /// The leader epoch of the last record before it, if it is known.
-    pub(super) epoch: Option<u32>,
+    pub(crate) epoch: Option<u32>,
     /// Where reading under that epoch began.
     epoch_from: u64,
 }
 
 impl Place {
     /// A place before which nothing was read, or by somebody who knows the last record's epoch.
-    pub(super) fn new(offset: u64, epoch: Option<u32>) -> Self {
+    pub(crate) fn new(offset: u64, epoch: Option<u32>) -> Self {
         Self {
             offset,
             epoch,

@@ -63,20 +63,20 @@ pub enum OnTruncation {
 
 /// Where reading begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
-    pub(super) place: Place,
+pub(crate) struct Found {
+    pub(crate) place: Place,
     /// Everything from here to the place was read before.
-    pub(super) read_from: u64,
+    pub(crate) read_from: u64,
     /// The end of what is readable.
-    pub(super) latest: u64,
+    pub(crate) latest: u64,
 }
 
 /// A partition whose offsets are asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Asked<'a> {
-    pub(super) name: &'a str,
-    pub(super) topic: TopicId,
-    pub(super) partition: u32,
+pub(crate) struct Asked<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) topic: TopicId,
+    pub(crate) partition: u32,
 }
 
 /// The first and the end offset of a partition, with the leader epochs there.
@@ -90,7 +90,7 @@ pub(super) struct Bounds {
 
 impl Start {
     /// The place that it means, if the broker need not be asked.
-    pub(super) fn known(self) -> Option<Place> {
+    pub(crate) fn known(self) -> Option<Place> {
         match self {
             Self::Offset(offset) => Some(Place::new(offset, None)),
             Self::Continue {
@@ -102,7 +102,7 @@ impl Start {
     }
 
     /// Where reading behind this place began, as far as is known.
-    pub(super) fn read_from(self, place: Place) -> u64 {
+    pub(crate) fn read_from(self, place: Place) -> u64 {
         match self {
             Self::Continue { .. } => 0,
             _ => place.offset,
@@ -126,7 +126,7 @@ impl Start {
 }
 
 /// Finds the place that each start means.
-pub(super) async fn find(cluster: &Cluster, asked: &[(Asked<'_>, Start)]) -> Result<Vec<Found>> {
+pub(crate) async fn find(cluster: &Cluster, asked: &[(Asked<'_>, Start)]) -> Result<Vec<Found>> {
     let partitions: Vec<Asked<'_>> = asked.iter().map(|(asked, _)| asked.clone()).collect();
     let bounds = bounds(cluster, &partitions).await?;
     let mut timed = Vec::new();

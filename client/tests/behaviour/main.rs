@@ -14,6 +14,8 @@ mod batch_call;
 mod connecting;
 mod consuming;
 mod delivery;
+mod group_offsets;
+mod groups;
 mod limits;
 mod retries;
 mod routing;

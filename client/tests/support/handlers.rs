@@ -24,7 +24,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 use super::state::{Action, Seen, values_of};
-use super::{Replies, Shared};
+use super::{Replies, Shared, groups};
 
 /// Handles one request; false closes the connection.
 pub(crate) async fn handle(
@@ -183,6 +183,16 @@ pub(crate) async fn handle(
         Request::DescribeTopics(request) => {
             Response::DescribeTopics(describe(shared, request.topics))
         }
+        Request::GroupHeartbeat(_)
+        | Request::LeaveGroup(_)
+        | Request::CommitOffsets(_)
+        | Request::FetchOffsets(_)
+        | Request::ListGroups(_)
+        | Request::DescribeGroup(_)
+        | Request::DeleteGroup(_) => match groups::answer(shared, core, &request) {
+            Some(response) => response,
+            None => return false,
+        },
     };
     reply(replies, &meta, &response).await
 }

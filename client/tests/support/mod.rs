@@ -1,6 +1,8 @@
 //! A broker in this process, for tests of the client: it speaks the whole protocol over TCP, keeps
 //! its logs in memory, and misbehaves on demand.
 
+pub(crate) mod group_members;
+mod groups;
 mod handlers;
 mod state;
 
@@ -15,6 +17,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+pub(crate) use self::groups::GroupAction;
 pub(crate) use self::state::{Action, Counters, Seen, State};
 
 /// The broker. Everything ends when it is dropped.

@@ -12,6 +12,8 @@ use corelane_protocol::{
     ResponseMeta, Timestamp, TopicId,
 };
 
+use super::groups::Groups;
+
 /// One batch as it arrived.
 pub(crate) struct Seen {
     pub(crate) partition: u32,
@@ -141,6 +143,8 @@ pub(crate) struct State {
     pub(crate) positions: BTreeMap<(String, u32), u64>,
     /// Connections on which a partition waits for a resume.
     pub(crate) poisoned: BTreeSet<(u64, TopicId, u32)>,
+    /// Consumer groups and their coordinator.
+    pub(crate) groups: Groups,
     next_topic: u8,
 }
 
@@ -158,6 +162,7 @@ impl State {
             counters: Counters::default(),
             positions: BTreeMap::new(),
             poisoned: BTreeSet::new(),
+            groups: Groups::default(),
             next_topic: 1,
         }
     }

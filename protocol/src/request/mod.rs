@@ -5,12 +5,19 @@
 
 mod alter_topic_configs;
 mod api_versions;
+mod commit_offsets;
 mod create_partitions;
 mod create_topics;
+mod delete_group;
 mod delete_records;
 mod delete_topics;
+mod describe_group;
 mod describe_topics;
 mod fetch;
+mod fetch_offsets;
+mod group_heartbeat;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -18,12 +25,19 @@ mod report_positions;
 
 pub use alter_topic_configs::{AlterTopicConfigsRequest, TopicAlteration};
 pub use api_versions::ApiVersionsRequest;
+pub use commit_offsets::{CommitEntry, CommitOffsetsRequest};
 pub use create_partitions::{CreatePartitionsRequest, TopicExtension};
 pub use create_topics::{CreateTopicsRequest, NewTopic};
+pub use delete_group::DeleteGroupRequest;
 pub use delete_records::{DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest};
 pub use delete_topics::DeleteTopicsRequest;
+pub use describe_group::DescribeGroupRequest;
 pub use describe_topics::DescribeTopicsRequest;
 pub use fetch::{FetchEntry, FetchRequest};
+pub use fetch_offsets::FetchOffsetsRequest;
+pub use group_heartbeat::{GroupHeartbeatRequest, PartitionsOfTopic, Subscription};
+pub use leave_group::LeaveGroupRequest;
+pub use list_groups::ListGroupsRequest;
 pub use list_offsets::{ListOffsetsEntry, ListOffsetsRequest, OffsetPosition};
 pub use metadata::MetadataRequest;
 pub use produce::{Acks, ProduceEntry, ProduceRequest};
@@ -31,8 +45,17 @@ pub use report_positions::{PositionEntry, ReportPositionsRequest};
 
 use crate::api::{ApiKey, versions};
 use crate::frame::{RequestFlags, RequestHeader};
-use crate::ids::CorrelationId;
+use crate::ids::{CorrelationId, Generation, MemberId};
 use crate::wire::{DecodeError, EncodeError, Reader};
+
+/// A member of a consumer group, as of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberRef {
+    /// The member.
+    pub id: MemberId,
+    /// The generation that it knows.
+    pub generation: Generation,
+}
 
 /// A request's body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +84,20 @@ pub enum Request<'a> {
     DeleteRecords(DeleteRecordsRequest),
     /// See [`ReportPositionsRequest`].
     ReportPositions(ReportPositionsRequest),
+    /// See [`GroupHeartbeatRequest`].
+    GroupHeartbeat(GroupHeartbeatRequest),
+    /// See [`LeaveGroupRequest`].
+    LeaveGroup(LeaveGroupRequest),
+    /// See [`CommitOffsetsRequest`].
+    CommitOffsets(CommitOffsetsRequest),
+    /// See [`FetchOffsetsRequest`].
+    FetchOffsets(FetchOffsetsRequest),
+    /// See [`ListGroupsRequest`].
+    ListGroups(ListGroupsRequest),
+    /// See [`DescribeGroupRequest`].
+    DescribeGroup(DescribeGroupRequest),
+    /// See [`DeleteGroupRequest`].
+    DeleteGroup(DeleteGroupRequest),
 }
 
 impl<'a> Request<'a> {
@@ -87,6 +124,13 @@ impl<'a> Request<'a> {
             ApiKey::CreatePartitions => Self::CreatePartitions(CreatePartitionsRequest::decode(r)?),
             ApiKey::DeleteRecords => Self::DeleteRecords(DeleteRecordsRequest::decode(r)?),
             ApiKey::ReportPositions => Self::ReportPositions(ReportPositionsRequest::decode(r)?),
+            ApiKey::GroupHeartbeat => Self::GroupHeartbeat(GroupHeartbeatRequest::decode(r)?),
+            ApiKey::LeaveGroup => Self::LeaveGroup(LeaveGroupRequest::decode(r)?),
+            ApiKey::CommitOffsets => Self::CommitOffsets(CommitOffsetsRequest::decode(r)?),
+            ApiKey::FetchOffsets => Self::FetchOffsets(FetchOffsetsRequest::decode(r)?),
+            ApiKey::ListGroups => Self::ListGroups(ListGroupsRequest::decode(r)?),
+            ApiKey::DescribeGroup => Self::DescribeGroup(DescribeGroupRequest::decode(r)?),
+            ApiKey::DeleteGroup => Self::DeleteGroup(DeleteGroupRequest::decode(r)?),
         };
         reader.finish()?;
         Ok(request)
@@ -129,6 +173,13 @@ impl<'a> Request<'a> {
                 Self::CreatePartitions(request) => request.encode(w),
                 Self::DeleteRecords(request) => request.encode(w),
                 Self::ReportPositions(request) => request.encode(w),
+                Self::GroupHeartbeat(request) => request.encode(w),
+                Self::LeaveGroup(request) => request.encode(w),
+                Self::CommitOffsets(request) => request.encode(w),
+                Self::FetchOffsets(request) => request.encode(w),
+                Self::ListGroups(request) => request.encode(w),
+                Self::DescribeGroup(request) => request.encode(w),
+                Self::DeleteGroup(request) => request.encode(w),
             },
         )
     }
@@ -148,6 +199,13 @@ impl<'a> Request<'a> {
             Self::CreatePartitions(_) => ApiKey::CreatePartitions,
             Self::DeleteRecords(_) => ApiKey::DeleteRecords,
             Self::ReportPositions(_) => ApiKey::ReportPositions,
+            Self::GroupHeartbeat(_) => ApiKey::GroupHeartbeat,
+            Self::LeaveGroup(_) => ApiKey::LeaveGroup,
+            Self::CommitOffsets(_) => ApiKey::CommitOffsets,
+            Self::FetchOffsets(_) => ApiKey::FetchOffsets,
+            Self::ListGroups(_) => ApiKey::ListGroups,
+            Self::DescribeGroup(_) => ApiKey::DescribeGroup,
+            Self::DeleteGroup(_) => ApiKey::DeleteGroup,
         }
     }
 }

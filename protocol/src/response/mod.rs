@@ -2,12 +2,19 @@
 
 mod alter_topic_configs;
 mod api_versions;
+mod commit_offsets;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
+mod describe_group;
 mod describe_topics;
 mod fetch;
+mod fetch_offsets;
+mod group;
+mod group_done;
+mod group_heartbeat;
+mod list_groups;
 mod list_offsets;
 mod metadata;
 mod produce;
@@ -15,10 +22,14 @@ mod report_positions;
 
 pub use alter_topic_configs::{AlterTopicConfigsResponse, AlteredTopic};
 pub use api_versions::{ApiVersionsResponse, SupportedApi};
+pub use commit_offsets::{CommitOffsetsResponse, CommittedEntry};
 pub use create_partitions::{CreatePartitionsResponse, ExtendedTopic};
 pub use create_topics::{CreateTopicsResponse, CreatedTopic};
 pub use delete_records::{DeleteRecordsResponse, DeletedRecords};
 pub use delete_topics::{DeleteTopicsResponse, DeletedTopic};
+pub use describe_group::{
+    DescribeGroupResponse, DescribedMember, GroupDescription, GroupPartition,
+};
 pub use describe_topics::{
     ConfigSource, DescribeTopicsResponse, DescribedPartition, DescribedReader, DescribedTopic,
     PartitionState, TopicConfigEntry, TopicDescription,
@@ -27,6 +38,11 @@ pub use fetch::{
     DivergingEpoch, FetchResponse, FetchResponseHead, Fetched, FetchedEntry, FetchedEntryHead,
     FetchedHead,
 };
+pub use fetch_offsets::{CommittedOffset, FetchOffsetsResponse, FetchedOffset};
+pub use group::{GroupAnswer, NamedPartitions};
+pub use group_done::GroupDoneResponse;
+pub use group_heartbeat::{GroupHeartbeatResponse, HeartbeatAnswer};
+pub use list_groups::{GroupState, ListGroupsResponse, ListedGroup};
 pub use list_offsets::{ListOffsetsResponse, ListedEntry, ListedOffset};
 pub use metadata::{
     BrokerMetadata, CoreAddress, MetadataResponse, PartitionMetadata, TopicMetadata,
@@ -68,6 +84,20 @@ pub enum Response<'a> {
     DeleteRecords(DeleteRecordsResponse),
     /// See [`ReportPositionsResponse`].
     ReportPositions(ReportPositionsResponse),
+    /// See [`GroupHeartbeatResponse`].
+    GroupHeartbeat(GroupHeartbeatResponse),
+    /// See [`GroupDoneResponse`].
+    LeaveGroup(GroupDoneResponse),
+    /// See [`CommitOffsetsResponse`].
+    CommitOffsets(CommitOffsetsResponse),
+    /// See [`FetchOffsetsResponse`].
+    FetchOffsets(FetchOffsetsResponse),
+    /// See [`ListGroupsResponse`].
+    ListGroups(ListGroupsResponse),
+    /// See [`DescribeGroupResponse`].
+    DescribeGroup(DescribeGroupResponse),
+    /// See [`GroupDoneResponse`].
+    DeleteGroup(GroupDoneResponse),
 }
 
 impl<'a> Response<'a> {
@@ -104,6 +134,13 @@ impl<'a> Response<'a> {
             }
             ApiKey::DeleteRecords => Self::DeleteRecords(DeleteRecordsResponse::decode(r)?),
             ApiKey::ReportPositions => Self::ReportPositions(ReportPositionsResponse::decode(r)?),
+            ApiKey::GroupHeartbeat => Self::GroupHeartbeat(GroupHeartbeatResponse::decode(r)?),
+            ApiKey::LeaveGroup => Self::LeaveGroup(GroupDoneResponse::decode(r)?),
+            ApiKey::CommitOffsets => Self::CommitOffsets(CommitOffsetsResponse::decode(r)?),
+            ApiKey::FetchOffsets => Self::FetchOffsets(FetchOffsetsResponse::decode(r)?),
+            ApiKey::ListGroups => Self::ListGroups(ListGroupsResponse::decode(r)?),
+            ApiKey::DescribeGroup => Self::DescribeGroup(DescribeGroupResponse::decode(r)?),
+            ApiKey::DeleteGroup => Self::DeleteGroup(GroupDoneResponse::decode(r)?),
         };
         reader.finish()?;
         Ok(Ok(response))
@@ -133,6 +170,13 @@ impl<'a> Response<'a> {
             Self::CreatePartitions(_) => ApiKey::CreatePartitions,
             Self::DeleteRecords(_) => ApiKey::DeleteRecords,
             Self::ReportPositions(_) => ApiKey::ReportPositions,
+            Self::GroupHeartbeat(_) => ApiKey::GroupHeartbeat,
+            Self::LeaveGroup(_) => ApiKey::LeaveGroup,
+            Self::CommitOffsets(_) => ApiKey::CommitOffsets,
+            Self::FetchOffsets(_) => ApiKey::FetchOffsets,
+            Self::ListGroups(_) => ApiKey::ListGroups,
+            Self::DescribeGroup(_) => ApiKey::DescribeGroup,
+            Self::DeleteGroup(_) => ApiKey::DeleteGroup,
         }
     }
 
@@ -162,6 +206,13 @@ impl<'a> Response<'a> {
             Self::CreatePartitions(response) => response.encode(w),
             Self::DeleteRecords(response) => response.encode(w),
             Self::ReportPositions(response) => response.encode(w),
+            Self::GroupHeartbeat(response) => response.encode(w),
+            Self::LeaveGroup(response) => response.encode(w),
+            Self::CommitOffsets(response) => response.encode(w),
+            Self::FetchOffsets(response) => response.encode(w),
+            Self::ListGroups(response) => response.encode(w),
+            Self::DescribeGroup(response) => response.encode(w),
+            Self::DeleteGroup(response) => response.encode(w),
         })
     }
 }

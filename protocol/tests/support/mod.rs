@@ -1,6 +1,9 @@
 //! What the hostile tests share: damage, and the memory that a decoder reserves.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod group_requests;
+pub(crate) mod group_responses;
+
 /// Runs `decode` and returns its result with the most bytes that it held.
 pub(crate) fn peak<T>(decode: impl FnOnce() -> T) -> (T, u64) {
     let mut result = None;

@@ -158,6 +158,7 @@ impl World {
             self.machines[broker].kill();
         }
         self.history.keeping.guarding.crashed(self.now_us);
+        self.history.broker_ended(self.now_us);
         self.note(format_args!("broker {broker}: dead"));
         self.choose_cores(broker);
         let pause = 20_000 + self.random.below(1_000_000);
@@ -260,6 +261,7 @@ impl World {
         self.connections_end(broker);
         self.machines[broker].kill();
         self.history.keeping.guarding.crashed(self.now_us);
+        self.history.broker_ended(self.now_us);
         // A life that began before may have met a full disk, and tells of it only once all its stores are opened.
         if self.machines[broker].is_life_healed && self.profile.damage == Damage::None {
             let problem = format!("nothing is broken any more, but: {problem}");

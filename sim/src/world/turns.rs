@@ -1,6 +1,7 @@
 //! Cores take turns: what reaches them, what they do with it, what leaves them.
 
 use corelane_broker::lane::{ForwardedRequest, Mail};
+use corelane_broker::metadata::OFFSETS_TOPIC;
 use corelane_protocol::{CoreId, StoreId, TopicPartition};
 use corelane_storage::disk::memory::{Operation, OperationKind, Strike};
 use corelane_storage::store::RecoveryReport;
@@ -399,6 +400,7 @@ impl World {
                 if !problems.is_empty() || guarding.may_be_full(self.now_us) {
                     guarding.crashed(self.now_us);
                 }
+                self.history.broker_ended(self.now_us);
                 self.choose_cores(broker);
                 let pause = 1_000 + self.random.below(300_000);
                 self.plan_start(broker, pause);
@@ -408,6 +410,9 @@ impl World {
 
     fn serves(&mut self, broker: usize, reports: Vec<(StoreId, RecoveryReport)>) {
         self.note(format_args!("broker {broker}: serves"));
+        if self.has_snapshot(broker) {
+            self.history.reached(Sometimes::GroupLogShortened);
+        }
         let is_first = !std::mem::replace(&mut self.machines[broker].has_served, true);
         let mut unclean = Vec::new();
         for (store, report) in reports {
@@ -492,6 +497,24 @@ impl World {
                 self.history.cut_back(self.now_us, partition, end);
             }
         }
+    }
+
+    /// Whether a log of groups begins with a snapshot.
+    fn has_snapshot(&self, broker: usize) -> bool {
+        let process = self.machines[broker].process.as_ref();
+        let shell = process.and_then(|process| process.shells().next());
+        let Some((process, shell)) = process.zip(shell) else {
+            return false;
+        };
+        let lane = shell.lane.borrow();
+        let topic = lane
+            .image()
+            .topic_named(OFFSETS_TOPIC)
+            .map(|topic| topic.id);
+        let starts = process.log_starts();
+        starts
+            .iter()
+            .any(|(partition, start)| Some(partition.topic) == topic && *start > 0)
     }
 
     /// The partitions that are acknowledged from memory, each with its store and the end of its log.

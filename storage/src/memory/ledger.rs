@@ -18,16 +18,19 @@ pub enum MemoryKind {
     ReadAhead,
     /// Replies that have not left yet.
     Reply,
+    /// Consumer groups that the core coordinates.
+    Groups,
 }
 
 impl MemoryKind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Receive,
         Self::Tail,
         Self::Journal,
         Self::ReadAhead,
         Self::Reply,
+        Self::Groups,
     ];
 
     /// Its name in metrics.
@@ -39,6 +42,7 @@ impl MemoryKind {
             Self::Journal => "journal",
             Self::ReadAhead => "read_ahead",
             Self::Reply => "reply",
+            Self::Groups => "groups",
         }
     }
 }

@@ -197,7 +197,7 @@ pub(super) static CORES: &[Family] = &[
         Gauge,
         Bytes,
         ["core", "use"],
-        "Memory that is reserved in the core's ledger: receive, tail, journal, read_ahead, reply",
+        "Memory that is reserved in the core's ledger: receive, tail, journal, read_ahead, reply, groups",
         |b, s| {
             for core in &b.state.cores {
                 for (kind, bytes) in &core.memory {

@@ -4,6 +4,7 @@
 
 mod broker;
 mod cores;
+mod groups;
 mod requests;
 mod stores;
 mod topics;
@@ -35,6 +36,7 @@ pub fn families() -> impl Iterator<Item = &'static Family> {
         topics::TOPICS,
         topics::PARTITIONS,
         topics::READERS,
+        groups::GROUPS,
     ];
     parts.into_iter().flatten()
 }

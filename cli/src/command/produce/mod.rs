@@ -4,7 +4,6 @@
 //! library, and [`settle`] awaits what the broker says of each. The library's buffer bounds what is
 //! under way.
 
-mod interrupt;
 mod send;
 mod settle;
 mod summary;
@@ -24,6 +23,7 @@ use crate::command::names::{AcksName, CompressionName};
 use crate::failure::Failure;
 use crate::input::escapes::unescape;
 use crate::input::lines::{LineReader, Piece};
+use crate::interrupt;
 use crate::output::say;
 use crate::runtime::{block_on, check_partition, connect_patiently};
 

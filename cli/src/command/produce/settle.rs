@@ -11,12 +11,12 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::interrupt::{self, Interrupted};
 use super::send::Sent;
 use super::summary::Summary;
 use crate::command::Format;
 use crate::failure::Failure;
 use crate::input::lines::Piece;
+use crate::interrupt::{self, Interrupted};
 use crate::output::{say, units};
 
 /// Errors of single lines that are printed; all are counted.

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM while lines are under way: the first ends the command in order, the second at once.
+//! Ctrl-C and SIGTERM while something is under way: the first ends the command in order, the second at once.
 
 use std::process;
 use std::thread;
@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use crate::failure::Failure;
 
 /// Becomes the signal that came.
-pub(super) type Interrupted = watch::Receiver<Option<i32>>;
+pub(crate) type Interrupted = watch::Receiver<Option<i32>>;
 
 /// Waits for signals from now on, on a thread of its own.
-pub(super) fn listen() -> Result<Interrupted, Failure> {
+pub(crate) fn listen() -> Result<Interrupted, Failure> {
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::new(format_args!("cannot wait for signals: {error}")))?;
     let (sender, receiver) = watch::channel(None);
@@ -28,7 +28,7 @@ pub(super) fn listen() -> Result<Interrupted, Failure> {
 }
 
 /// Waits until a signal has come.
-pub(super) async fn interrupted(by: &mut Interrupted) -> i32 {
+pub(crate) async fn interrupted(by: &mut Interrupted) -> i32 {
     let signal = by
         .wait_for(Option::is_some)
         .await

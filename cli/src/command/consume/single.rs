@@ -1,87 +1,27 @@
-//! `corelane consume`: prints records, as fast as they come and as soon as they come.
+//! Reads partitions of one topic, without a group.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use clap::Args;
 use corelane_client::{Client, Consumer, Error, OffsetSpec, Records, Start};
 use futures_util::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::Instant;
 
-use crate::command::{BrokerArguments, Format};
+use super::Arguments;
+use super::printer::Printer;
 use crate::failure::Failure;
 use crate::input::start::From;
-use crate::output::print_format::{PrintFormat, PrintedRecord};
-use crate::output::say;
-use crate::runtime::{block_on, check_partition, connect_patiently, topic_failure};
-
-#[derive(Debug, Args)]
-#[command(after_help = "\
-FORMAT is printed for each record, with nothing appended:
-  %t topic   %p partition   %o offset   %k key   %v value   %T time in ms since 1970
-  \\n newline   \\t tab   %% percent sign   \\\\ backslash
-`--print json` (or `--format json`) prints an object per line; bytes that are no UTF-8 appear there
-as {\"base64\": \"…\"}, headers too, and null differs from empty. Records of one partition come in order; partitions have no order among them.
-
-Examples:
-  corelane consume orders --until-end
-  corelane consume orders --from -10 --partition 0 --print '%o %k: %v\\n'
-  corelane consume orders --from @2026-01-31T08:00:00+01:00 --until-end
-  corelane consume orders --from end --print json | jq .value")]
-pub(crate) struct Arguments {
-    /// The topic's name
-    topic: String,
-
-    /// Where to begin: start, end, an offset, -N for the last N records (of each partition), or @TIME
-    /// for the first record at or after a time: 2026-01-31T08:00:00Z, or ms since 1970
-    #[arg(
-        long,
-        value_name = "start|end|OFFSET|-N|@TIME",
-        default_value = "start",
-        allow_hyphen_values = true
-    )]
-    from: From,
-
-    /// Read this partition only
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    partition: Option<u32>,
-
-    /// Stop at what is the end now, instead of waiting for more
-    #[arg(long)]
-    until_end: bool,
-
-    /// Stop after so many records
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    max: Option<u64>,
-
-    /// How each record is printed: a FORMAT, or json [default: the value and a newline]
-    #[arg(long, value_name = "FORMAT|json")]
-    print: Option<PrintFormat>,
-
-    /// Report what was printed as read by the reader of this name, one of those in the topic's
-    /// retention.guard.readers: retention then knows what it has read
-    #[arg(long, value_name = "NAME")]
-    reader: Option<String>,
-
-    #[command(flatten)]
-    broker: BrokerArguments,
-}
+use crate::runtime::{check_partition, connect_patiently, topic_failure};
 
 /// How often a reader's position is reported while there is always more to print.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
-pub(crate) fn run(arguments: Arguments) -> Result<(), Failure> {
-    if arguments.max == Some(0) {
-        return Ok(());
-    }
-    block_on(consume(arguments))
-}
-
-async fn consume(arguments: Arguments) -> Result<(), Failure> {
+pub(super) async fn consume(arguments: Arguments) -> Result<(), Failure> {
     let client = connect_patiently(&arguments.broker, "until it is back").await?;
-    let count = check_partition(&client, &arguments.topic, arguments.partition).await?;
+    let topic = &*arguments.topics[0];
+    let count = check_partition(&client, topic, arguments.partition).await?;
     let partitions: Vec<_> = match arguments.partition {
         Some(partition) => vec![partition],
         None => (0..count).collect(),
@@ -89,32 +29,24 @@ async fn consume(arguments: Arguments) -> Result<(), Failure> {
     let starts = starts(&client, &arguments, &partitions).await?;
     let mut builder = client.consumer().until_end(arguments.until_end);
     for (partition, start) in partitions.iter().zip(starts) {
-        builder = builder.assign([(&*arguments.topic, *partition)], start);
+        builder = builder.assign([(topic, *partition)], start);
     }
     let built = builder.build().await;
-    let mut consumer = built.map_err(|error| topic_failure(&arguments.topic, &error))?;
+    let mut consumer = built.map_err(|error| topic_failure(topic, &error))?;
 
     let progress = progress_bar(&consumer, arguments.until_end).await;
-    let form = match (arguments.print, arguments.broker.format) {
-        (Some(form), _) => form,
-        (None, Format::Json) => PrintFormat::Json,
-        (None, Format::Table) => PrintFormat::values_by_line(),
-    };
-    let mut printer = Printer {
-        form,
-        output: BufWriter::with_capacity(256 * 1024, io::stdout().lock()),
-        left: arguments.max.unwrap_or(u64::MAX),
-        progress,
+    let mut output = Output {
+        printer: Printer::new(arguments.form(), arguments.max, progress),
         report: arguments.reader.as_deref().map(|reader| Report {
             client: &client,
-            topic: &arguments.topic,
+            topic,
             reader,
             printed: BTreeMap::new(),
             sent: Instant::now(),
         }),
     };
-    let outcome = print_all(&mut consumer, &mut printer, partitions.len()).await;
-    printer.progress.finish_and_clear();
+    let outcome = print_all(&mut consumer, &mut output, partitions.len()).await;
+    output.printer.finish();
     outcome
 }
 
@@ -132,7 +64,7 @@ async fn starts(
         From::Last(count) => return Ok(vec![Start::Last(count); partitions.len()]),
         From::Offset(offset) => offset,
     };
-    let topic = &*arguments.topic;
+    let topic = &*arguments.topics[0];
     let ask = async |spec| {
         let asked = partitions.iter().map(|partition| (topic, *partition, spec));
         let listed = client.admin().list_offsets(asked).await;
@@ -176,35 +108,35 @@ async fn starts(
 /// go on.
 async fn print_all(
     consumer: &mut Consumer,
-    printer: &mut Printer<'_>,
+    output: &mut Output<'_>,
     partitions: usize,
 ) -> Result<(), Failure> {
     let mut failed = 0;
-    while failed < partitions && printer.left > 0 {
+    while failed < partitions && !output.printer.is_done() {
         let next = match consumer.next().now_or_never() {
             Some(next) => next,
             None => {
-                printer.flush().await?;
+                output.flush().await?;
                 consumer.next().await
             }
         };
         match next {
             Ok(Some(records)) => {
-                printer.print(&records)?;
-                if printer.is_report_due() {
-                    printer.flush().await?;
+                output.print(&records)?;
+                if output.is_report_due() {
+                    output.flush().await?;
                 }
             }
             Ok(None) => break,
             // The partition goes on by itself.
-            Err(error @ Error::LogTruncated { .. }) => printer.warn(&error),
+            Err(error @ Error::LogTruncated { .. }) => output.printer.warn(&error),
             Err(error) => {
                 failed += 1;
-                printer.report(&error);
+                output.printer.error(&error);
             }
         }
     }
-    printer.flush().await?;
+    output.flush().await?;
     if failed == 0 {
         Ok(())
     } else {
@@ -212,12 +144,9 @@ async fn print_all(
     }
 }
 
-struct Printer<'a> {
-    form: PrintFormat,
-    output: BufWriter<StdoutLock<'a>>,
-    /// Records that may still be printed.
-    left: u64,
-    progress: ProgressBar,
+/// Records that are printed, and reported as read if the command line wants it.
+struct Output<'a> {
+    printer: Printer<'a>,
     /// Under which name it is reported what was printed, if it is.
     report: Option<Report<'a>>,
 }
@@ -247,35 +176,12 @@ impl Report<'_> {
     }
 }
 
-impl Printer<'_> {
+impl Output<'_> {
     fn print(&mut self, records: &Records) -> Result<(), Failure> {
-        let mut headers = Vec::new();
-        let (mut printed, mut last) = (0, None);
-        for record in records
-            .iter()
-            .take(usize::try_from(self.left).unwrap_or(usize::MAX))
-        {
-            headers.clear();
-            headers.extend(record.headers());
-            last = Some(record.offset());
-            let record = PrintedRecord {
-                topic: record.topic(),
-                partition: record.partition(),
-                offset: record.offset(),
-                timestamp_ms: record.timestamp_ms(),
-                key: record.key(),
-                value: record.value(),
-                headers: &headers,
-            };
-            let written = self.form.write(&mut self.output, record);
-            written.map_err(|error| Failure::writing(&error))?;
-            printed += 1;
+        let next = self.printer.print(records)?;
+        if let (Some(report), Some(next)) = (&mut self.report, next) {
+            report.printed.insert(records.partition(), next);
         }
-        if let (Some(report), Some(last)) = (&mut self.report, last) {
-            report.printed.insert(records.partition(), last + 1);
-        }
-        self.left -= printed;
-        self.progress.inc(printed);
         Ok(())
     }
 
@@ -287,23 +193,11 @@ impl Printer<'_> {
 
     /// Writes everything out, and then reports it.
     async fn flush(&mut self) -> Result<(), Failure> {
-        self.output
-            .flush()
-            .map_err(|error| Failure::writing(&error))?;
+        self.printer.flush()?;
         match &mut self.report {
             Some(report) => report.send().await,
             None => Ok(()),
         }
-    }
-
-    fn warn(&self, error: &Error) {
-        self.progress
-            .suspend(|| say(format_args!("warning: {error}")));
-    }
-
-    fn report(&self, error: &Error) {
-        self.progress
-            .suspend(|| say(format_args!("error: {error}")));
     }
 }
 

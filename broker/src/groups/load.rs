@@ -1,0 +1,162 @@
+//! A coordinator is read back from its log, and written out in short.
+//!
+//! Owns what is done about a log that does not fit: nothing that was read may break the rule that
+//! a partition has one holder. A member that cannot stay as it is, is removed, and joins again.
+
+use corelane_protocol::{Generation, MemberId};
+
+use super::alarms::Alarms;
+use super::assignors::Assignor;
+use super::group::{Changes, Group};
+use super::member::Member;
+use super::pattern::Pattern;
+use super::record::{GroupRecord, GroupValue};
+use super::{Coordinator, Now, Topics};
+
+impl Coordinator {
+    /// Takes up a record of the log, in the order of the log. Only before
+    /// [`Coordinator::loaded`].
+    pub fn replay(&mut self, record: GroupRecord) {
+        let (GroupRecord::Group { group, .. }
+        | GroupRecord::Member { group, .. }
+        | GroupRecord::Offset { group, .. }) = &record;
+        let name = group.clone();
+        self.make_group(&name);
+        let group = self.groups.get_mut(name.as_str()).expect("it was made");
+        match record {
+            GroupRecord::Group { value, .. } => group.replay(value),
+            GroupRecord::Member { member, value, .. } => match value {
+                Some(value) => {
+                    group.members.insert(member, Member::from_value(*value));
+                }
+                None => {
+                    group.members.remove(&member);
+                }
+            },
+            GroupRecord::Offset {
+                partition, value, ..
+            } => {
+                group.remove_offset(partition);
+                if let Some(committed) = value {
+                    group.put_offset(partition, committed);
+                }
+            }
+        }
+        if !group.logged && group.members.is_empty() && group.offsets.is_empty() {
+            self.groups.remove(name.as_str());
+        }
+    }
+
+    /// The whole log was read: members go on as they were, with their timers begun anew. What does
+    /// not fit what there is now (topics that are gone, above all) is put right; `topics` must be
+    /// all that there are.
+    ///
+    /// Returns what has changed by that, to be logged as after a request.
+    pub fn loaded(&mut self, now: Now, topics: &dyn Topics) -> Vec<GroupRecord> {
+        let mut records = Vec::new();
+        let names: Vec<_> = self.groups.keys().cloned().collect();
+        for name in names {
+            self.change(now, &name, &mut records, |group, alarms, _| {
+                group.changes = Changes::default();
+                let removed = group.enlist(now, topics, alarms);
+                group.drop_offsets_of_gone_topics(topics);
+                if group.members.is_empty() && !removed {
+                    return;
+                }
+                group.aim(topics);
+                if removed || !group.members.values().all(Member::holds_target) {
+                    group.raise();
+                    group.target_generation = group.generation;
+                }
+            });
+        }
+        records
+    }
+
+    /// Records of everything that is alive: a log of these alone makes the same coordinator.
+    pub fn snapshot(&self) -> impl Iterator<Item = GroupRecord> + '_ {
+        self.groups.values().flat_map(Group::all_records)
+    }
+}
+
+impl Group {
+    fn replay(&mut self, value: Option<GroupValue>) {
+        self.logged = value.is_some();
+        match value {
+            Some(value) => {
+                self.generation = value.generation;
+                self.target_generation = value.target_generation.min(value.generation);
+                self.assignor = Assignor::find(&value.assignor).unwrap_or_default();
+                self.empty_since = value.empty_since;
+            }
+            None => {
+                self.generation = Generation::NONE;
+                self.target_generation = Generation::NONE;
+                self.assignor = Assignor::default();
+                self.empty_since = None;
+            }
+        }
+    }
+
+    /// Makes members of what was read. Says whether some could not stay.
+    fn enlist(&mut self, now: Now, topics: &dyn Topics, alarms: &mut Alarms) -> bool {
+        let read: Vec<_> = std::mem::take(&mut self.members).into_iter().collect();
+        let mut removed = false;
+        for (id, mut member) in read {
+            if member.generation > self.generation {
+                // The log has lost a record of the group; generations must not come again.
+                self.generation = member.generation;
+                self.changes.group = true;
+            }
+            if !self.fits(&member, topics) {
+                removed = true;
+                self.changes.members.insert(id);
+                continue;
+            }
+            if !corelane_storage::planted!(SessionsNotBegunAnew) {
+                member.seen(now);
+            }
+            if !member.revoking.is_empty() {
+                member.must_let_go(now);
+            }
+            self.enlist_one(id, member, alarms);
+        }
+        removed
+    }
+
+    fn enlist_one(&mut self, id: MemberId, member: Member, alarms: &mut Alarms) {
+        let unchanged = !self.changes.members.contains(&id);
+        self.add(id, member, alarms);
+        if unchanged {
+            self.changes.members.remove(&id);
+        }
+    }
+
+    /// Whether a member can stay beside those that were enlisted before. Its pattern is made
+    /// known.
+    fn fits(&mut self, member: &Member, topics: &dyn Topics) -> bool {
+        let wanted = &member.subscription;
+        let taken = |name| self.instances.contains_key(name);
+        if wanted.instance.as_ref().is_some_and(taken) {
+            return false;
+        }
+        let mut partitions = member.assigned.iter().chain(member.revoking.iter());
+        if partitions.any(|partition| self.owners.contains_key(&partition)) {
+            return false;
+        }
+        let Some(text) = &wanted.pattern else {
+            return true;
+        };
+        if self.patterns.contains_key(text) {
+            return true;
+        }
+        // Another version may have taken a pattern that this one does not.
+        match Pattern::compile(text, topics) {
+            Ok(pattern) => {
+                self.keep_pattern(text, pattern);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
