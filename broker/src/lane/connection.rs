@@ -56,7 +56,7 @@ pub(super) struct Connection {
     /// Replies that did not move when they were looked at.
     pub(super) unmoved: Option<Unmoved>,
     /// Requests about topics taken up and not answered.
-    pub(super) questions_about_topics: u32,
+    pub(super) overviews: u32,
     /// Bytes that fetches in the middle of a disk read may add to them.
     pub(super) expected_bytes: u64,
     /// Whether the shell was told to receive.
@@ -92,7 +92,7 @@ impl Connection {
             sent_us: None,
             ledger_bytes: 0,
             unmoved: None,
-            questions_about_topics: 0,
+            overviews: 0,
             expected_bytes: 0,
             receiving: true,
             closing: false,

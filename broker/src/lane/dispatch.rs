@@ -7,7 +7,7 @@ use corelane_storage::disk::Disk;
 use super::groups::GroupQuestion;
 use super::meters::Stage;
 use super::parked::{ClientRequest, Origin};
-use super::reply_limits::is_about_topics;
+use super::reply_limits::is_overview;
 use super::slab::Key;
 use super::{Lane, Now};
 use crate::config::ENTRIES_PER_REQUEST_MAX;
@@ -30,7 +30,7 @@ impl<D: Disk> Lane<D> {
             .expect("frames come from open connections");
         connection.frame_debt.paid();
         connection.requests += 1;
-        connection.questions_about_topics += u32::from(is_about_topics(header.api_key));
+        connection.overviews += u32::from(is_overview(header.api_key));
         connection.in_flight_bytes += client.frame_bytes;
         self.in_flight_bytes += client.frame_bytes;
         let queued_us = connection.queued_us.take().unwrap_or(now.monotonic_us);

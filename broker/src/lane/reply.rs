@@ -11,7 +11,7 @@ use corelane_storage::disk::Disk;
 use corelane_storage::memory::{ChunkSlice, MemoryKind};
 
 use super::parked::ClientRequest;
-use super::reply_limits::{changes_nothing, is_about_topics};
+use super::reply_limits::{changes_nothing, is_overview};
 use super::slab::Key;
 use super::{Effect, Lane, ReplyPart};
 
@@ -103,7 +103,7 @@ impl<D: Disk> Lane<D> {
             return;
         };
         connection.requests -= 1;
-        connection.questions_about_topics -= u32::from(is_about_topics(client.api_key));
+        connection.overviews -= u32::from(is_overview(client.api_key));
         connection.in_flight_bytes -= client.frame_bytes;
         self.in_flight_bytes -= client.frame_bytes;
         self.list_if_stalled(client.connection);

@@ -1,7 +1,7 @@
 //! What clients that do not read may cost: how much is answered before they do, and how long they have.
 //!
-//! Replies are made when their requests are taken up, so they are bounded there. An answer about topics is much
-//! larger than its question: a connection has one of them at a time, made or on its way. While a core holds many
+//! Replies are made when their requests are taken up, so they are bounded there. An answer about topics or groups is
+//! much larger than its question: a connection has one of them at a time, made or on its way. While a core holds many
 //! replies, a connection with any of its own waits until they have left. What can be asked again is refused where
 //! there is no memory for the answer. Whoever does not read for too long is closed, since what waits for it is
 //! memory that others need.
@@ -30,9 +30,19 @@ pub(super) struct Unmoved {
     sent_us: Option<u64>,
 }
 
-/// Whether an answer is as long as the broker's topics make it.
-pub(super) fn is_about_topics(api_key: u16) -> bool {
-    api_key == ApiKey::Metadata.as_u16() || api_key == ApiKey::DescribeTopics.as_u16()
+/// Whether an answer is as long as the broker's topics or groups make it.
+pub(super) fn is_overview(api_key: u16) -> bool {
+    let known = ApiKey::from_u16(api_key);
+    known.is_some_and(|api| {
+        matches!(
+            api,
+            ApiKey::Metadata
+                | ApiKey::DescribeTopics
+                | ApiKey::ListGroups
+                | ApiKey::DescribeGroup
+                | ApiKey::FetchOffsets
+        )
+    })
 }
 
 /// Whether a request can be refused when it has been carried out, and asked again.
@@ -58,9 +68,7 @@ impl<D: Disk> Lane<D> {
     /// or its questions are answered.
     pub(super) fn replies_allow(&self, connection: &Connection, header: &RequestHeader) -> bool {
         let own = connection.ledger_bytes;
-        if is_about_topics(header.api_key)
-            && (connection.questions_about_topics > 0 || own > OWN_BYTES_FREE)
-        {
+        if is_overview(header.api_key) && (connection.overviews > 0 || own > OWN_BYTES_FREE) {
             return false;
         }
         own == 0 || self.ledger.in_use_of(MemoryKind::Reply) < self.ledger.cap() / 4
