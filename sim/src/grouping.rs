@@ -233,7 +233,17 @@ impl Grouping {
         let is_blind = self.is_blind;
         let is_lasting = self.lasting.contains(&partition.topic);
         let group = self.group(group);
-        group.is_kept |= is_lasting;
+        if is_lasting && !std::mem::replace(&mut group.is_kept, true) {
+            // Until now it may have been forgotten and begun anew after whoever is gone by now.
+            for gone in group
+                .members
+                .values_mut()
+                .filter(|seen| seen.until_us <= now_us)
+            {
+                gone.generation = 0;
+                gone.may.clear();
+            }
+        }
         group
             .offsets
             .entry(partition)
@@ -331,6 +341,16 @@ impl Grouping {
     }
 }
 
+impl Seen {
+    /// Until when it may hold what it holds: its session, or less where it was to let go of something, or may have been
+    /// told so by an answer that is lost.
+    fn holds_until_us(&self, timeouts: Timeouts) -> u64 {
+        let by_us = self.unanswered_us.map(|us| us + timeouts.rebalance_us);
+        let ends = [Some(self.until_us), self.let_go_by_us, by_us];
+        ends.into_iter().flatten().min().expect("one is there")
+    }
+}
+
 impl Group {
     /// What of an answer may not be.
     fn judge(&self, now_us: u64, told: &Told<'_>, lasting: &BTreeSet<TopicId>) -> Option<String> {
@@ -363,11 +383,13 @@ impl Group {
         for partition in told.may {
             let others = self.members.iter().filter(|(other, _)| **other != id);
             let mut holders = others.filter(|(_, seen)| seen.holds.contains(partition));
-            if let Some((other, seen)) = holders.find(|(_, seen)| seen.until_us > now_us) {
+            let until_us = |seen: &Seen| seen.holds_until_us(told.timeouts);
+            if let Some((other, seen)) = holders.find(|(_, seen)| until_us(seen) > now_us) {
                 return Some(format!(
                     "{partition}: member {id} is given it with generation {generation}, and member {other} of \
                      generation {} holds it until {} µs",
-                    seen.generation, seen.until_us
+                    seen.generation,
+                    until_us(seen)
                 ));
             }
             let Some(before) = self.given.get(partition).filter(|given| given.member != id) else {

@@ -20,6 +20,10 @@ impl Member {
             Ok(response) => response,
             Err(problem) => return context.history.problem(format!("{name}: {problem}")),
         };
+        if reply.correlation() == 0 {
+            // The connection is refused, and closed.
+            return;
+        }
         let Some(asked) = self.asked.remove(&reply.correlation()) else {
             let problem = format!("{name}: answered {} unasked", reply.correlation());
             return context.history.problem(problem);
