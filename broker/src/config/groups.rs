@@ -42,8 +42,10 @@ impl Default for GroupsConfig {
 }
 
 impl GroupsConfig {
-    /// What the coordinator of one partition is told, of so many on its core, which share the memory.
-    pub fn settings(&self, partitions: usize) -> Settings {
+    /// What the coordinator of one partition is told, of so many on its core, which share the memory, on a broker
+    /// that takes batches of so many bytes: its records have to fit.
+    pub fn settings(&self, partitions: usize, batch_bytes_max: u32) -> Settings {
+        let defaults = Settings::default();
         let most = usize::try_from(self.memory_bytes_max).expect("a 64-bit machine");
         Settings {
             session_timeout_ms_min: self.session_timeout_ms_min,
@@ -53,7 +55,10 @@ impl GroupsConfig {
             group_members_max: self.members_max as usize,
             memory_bytes_max: most / partitions.max(1),
             offsets_retention_ms: self.offsets_retention_ms,
-            ..Settings::default()
+            subscription_bytes_max: defaults
+                .subscription_bytes_max
+                .min(batch_bytes_max as usize / 4),
+            ..defaults
         }
     }
 }

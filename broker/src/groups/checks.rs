@@ -94,8 +94,8 @@ pub(super) fn check_subscription(
     let bytes = names + wanted.pattern.as_ref().map_or(0, String::len);
     if bytes > settings.subscription_bytes_max {
         return Err(invalid(format!(
-            "the subscription has {bytes} bytes of topic names and pattern; at most {} are allowed \
-             (groups.subscription_bytes_max); a pattern may say it in less",
+            "the subscription has {bytes} bytes of topic names and pattern; at most {} are \
+             allowed; a pattern may say it in less",
             settings.subscription_bytes_max
         )));
     }

@@ -542,6 +542,25 @@ fn a_full_disk_refuses_changes_and_they_go_on_when_there_is_room() {
 }
 
 #[test]
+fn a_subscription_that_no_log_takes_is_refused_and_nobody_is_hurt() {
+    let mut config = small_config();
+    config.limits.frame_bytes_max = 128 * 1024;
+    config.log.max_message_bytes = 32 * 1024;
+    let mut world = World::with_config(511, 1, config);
+    world.create("orders", 1, &[]);
+    let client = world.connect(0);
+    let mut members = vec![Member::new(1, "g", &["orders"])];
+    world.gather_in(client, &mut members);
+    let names: Vec<_> = (0..500).map(|index| format!("{index:0>200}")).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let mut greedy = Member::new(2, "g", &names);
+    let (refused, _) = world.heartbeat(client, &mut greedy);
+    assert_eq!(refused, Err(ErrorCode::InvalidRequest));
+    let (answer, _) = world.heartbeat(client, &mut members[0]);
+    assert!(answer.is_ok(), "{answer:?}");
+}
+
+#[test]
 fn topics_that_come_grow_and_go_are_followed() {
     let mut world = World::new(508, 2);
     let client = world.connect(1);

@@ -43,10 +43,14 @@ impl<D: Disk> Lane<D> {
             return;
         }
         let bytes_max = self.config.limits.batch_bytes_max();
+        let batches = match batches_of(records, now.wall, bytes_max) {
+            Ok(batches) => batches,
+            Err(error) => return self.refuse_group_changes(index, None, &error),
+        };
         let (shard, _) = self.shard_and_topics(index);
         let partition = shard.partition;
         shard.records_in_log += records.len();
-        for batch in batches_of(records, now.wall, bytes_max) {
+        for batch in batches {
             let (shard, _) = self.shard_and_topics(index);
             shard.appended += 1;
             let origin = Origin::Groups {
@@ -64,14 +68,14 @@ impl<D: Disk> Lane<D> {
             };
             self.produce(now, origin, &request);
         }
-        let Self { groups, ledger, .. } = self;
-        let shard = groups.shards.get_mut(&index);
-        shard.expect("just used").count_memory(ledger);
+        self.count_group_memory(index);
     }
 
     /// Begins to read the log of a shard.
     pub(super) fn load_shard(&mut self, now: Now, index: PartitionIndex) {
-        let settings = self.config.groups.settings(self.groups.shards.len());
+        let batch_bytes_max = self.config.limits.batch_bytes_max();
+        let partitions = self.groups.shards.len();
+        let settings = self.config.groups.settings(partitions, batch_bytes_max);
         let Self {
             groups,
             partitions,
@@ -138,9 +142,7 @@ impl<D: Disk> Lane<D> {
         tracing::debug!(%partition, records = shard.records_in_log, "consumer groups are loaded");
         shard.state = ShardState::Serving(coordinator);
         self.log_group_records(now, index, &records);
-        let Self { groups, ledger, .. } = self;
-        let shard = groups.shards.get_mut(&index);
-        shard.expect("just used").count_memory(ledger);
+        self.count_group_memory(index);
         self.maybe_snapshot(now, index);
     }
 
@@ -197,22 +199,19 @@ impl<D: Disk> Lane<D> {
             }
         }
         *next = fetched.next_offset;
-        let Self { groups, ledger, .. } = self;
-        let shard = groups.shards.get_mut(&index);
-        shard.expect("just used").count_memory(ledger);
+        self.count_group_memory(index);
         Ok(())
     }
 
     /// A log could not be read: its groups are out of service until it can be.
     fn load_failed(&mut self, now: Now, index: PartitionIndex, error: ApiError) {
-        let Self { groups, ledger, .. } = self;
-        let shard = groups.shards.get_mut(&index).expect("named by the caller");
+        let (shard, _) = self.shard_and_topics(index);
         tracing::error!(partition = %shard.partition, %error, "consumer groups cannot be loaded");
         shard.state = ShardState::Waiting {
             reason: error,
             retry_us: Some(now.monotonic_us + RETRY_US),
         };
-        shard.count_memory(ledger);
+        self.count_group_memory(index);
     }
 
     /// Appends a snapshot if too much of a log does not count any more.
@@ -287,9 +286,13 @@ impl<D: Disk> Lane<D> {
 
 /// Records in batches, of at least one record and at most `bytes_max` bytes each.
 ///
-/// # Panics
-/// If a record alone has more: coordinators keep theirs far below.
-fn batches_of(records: &[GroupRecord], time: Timestamp, bytes_max: u32) -> Vec<AlignedBytes> {
+/// # Errors
+/// A record alone has more: a member with very many partitions, or a broker that takes small frames only.
+fn batches_of(
+    records: &[GroupRecord],
+    time: Timestamp,
+    bytes_max: u32,
+) -> Result<Vec<AlignedBytes>, ApiError> {
     let mut builder = BatchBuilder::new(BatchBuilderConfig {
         bytes_max,
         ..BatchBuilderConfig::default()
@@ -308,15 +311,16 @@ fn batches_of(records: &[GroupRecord], time: Timestamp, bytes_max: u32) -> Vec<A
             headers: &[],
             timestamp: time.max(Timestamp::new(0)),
         };
-        match builder.try_push(record) {
-            Ok(_) => {}
-            Err(PushError::Full) => {
-                finish(&mut builder);
-                builder
-                    .try_push(record)
-                    .expect("an empty batch has room for it");
-            }
-            Err(error) => panic!("a record of a group fits no batch: {error}"),
+        let mut pushed = builder.try_push(record);
+        if pushed == Err(PushError::Full) && !builder.is_empty() {
+            finish(&mut builder);
+            pushed = builder.try_push(record);
+        }
+        if let Err(error) = pushed {
+            let message = format!(
+                "a change of the group fits no batch: {error}; raise limits.frame_bytes_max"
+            );
+            return Err(ApiError::new(ErrorCode::GroupLimit, message));
         }
         if builder.estimated_bytes() >= BATCH_BYTES {
             finish(&mut builder);
@@ -325,7 +329,7 @@ fn batches_of(records: &[GroupRecord], time: Timestamp, bytes_max: u32) -> Vec<A
     if !builder.is_empty() {
         finish(&mut builder);
     }
-    finished
+    Ok(finished)
 }
 
 /// The log holds what this broker cannot take up.
@@ -336,4 +340,53 @@ fn unreadable(
 ) -> ApiError {
     let message = format!("the log of consumer groups {partition} at offset {offset}: {problem}");
     ApiError::new(ErrorCode::CorruptData, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::TopicId;
+    use corelane_protocol::response::CommittedOffset;
+
+    use super::*;
+
+    fn record(partition: u32, metadata_bytes: usize) -> GroupRecord {
+        GroupRecord::Offset {
+            group: "g".to_owned(),
+            partition: TopicPartition::new(
+                TopicId::from_bytes([7; 16]),
+                PartitionIndex::new(partition),
+            ),
+            value: Some(CommittedOffset {
+                offset: Offset::new(1),
+                leader_epoch: None,
+                time: Timestamp::new(2),
+                metadata: "m".repeat(metadata_bytes),
+            }),
+        }
+    }
+
+    #[test]
+    fn records_are_dealt_to_batches_and_none_is_left_out() {
+        let records: Vec<_> = (0..40).map(|index| record(index, 300)).collect();
+        let made = batches_of(&records, Timestamp::new(1), 2048).expect("each of them fits");
+        assert!(made.len() > 5);
+        let mut found = Vec::new();
+        for batch in &made {
+            assert!(batch.len() <= 2048);
+            let batch = RecordBatch::parse_unstamped(&batch[..], &DecompressLimit::default());
+            for record in batch.expect("a sound batch").records() {
+                let key = record.key.expect("every record has one");
+                found.push(GroupRecord::decode(key, record.value).expect("as it was written"));
+            }
+        }
+        assert_eq!(found, records);
+    }
+
+    #[test]
+    fn a_record_that_fits_no_batch_is_refused() {
+        let records = [record(0, 10), record(1, 4000), record(2, 10)];
+        let refused = batches_of(&records, Timestamp::new(1), 2048);
+        let refused = refused.expect_err("it is too large").code;
+        assert_eq!(refused, ErrorCode::GroupLimit);
+    }
 }

@@ -62,7 +62,7 @@ impl<D: Disk> Lane<D> {
         let connection = self.connections.get(client.connection);
         let host = connection.map_or_else(String::new, |from| from.peer.ip().to_string());
         match self.coordinator_of(question.group()) {
-            Coordinator::None => match question.asked_of_nothing() {
+            Coordinated::Nowhere => match question.asked_of_nothing() {
                 Some(answer) => self.answer_group(client, answer, None),
                 None => {
                     self.make_offsets_topic();
@@ -71,14 +71,14 @@ impl<D: Disk> Lane<D> {
                     self.answer_group(client, Err(error), None);
                 }
             },
-            Coordinator::Here(partition) => {
+            Coordinated::Here(partition) => {
                 let asker = GroupAsker::Client(client);
                 self.coordinate(now, partition, asker, &host, &question);
             }
-            Coordinator::At(core) if client.no_forward => {
+            Coordinated::At(core) if client.no_forward => {
                 self.answer_group(client, Err(ErrorCode::NotOwner.into()), Some(core));
             }
-            Coordinator::At(core) => {
+            Coordinated::At(core) => {
                 let question = Box::new(question);
                 let request = ForwardedRequest::Group { host, question };
                 let kind = ForwardKind::Group { client };
@@ -100,11 +100,11 @@ impl<D: Disk> Lane<D> {
     ) {
         let asker = GroupAsker::Core { core, token };
         match self.coordinator_of(question.group()) {
-            Coordinator::Here(partition) => {
+            Coordinated::Here(partition) => {
                 self.coordinate(now, partition, asker, host, question);
             }
             // Cores agree on who owns what, but for a topic that was just made.
-            Coordinator::None | Coordinator::At(_) => {
+            Coordinated::Nowhere | Coordinated::At(_) => {
                 self.tell_group(asker, Err(ErrorCode::GroupLoading.into()));
             }
         }
@@ -151,19 +151,19 @@ impl<D: Disk> Lane<D> {
         }
     }
 
-    fn coordinator_of(&self, group: &str) -> Coordinator {
+    fn coordinator_of(&self, group: &str) -> Coordinated {
         let Some(topic) = self.image.topic_named(OFFSETS_TOPIC) else {
-            return Coordinator::None;
+            return Coordinated::Nowhere;
         };
         if self.hidden.contains_key(&topic.id) {
-            return Coordinator::None;
+            return Coordinated::Nowhere;
         }
         let partition = partition_for_key(group.as_bytes(), topic.partition_count);
         let partition = TopicPartition::new(topic.id, PartitionIndex::new(partition));
         match self.partitions.find(partition) {
-            Home::Local(_) => Coordinator::Here(partition.partition),
-            Home::Remote(core) => Coordinator::At(core),
-            Home::UnknownTopic | Home::UnknownPartition => Coordinator::None,
+            Home::Local(_) => Coordinated::Here(partition.partition),
+            Home::Remote(core) => Coordinated::At(core),
+            Home::UnknownTopic | Home::UnknownPartition => Coordinated::Nowhere,
         }
     }
 
@@ -232,9 +232,9 @@ impl<D: Disk> Lane<D> {
 }
 
 /// Where a group is coordinated.
-enum Coordinator {
-    /// Nowhere: there has been no group yet.
-    None,
+enum Coordinated {
+    /// There has been no group yet.
+    Nowhere,
     /// On this core, with this partition's groups.
     Here(PartitionIndex),
     /// There.

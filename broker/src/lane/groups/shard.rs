@@ -129,8 +129,7 @@ impl Shard {
         }
     }
 
-    /// After each change of the coordinator: what it holds is counted.
-    pub(super) fn count_memory(&mut self, ledger: &Ledger) {
+    fn count_memory(&mut self, ledger: &Ledger) {
         let bytes = match &self.state {
             ShardState::Serving(coordinator) | ShardState::Loading { coordinator, .. } => {
                 coordinator.memory_bytes()
@@ -249,7 +248,6 @@ impl<D: Disk> Lane<D> {
         batch: u64,
         result: Result<Offset, ApiError>,
     ) {
-        let now_us = self.meters.now_us;
         let (shard, _) = self.shard_and_topics(index);
         shard.settled += 1;
         debug_assert!(
@@ -274,31 +272,49 @@ impl<D: Disk> Lane<D> {
                 }
                 self.snapshot_logged(index, batch);
             }
-            Err(error) => {
-                tracing::warn!(partition = %shard.partition, %error, "a change of consumer groups was not logged");
-                shard.is_refusing = true;
-                shard.snapshot = None;
-                shard.state = ShardState::Waiting {
-                    reason: told(&error),
-                    retry_us: Some(now_us + RETRY_US),
-                };
-                // It may be refused at once, while batches before it are still being written.
-                let before = shard
-                    .waiting
-                    .partition_point(|(awaited, ..)| *awaited < batch);
-                let waiting = shard.waiting.split_off(before);
-                for (_, asker, answer) in waiting {
-                    if let Ok(GroupAnswered::Committed(entries)) = &answer {
-                        self.count_refused_commits(entries.len());
-                    }
-                    self.tell_group(asker, Err(told(&error)));
-                }
+            Err(error) => self.refuse_group_changes(index, Some(batch), &error),
+        }
+    }
+
+    /// What a coordinator has changed could not be logged: it is thrown away, and whoever waits for this batch or a
+    /// later one is told so. No batch: the change did not come so far.
+    pub(super) fn refuse_group_changes(
+        &mut self,
+        index: PartitionIndex,
+        batch: Option<u64>,
+        error: &ApiError,
+    ) {
+        let now_us = self.meters.now_us;
+        let (shard, _) = self.shard_and_topics(index);
+        tracing::warn!(partition = %shard.partition, %error, "a change of consumer groups was not logged");
+        shard.is_refusing = true;
+        shard.snapshot = None;
+        shard.state = ShardState::Waiting {
+            reason: told(error),
+            retry_us: Some(now_us + RETRY_US),
+        };
+        // It may be refused at once, while batches before it are still being written.
+        let before = match batch {
+            Some(batch) => shard
+                .waiting
+                .partition_point(|(awaited, ..)| *awaited < batch),
+            None => shard.waiting.len(),
+        };
+        let waiting = shard.waiting.split_off(before);
+        for (_, asker, answer) in waiting {
+            if let Ok(GroupAnswered::Committed(entries)) = &answer {
+                self.count_refused_commits(entries.len());
             }
+            self.tell_group(asker, Err(told(error)));
         }
+        self.count_group_memory(index);
+    }
+
+    /// After each change of a coordinator: what it holds is counted.
+    pub(super) fn count_group_memory(&mut self, index: PartitionIndex) {
         let Self { groups, ledger, .. } = self;
-        if let Some(shard) = groups.shards.get_mut(&index) {
-            shard.count_memory(ledger);
-        }
+        let shard = groups.shards.get_mut(&index);
+        shard.expect("named by the caller").count_memory(ledger);
     }
 
     /// Lets a shard that does not serve begin to read its log, if that may be now.
@@ -309,10 +325,12 @@ impl<D: Disk> Lane<D> {
         let ShardState::Waiting { reason, retry_us } = &mut shard.state else {
             return;
         };
-        let is_due = retry_us.is_none_or(|retry_us| retry_us <= now.monotonic_us);
-        if !is_due || shard.settled < shard.appended {
-            // Whatever is settled last has the shard looked at again.
-            *retry_us = Some((*retry_us).unwrap_or(0).max(now.monotonic_us + RETRY_US));
+        if retry_us.is_some_and(|retry_us| retry_us > now.monotonic_us) {
+            return;
+        }
+        if shard.settled < shard.appended {
+            // The log is not read before it is known what it holds.
+            *retry_us = Some(now.monotonic_us + RETRY_US);
             return;
         }
         let Some(local) = self.partitions.local(shard.local) else {
