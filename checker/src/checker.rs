@@ -2,7 +2,7 @@
 //! order and completeness at the end. Time is near-linear in the number of events: each event
 //! costs a look-up, each complete read one walk over its partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
@@ -17,7 +17,7 @@ use crate::violation::Violation;
 /// What a workload may expect beyond the promises that always hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
-    /// Every record is in the log at most once. Set for idempotent producers; without them, a
+    /// Every record is in the log at most once. Set where all producers are idempotent; without them, a
     /// retry whose first attempt had arrived leaves a second copy, which is counted.
     pub no_duplicates: bool,
     /// All records of a key are in one partition. Unset for workloads that choose the partition.
@@ -40,6 +40,7 @@ pub struct Checker {
     now: Moment,
     records: BTreeMap<RecordNumber, RecordHistory>,
     senders: BTreeMap<Digest, Sender>,
+    idempotent: BTreeSet<ProducerNumber>,
     partitions: BTreeMap<TopicPartition, PartitionHistory>,
     reads: BTreeMap<(ReaderNumber, TopicPartition), Read>,
     verdict: Verdict,
@@ -73,6 +74,7 @@ impl Checker {
             now: Moment(0),
             records: BTreeMap::new(),
             senders: BTreeMap::new(),
+            idempotent: BTreeSet::new(),
             partitions: BTreeMap::new(),
             reads: BTreeMap::new(),
             verdict: Verdict::default(),
@@ -90,6 +92,9 @@ impl Checker {
                 content,
             } => {
                 self.sent(record, producer, key, content);
+            }
+            Event::Idempotent { producer } => {
+                self.idempotent.insert(producer);
             }
             Event::Acknowledged {
                 record,
@@ -461,7 +466,7 @@ impl Checker {
                 }
                 if let Some((_, first)) = copies.find(record, partition, offset) {
                     self.verdict.counts.duplicates += 1;
-                    if self.rules.no_duplicates {
+                    if self.rules.no_duplicates || self.idempotent.contains(&history.producer) {
                         let second = offset;
                         self.verdict.add(Violation::Duplicate {
                             record,

@@ -35,6 +35,11 @@ pub enum Event {
         /// Key and value together.
         content: Digest,
     },
+    /// Whatever this producer sends is in the log at most once, however often it is sent. Before its first record.
+    Idempotent {
+        /// The producer.
+        producer: ProducerNumber,
+    },
     /// The broker said that the record is in the log.
     Acknowledged {
         /// The record.

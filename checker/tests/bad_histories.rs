@@ -201,6 +201,20 @@ fn a_late_second_copy_behind_later_records_holds_without_idempotence() {
 }
 
 #[test]
+fn a_second_copy_of_an_idempotent_producer_is_a_violation() {
+    let two = |producer| {
+        let mut history = History::new();
+        let producer = ProducerNumber(producer);
+        history.events.push(Event::Idempotent { producer });
+        history.send(0).acknowledge(0, 0);
+        history.read(0, &[0, 0]);
+        history
+    };
+    two(0).assert_violates(&["duplicate"]);
+    two(1).assert_holds();
+}
+
+#[test]
 fn a_second_copy_violates_idempotence() {
     let mut history = three();
     history.rules.no_duplicates = true;

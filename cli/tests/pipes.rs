@@ -3,11 +3,13 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use memchr::memmem::Finder;
 use serde_json::{Value, json};
 use support::TestBroker;
 
@@ -599,4 +601,48 @@ fn a_line_counts_as_it_is_sent_and_a_refusal_says_what_to_raise() {
     }
     let read = broker.succeed(&["consume", "t", "--until-end"]);
     assert!(read == line.repeat(4), "the lines come back");
+}
+
+/// The producer ids of the batches that are stored anywhere in a data directory.
+fn producer_ids(directory: &Path) -> BTreeSet<u64> {
+    // Magic, version and encoding of a batch; its producer id stands 36 bytes behind.
+    let begin = Finder::new(&[0xBA, 0xC1, 1, 1]);
+    let mut ids = BTreeSet::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            ids.extend(producer_ids(&path));
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        for at in begin.find_iter(&bytes) {
+            let id = bytes[at + 36..].first_chunk().unwrap();
+            ids.insert(u64::from_le_bytes(*id));
+        }
+    }
+    ids
+}
+
+#[test]
+fn lines_are_of_an_idempotent_producer_unless_told_otherwise() {
+    const NONE: u64 = u64::MAX;
+    let broker = TestBroker::start();
+    broker.create("t", 1);
+    let data = broker.directory().join("data");
+    broker
+        .feed(&["produce", "t", "--no-idempotence"], "one\n")
+        .assert_code(0);
+    assert_eq!(producer_ids(&data), BTreeSet::from([NONE]));
+    for lines in 2..4 {
+        broker.feed(&["produce", "t"], "two\n").assert_code(0);
+        assert_eq!(
+            producer_ids(&data).len(),
+            lines,
+            "each has an id of its own"
+        );
+    }
+    assert_eq!(
+        broker.succeed(&["consume", "t", "--until-end"]),
+        "one\ntwo\ntwo\n"
+    );
 }

@@ -1,6 +1,6 @@
 //! Creates a topic, looks at it, and deletes it.
 //!
-//! `cargo run --example admin -- 127.0.0.1:9500`
+//! `cargo run -p corelane-client --example admin -- 127.0.0.1:9500`
 
 use corelane_client::{Client, ErrorCode, NewTopic, OffsetSpec, Record};
 

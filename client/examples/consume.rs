@@ -1,6 +1,6 @@
 //! Writes some records, reads them back to the end, and reads the last ones again.
 //!
-//! `cargo run --example consume -- 127.0.0.1:9500`
+//! `cargo run -p corelane-client --example consume -- 127.0.0.1:9500`
 
 use corelane_client::{Client, ErrorCode, NewTopic, RecordRef, Start};
 

@@ -1,6 +1,6 @@
 //! Sends records one by one and in a batch call, and checks their receipts.
 //!
-//! `cargo run --example produce -- 127.0.0.1:9500`
+//! `cargo run -p corelane-client --example produce -- 127.0.0.1:9500`
 
 use std::time::Duration;
 

@@ -66,6 +66,28 @@ pub enum Error {
         cause: Option<Box<Error>>,
     },
 
+    /// The broker refused the request when it was sent again. The first attempt was not answered: it may have been
+    /// done or not.
+    #[error(
+        "{what} was not answered, and was refused when it was sent again: it may or may not have been written; sending it again may write it twice (last error: {cause})"
+    )]
+    RefusedInDoubt {
+        /// What was asked.
+        what: String,
+        /// The refusal.
+        cause: Box<Error>,
+    },
+
+    /// The record is in the log, and durable. But the answer that said so was lost, and the broker does not remember
+    /// any more at which offset it is.
+    #[error(
+        "{what} was written, but its answer was lost, and the broker does not know the offset any more; do not send it again"
+    )]
+    OffsetUnknown {
+        /// What was asked.
+        what: String,
+    },
+
     /// An argument or setting that can never work.
     #[error("invalid argument: {0}")]
     InvalidArgument(String),
@@ -207,6 +229,8 @@ pub enum ErrorKind {
     TimedOut,
     /// It is not known whether the request was done.
     OutcomeUnknown,
+    /// The request was done, and only the offset is not known.
+    OffsetUnknown,
     /// The call itself was wrong.
     InvalidArgument,
     /// A buffer of the client is full, or something is not loaded yet: wait, then repeat.
@@ -241,7 +265,8 @@ impl Error {
             Self::Connect { .. } | Self::ConnectionLost { .. } => ErrorKind::Connection,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
-            Self::OutcomeUnknown { .. } => ErrorKind::OutcomeUnknown,
+            Self::OutcomeUnknown { .. } | Self::RefusedInDoubt { .. } => ErrorKind::OutcomeUnknown,
+            Self::OffsetUnknown { .. } => ErrorKind::OffsetUnknown,
             Self::InvalidArgument(_)
             | Self::RecordTooLarge { .. }
             | Self::ListenerPanicked { .. } => ErrorKind::InvalidArgument,
@@ -262,6 +287,8 @@ impl Error {
             Self::TimedOut { cause, .. } | Self::OutcomeUnknown { cause, .. } => {
                 cause.as_deref().and_then(Self::code)
             }
+            Self::RefusedInDoubt { cause, .. } => cause.code(),
+            Self::OffsetUnknown { .. } => Some(ErrorCode::DuplicateSequence),
             _ => None,
         }
     }
@@ -275,6 +302,7 @@ impl Error {
             | Self::ConnectionLost { .. }
             | Self::TimedOut { .. }
             | Self::OutcomeUnknown { .. }
+            | Self::RefusedInDoubt { .. }
             | Self::BufferFull
             | Self::TopicNotReady { .. } => true,
             _ => false,
@@ -285,7 +313,9 @@ impl Error {
     /// an outcome may be in the log once; sending it again may put it there twice.
     pub fn is_outcome_unknown(&self) -> bool {
         match self {
-            Self::OutcomeUnknown { .. } | Self::ConnectionLost { .. } => true,
+            Self::OutcomeUnknown { .. }
+            | Self::RefusedInDoubt { .. }
+            | Self::ConnectionLost { .. } => true,
             Self::Refused { error, .. } => {
                 matches!(
                     error.code,

@@ -4,7 +4,8 @@
 //! what was promised and is not served any more is reported.
 //!
 //! Input: a byte of choices (bit 0: which directory; bit 1: the checksums are made right; bit 2: appends and a
-//! second opening; bit 3: a third directory, with large parts in segments), and mutations.
+//! second opening; bit 3: a third directory, with large parts in segments; else bit 4: a fourth, with idempotent
+//! producers), and mutations.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -23,6 +24,7 @@ use crate::{image_file, repair};
 const CLOSED: &[u8] = include_bytes!("../../storage/tests/golden/version-1-closed");
 const LEFT: &[u8] = include_bytes!("../../storage/tests/golden/version-1-left");
 const STRAIGHT: &[u8] = include_bytes!("../../storage/tests/golden/version-1-straight");
+const PRODUCERS: &[u8] = include_bytes!("../../storage/tests/golden/version-1-producers");
 
 /// A directory that is sound, and what it holds.
 struct Specimen {
@@ -40,15 +42,23 @@ struct Log {
 }
 
 thread_local! {
-    static SPECIMENS: [Specimen; 3] =
-        [specimen(CLOSED, true), specimen(LEFT, false), specimen(STRAIGHT, false)];
+    static SPECIMENS: [Specimen; 4] = [
+        specimen(CLOSED, true),
+        specimen(LEFT, false),
+        specimen(STRAIGHT, false),
+        specimen(PRODUCERS, false),
+    ];
 }
 
 pub(crate) fn run(input: &[u8]) {
     let mut input = Bytes::new(input);
     let choices = input.u8();
     SPECIMENS.with(|specimens| {
-        let which = if choices & 8 != 0 { 2 } else { choices & 1 };
+        let which = match choices {
+            _ if choices & 8 != 0 => 2,
+            _ if choices & 16 != 0 => 3,
+            _ => choices & 1,
+        };
         let specimen = &specimens[usize::from(which)];
         let mut image = specimen.image.clone();
         let damage = mutate(&mut image, &mut input);

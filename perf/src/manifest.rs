@@ -93,6 +93,9 @@ pub struct Pinning {
 pub struct ClientSettings {
     /// Bytes of records that a producer takes before calls wait.
     pub buffer_bytes: u64,
+    /// Whether the broker knows a batch again that is sent again. Results that do not say so are of before it could.
+    #[serde(default)]
+    pub idempotent: bool,
     /// Its name and version.
     pub library: String,
 }

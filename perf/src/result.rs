@@ -317,6 +317,7 @@ pub(crate) mod tests {
                 },
                 client: ClientSettings {
                     buffer_bytes: 1,
+                    idempotent: true,
                     library: "corelane-client 0.1.0".to_owned(),
                 },
                 pinning: Pinning {

@@ -45,6 +45,8 @@ pub enum ApiKey {
     DescribeGroup = 17,
     /// Forgets a consumer group.
     DeleteGroup = 18,
+    /// Gives an idempotent producer its number.
+    InitProducerId = 19,
 }
 
 impl ApiKey {
@@ -69,6 +71,7 @@ impl ApiKey {
         Self::ListGroups,
         Self::DescribeGroup,
         Self::DeleteGroup,
+        Self::InitProducerId,
     ];
 
     /// The request with this number.
@@ -103,6 +106,7 @@ impl ApiKey {
             Self::ListGroups => "ListGroups",
             Self::DescribeGroup => "DescribeGroup",
             Self::DeleteGroup => "DeleteGroup",
+            Self::InitProducerId => "InitProducerId",
         }
     }
 
@@ -139,7 +143,8 @@ pub const fn versions(api_key: ApiKey) -> RangeInclusive<u16> {
         | ApiKey::FetchOffsets
         | ApiKey::ListGroups
         | ApiKey::DescribeGroup
-        | ApiKey::DeleteGroup => 1..=1,
+        | ApiKey::DeleteGroup
+        | ApiKey::InitProducerId => 1..=1,
     }
 }
 
@@ -154,7 +159,7 @@ mod tests {
             assert_eq!(ApiKey::from_u16(key.as_u16()), Some(*key));
             assert!(versions(*key).contains(&key.version()));
         }
-        assert_eq!(ApiKey::from_u16(19), None);
+        assert_eq!(ApiKey::from_u16(20), None);
         assert_eq!(ApiKey::from_u16(u16::MAX), None);
     }
 }

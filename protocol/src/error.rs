@@ -38,7 +38,11 @@ macro_rules! error_codes {
             /// partition until a batch resumes: the records of the refused one may come again, as
             /// they are or in smaller batches, and must not be overtaken.
             pub const fn needs_resume(self) -> bool {
-                self.retriable() || matches!(self, Self::BatchTooLarge)
+                self.retriable()
+                    || matches!(
+                        self,
+                        Self::BatchTooLarge | Self::OutOfOrderSequence | Self::UnknownProducer
+                    )
             }
 
             /// What happened, in a few words.
@@ -173,6 +177,21 @@ error_codes! {
     /// The broker keeps as many groups, members or offsets as it may.
     GroupLimit = 38, false, "too many groups, members or offsets",
         "Delete groups, or raise the broker's limits on groups.";
+    /// Batches of the producer that come before this one are not in the log.
+    OutOfOrderSequence = 39, false, "out of sequence",
+        "Begin a new producer epoch in this partition with sequence 0; the batch is not in the log.";
+    /// The partition knows nothing of the producer.
+    UnknownProducer = 40, false, "unknown producer",
+        "Begin a new producer epoch in this partition with sequence 0; whether the batch was written before is not known.";
+    /// The partition knows a later epoch of the producer.
+    ProducerFenced = 41, false, "fenced producer",
+        "Stop this producer: one with the same id and a later epoch has taken its place.";
+    /// The batch is in the log, too far back to say where.
+    DuplicateSequence = 42, false, "written before",
+        "Do not send it again: its records are in the log, and their offsets are not remembered any more.";
+    /// The broker remembers as many producers as it may.
+    ProducerLimit = 43, false, "too many producers",
+        "Use fewer producers for longer, or raise producers.bytes_max or lower producers.expiration_ms on the broker.";
 }
 
 impl ErrorCode {
@@ -256,7 +275,7 @@ mod tests {
             assert!(code.advice().ends_with('.'), "{code:?}");
         }
         assert_eq!(ErrorCode::from_u16(0), None);
-        assert_eq!(ErrorCode::from_u16(39), None);
+        assert_eq!(ErrorCode::from_u16(44), None);
     }
 
     #[test]

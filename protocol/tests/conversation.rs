@@ -10,10 +10,11 @@ use corelane_protocol::frame::{RequestHeader, ResponseHeader, ResponseMeta};
 use corelane_protocol::response::encode_error;
 use corelane_protocol::{AlignedBytes, ApiKey, Request, Response};
 
-/// The first version of the format, and the requests about groups that were added to it.
-const CONVERSATIONS: [&[u8]; 2] = [
+/// The first version of the format, and the requests about groups and producers that were added to it.
+const CONVERSATIONS: [&[u8]; 3] = [
     include_bytes!("golden/conversation-1"),
     include_bytes!("golden/conversation-2"),
+    include_bytes!("golden/conversation-3"),
 ];
 
 /// Requests and what was answered to each.

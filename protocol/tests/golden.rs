@@ -10,11 +10,13 @@ use corelane_protocol::batch::{
     TimestampType, validate,
 };
 use corelane_protocol::request::{
-    Acks, AlterTopicConfigsRequest, ProduceEntry, ProduceRequest, TopicAlteration,
+    Acks, AlterTopicConfigsRequest, InitProducerIdRequest, ProduceEntry, ProduceRequest,
+    TopicAlteration,
 };
 use corelane_protocol::response::{
     BrokerMetadata, CoreAddress, DivergingEpoch, FetchResponse, Fetched, FetchedEntry,
-    MetadataResponse, PartitionMetadata, TopicMetadata, TopicPartitions,
+    InitProducerIdResponse, MetadataResponse, PartitionMetadata, ProducerIdentity, TopicMetadata,
+    TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
@@ -180,6 +182,35 @@ fn the_golden_produce_request_is_written() {
         )
         .unwrap();
     assert_eq!(hex(&frame), GOLDEN_PRODUCE);
+}
+
+const GOLDEN_IDENTITY: &str = "\
+0c000000130001000d0c0b0a00000000
+24000000130001000d0c0b0a00000000
+00001000000000000000080706050403
+0201121100040000";
+
+#[test]
+fn the_golden_producer_identity_is_asked_for_and_answered() {
+    let mut frame = Vec::new();
+    let request = Request::InitProducerId(InitProducerIdRequest);
+    let correlation = CorrelationId::new(0x0a0b_0c0d);
+    request
+        .encode(correlation, RequestFlags::NONE, &mut frame)
+        .unwrap();
+    let meta = ResponseMeta {
+        api_version: 1,
+        correlation_id: correlation,
+        throttle_ms: 0,
+        credit_bytes: 0x0010_0000,
+    };
+    let result = Ok(ProducerIdentity {
+        producer_id: ProducerId::new(0x0102_0304_0506_0708),
+        producer_epoch: ProducerEpoch::new(0x1112),
+        window: 1024,
+    });
+    Response::InitProducerId(InitProducerIdResponse { result }).encode(&meta, &mut frame);
+    assert_eq!(hex(&frame), GOLDEN_IDENTITY);
 }
 
 const GOLDEN_ALTER: &str = "\

@@ -8,9 +8,9 @@ mod support;
 use corelane_protocol::request::{
     Acks, AlterTopicConfigsRequest, ApiVersionsRequest, CreatePartitionsRequest,
     CreateTopicsRequest, DeleteBefore, DeleteRecordsEntry, DeleteRecordsRequest,
-    DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest, ListOffsetsEntry,
-    ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, PositionEntry, ProduceEntry,
-    ProduceRequest, ReportPositionsRequest, TopicAlteration, TopicExtension,
+    DeleteTopicsRequest, DescribeTopicsRequest, FetchEntry, FetchRequest, InitProducerIdRequest,
+    ListOffsetsEntry, ListOffsetsRequest, MetadataRequest, NewTopic, OffsetPosition, PositionEntry,
+    ProduceEntry, ProduceRequest, ReportPositionsRequest, TopicAlteration, TopicExtension,
 };
 use corelane_protocol::{
     ApiError, ApiKey, CorrelationId, DecodeError, EncodeError, ErrorCode, LeaderEpoch, Offset,
@@ -148,6 +148,7 @@ fn requests() -> Vec<Request<'static>> {
             validate_only: true,
         }),
     ];
+    requests.push(Request::InitProducerId(InitProducerIdRequest));
     requests.extend(support::group_requests::samples());
     requests
 }

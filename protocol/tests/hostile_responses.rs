@@ -12,15 +12,15 @@ use corelane_protocol::response::{
     DeleteRecordsResponse, DeleteTopicsResponse, DeletedRecords, DeletedTopic,
     DescribeTopicsResponse, DescribedPartition, DescribedReader, DescribedTopic, DivergingEpoch,
     Durability, ExtendedTopic, FetchResponse, FetchResponseHead, Fetched, FetchedEntry,
-    FetchedEntryHead, FetchedHead, ListOffsetsResponse, ListedEntry, ListedOffset,
-    MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
-    ReportPositionsResponse, ReportedPosition, SupportedApi, TopicConfigEntry, TopicDescription,
-    TopicMetadata, TopicPartitions, encode_error,
+    FetchedEntryHead, FetchedHead, InitProducerIdResponse, ListOffsetsResponse, ListedEntry,
+    ListedOffset, MetadataResponse, PartitionMetadata, PartitionState, ProduceResponse,
+    ProducedEntry, ProducerIdentity, Receipt, ReportPositionsResponse, ReportedPosition,
+    SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata, TopicPartitions, encode_error,
 };
 use corelane_protocol::{
     ApiError, ApiKey, BrokerId, CoreId, CorrelationId, ErrorCode, LeaderEpoch, Offset,
-    PartitionIndex, Response, ResponseHeader, ResponseMeta, StoreId, Timestamp, TopicId,
-    TopicPartition,
+    PartitionIndex, ProducerEpoch, ProducerId, Response, ResponseHeader, ResponseMeta, StoreId,
+    Timestamp, TopicId, TopicPartition,
 };
 use proptest::prelude::*;
 
@@ -271,6 +271,17 @@ fn responses() -> Vec<Response<'static>> {
         }),
         describe(),
     ];
+    responses.extend(
+        [
+            Ok(ProducerIdentity {
+                producer_id: ProducerId::new(1000),
+                producer_epoch: ProducerEpoch::new(0),
+                window: 1024,
+            }),
+            Err(ErrorCode::DiskFull.into()),
+        ]
+        .map(|result| Response::InitProducerId(InitProducerIdResponse { result })),
+    );
     responses.extend(support::group_responses::samples());
     responses
 }

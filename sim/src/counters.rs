@@ -89,6 +89,9 @@ sometimes! {
     CorruptionReported, true, "a fetch was refused because data is damaged";
     Resumed, true, "a produce resumed after a refusal";
     Resent, true, "a producer sent again what it had no answer for";
+    ResentKnown, true, "an idempotent producer sent again what was in the log, and was told where";
+    SequenceLost, true, "an idempotent producer was told that batches before its next one are missing";
+    EpochBegun, true, "an idempotent producer began a new epoch after records of a weak topic were lost";
     Duplicated, true, "a retry left a second copy in the log";
     RequestTimedOut, true, "the broker answered that the time was over";
     ClientTimedOut, true, "a client gave up waiting";

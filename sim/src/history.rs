@@ -85,6 +85,12 @@ impl History {
         first
     }
 
+    /// What a producer sends is to be in the log once.
+    pub(crate) fn idempotent(&mut self, producer: u32) {
+        let producer = ProducerNumber(producer);
+        self.checker.observe(Event::Idempotent { producer });
+    }
+
     pub(crate) fn acknowledged(
         &mut self,
         first: u64,

@@ -265,6 +265,8 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     config.limits.mailbox_requests_max = 2 << random.below(6);
     config.limits.mailbox_bytes_max = (128 * KIB) << random.below(4);
     config.log.max_message_bytes = frame - 64 * KIB as u32;
+    // No jump of the clock has a producer forgotten that might send something again.
+    config.producers.expiration_ms = 315_360_000_000;
     config.journal.group_bytes_max = 32 * KIB as u32;
     config.journal.group_bytes_min = 4 * KIB as u32;
     config.journal.straight_bytes_min = 4 * KIB as u32;

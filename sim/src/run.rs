@@ -159,6 +159,7 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
             value_bytes_max: profile.value_bytes_max,
             batch_bytes_max: (frame - 64 * 1024) / 2,
             no_forward: random.chance(1, 4),
+            is_idempotent: random.chance(2, 3),
         })));
     }
     for number in 0..profile.consumers {

@@ -19,6 +19,7 @@ pub mod memory;
 #[doc(hidden)]
 pub mod planted;
 pub mod position;
+pub mod producers;
 mod recovery;
 pub mod ring;
 pub mod segment;

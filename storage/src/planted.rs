@@ -104,6 +104,11 @@ bugs! {
     GenerationNotLogged, "what members of a group are given after they joined is not logged";
     GenerationNotRaised, "a member is given partitions under its old generation";
     GrowthNotFollowed, "groups do not notice that their topics change";
+    SequenceNotChecked, "a batch of an idempotent producer is appended again when it is sent again";
+    DuplicateAckedEarly, "a batch that is known is acknowledged before it is durable";
+    ProducersForgotten, "a restart forgets the producers that the catalogue knows";
+    ProducersNotRecorded, "the catalogue is not told of producers when their batches leave the journal";
+    ProducerIdsReused, "a restart gives producers numbers that others have";
     ScrubSkipsDamage, "scrubbing does not tell of damage";
 }
 

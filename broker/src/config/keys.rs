@@ -415,6 +415,12 @@ pub(super) static KEYS: &[Key] = &[
     key("groups.snapshot_records_min", |c| {
         count32(&mut c.groups.snapshot_records_min, 1..=1_000_000_000)
     }),
+    key("producers.expiration_ms", |c| {
+        millis64(&mut c.producers.expiration_ms)
+    }),
+    key("producers.bytes_max", |c| {
+        bytes64(&mut c.producers.bytes_max, MIB..=64 * GIB)
+    }),
     key("admin.listen", |c| Slot::AddressOrOff(&mut c.admin.listen)),
     key("admin.partition_series_max", |c| {
         count32(&mut c.admin.partition_series_max, 0..=1_000_000)

@@ -47,6 +47,8 @@ pub struct BrokerConfig {
     pub limits: Limits,
     /// Consumer groups.
     pub groups: GroupsConfig,
+    /// Idempotent producers.
+    pub producers: ProducersConfig,
     /// What those who operate it see.
     pub admin: AdminConfig,
     /// What the broker says about itself.
@@ -171,6 +173,24 @@ impl Default for LogDefaults {
             open_files_max: 512,
             disk_reserve_bytes: 0,
             scrub_bytes_per_second: 0,
+        }
+    }
+}
+
+/// What is remembered of idempotent producers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProducersConfig {
+    /// How long a partition remembers a producer that writes nothing to it, in milliseconds.
+    pub expiration_ms: u64,
+    /// Memory that what the partitions of one store remember may take, in bytes.
+    pub bytes_max: u64,
+}
+
+impl Default for ProducersConfig {
+    fn default() -> Self {
+        Self {
+            expiration_ms: DAY_MS,
+            bytes_max: 16 * 1024 * 1024,
         }
     }
 }

@@ -25,6 +25,9 @@ impl BrokerConfig {
             scrub_bytes_per_second: log.scrub_bytes_per_second,
             read_cache_bytes: usize::try_from(self.memory.read_cache_bytes)
                 .expect("a 64-bit machine"),
+            producers_bytes_max: usize::try_from(self.producers.bytes_max)
+                .expect("a 64-bit machine"),
+            producer_expiration_ms: i64::try_from(self.producers.expiration_ms).unwrap_or(i64::MAX),
             batch_limits: BatchLimits {
                 batch_bytes_max: self.limits.batch_bytes_max(),
                 ..BatchLimits::default()

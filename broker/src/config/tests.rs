@@ -66,7 +66,7 @@ fn every_key_reads_what_it_shows() {
 fn unknown_keys_are_refused_with_their_line() {
     assert_eq!(
         refusal("data_dir = \"x\"\n\nspeed = 3\n"),
-        "corelane.toml:3: unknown key `speed`; known at the top of the file are data_dir, listen, advertised_host, broker_id, cores, stores, insecure, shutdown_drain_ms; sections are [log], [journal], [memory], [limits], [groups], [admin], [logging]"
+        "corelane.toml:3: unknown key `speed`; known at the top of the file are data_dir, listen, advertised_host, broker_id, cores, stores, insecure, shutdown_drain_ms; sections are [log], [journal], [memory], [limits], [groups], [producers], [admin], [logging]"
     );
     let message = refusal("[journal]\nfile_bytes = 67108864\nfiles = 3\n");
     assert!(message.starts_with(

@@ -1,4 +1,4 @@
-//! Turns commands about topics into metadata records.
+//! Turns commands about topics and producer ids into metadata records.
 //!
 //! Owns the rules: names, limits, settings, where partitions go. Never writes the log and never
 //! changes an image; it sees one, and answers with records that fit it. Runs on core 0. Randomness
@@ -12,8 +12,8 @@ use corelane_protocol::{ApiError, ErrorCode, PartitionIndex, StoreId, TopicId, T
 
 use crate::config::{BrokerConfig, METADATA_COMMAND_BYTES_MAX};
 use crate::metadata::{
-    FEATURE_LEVEL, MetadataImage, MetadataRecord, OFFSETS_TOPIC, PLACEMENTS_PER_RECORD_MAX, Topic,
-    TopicSettings, is_internal,
+    FEATURE_LEVEL, MetadataImage, MetadataRecord, OFFSETS_TOPIC, PLACEMENTS_PER_RECORD_MAX,
+    PRODUCER_ID_BLOCK, Topic, TopicSettings, is_internal,
 };
 
 /// What a client asks the controller for.
@@ -40,6 +40,8 @@ pub enum Command {
     },
     /// Make the topic that keeps consumer groups, unless there is one.
     CreateOffsetsTopic,
+    /// Reserve the next block of producer ids.
+    ReserveProducerIds,
     /// Make more partitions of topics.
     CreatePartitions {
         /// The topics, in the order of the request.
@@ -117,6 +119,7 @@ impl<'a> Controller<'a> {
                 let result = self.create_offsets_topic(&mut plan, next_id);
                 reply.push((OFFSETS_TOPIC.to_owned(), result));
             }
+            Command::ReserveProducerIds => plan.reserve_producer_ids(),
             Command::DeleteTopics { names } => {
                 for name in names {
                     reply.push((name.clone(), plan.delete(name)));
@@ -382,11 +385,23 @@ impl<'a> Plan<'a> {
             || (self.image.topic_named(name).is_some() && !self.deleted.contains(name))
     }
 
-    fn create(&mut self, id: TopicId, name: TopicName, partitions: u32, settings: &TopicSettings) {
+    /// The first record of a log says of which form its records are.
+    fn declare_level(&mut self) {
         if self.image.feature_level() == 0 && self.records.is_empty() {
             let level = FEATURE_LEVEL;
             self.records.push(MetadataRecord::FeatureLevel { level });
         }
+    }
+
+    fn reserve_producer_ids(&mut self) {
+        self.declare_level();
+        let end = self.image.producer_ids_end() + PRODUCER_ID_BLOCK;
+        self.records
+            .push(MetadataRecord::ProducerIdsReserved { end });
+    }
+
+    fn create(&mut self, id: TopicId, name: TopicName, partitions: u32, settings: &TopicSettings) {
+        self.declare_level();
         self.created.insert(name.as_str().to_owned());
         self.records.push(MetadataRecord::TopicCreated {
             id,

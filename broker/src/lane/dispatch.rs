@@ -76,6 +76,7 @@ impl<D: Disk> Lane<D> {
                 self.ask_group(now, client, GroupQuestion::Delete(request));
             }
             Request::ListGroups(_) => self.list_groups(client),
+            Request::InitProducerId(_) => self.init_producer_id(client),
             Request::Metadata(request) => self.metadata(client, request),
             Request::ApiVersions(request) => self.api_versions(client, &request),
             Request::CreateTopics(request) => self.create_topics(client, request),

@@ -168,6 +168,9 @@ impl Meters {
                 let results = response.topics.iter().map(|topic| &topic.result);
                 self.errors_of(api_key, results);
             }
+            Response::InitProducerId(response) => {
+                self.errors_of(api_key, [&response.result].into_iter());
+            }
             Response::GroupHeartbeat(answer) => {
                 self.errors_of(api_key, [&answer.result].into_iter())
             }
@@ -254,6 +257,8 @@ pub struct Traffic {
     pub records_in: u64,
     /// Bytes of them, as they are stored.
     pub bytes_in: u64,
+    /// Batches that idempotent producers sent again though they were appended.
+    pub duplicates_in: u64,
     /// Records that fetches were answered with, from the offset that was asked for on.
     pub records_out: u64,
     /// Bytes that fetches were answered with.

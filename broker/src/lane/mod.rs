@@ -24,6 +24,7 @@ mod frame_deadlines;
 mod framing;
 mod gather;
 mod groups;
+mod init_producer;
 mod log_requests;
 mod mail;
 mod membership;
@@ -73,6 +74,7 @@ pub use groups::{
     GroupAnswered, GroupPiece, GroupPlace, GroupQuestion, GroupTopicPiece, GroupsMetrics,
     GroupsPiece,
 };
+use init_producer::ProducerIds;
 use log_requests::LogRequests;
 pub use mail::{ForwardedBatch, ForwardedReply, ForwardedRequest, Mail};
 use meters::Meters;
@@ -164,6 +166,7 @@ pub struct Lane<D: Disk> {
     gathers: Slab<GatherWait>,
     log_requests: LogRequests,
     groups: Groups,
+    producer_ids: ProducerIds,
     forwards: Slab<ForwardWait>,
     /// What is outstanding at each core, by core number.
     outbound: Vec<Outbound>,
@@ -242,6 +245,7 @@ impl<D: Disk> Lane<D> {
             gathers: Slab::new(),
             log_requests: LogRequests::new(),
             groups: Groups::default(),
+            producer_ids: ProducerIds::default(),
             forwards: Slab::new(),
             outbound: vec![Outbound::default(); cores],
             foreign_refused: BTreeMap::new(),

@@ -163,6 +163,12 @@ impl LocalPartition {
             .map(|handle| stores[self.store].offsets_by_handle(handle));
         offsets.flatten().ok_or(PartitionError::Unknown(self.id))
     }
+
+    /// Whether everything before an offset is durable.
+    pub(super) fn is_durable<D: Disk>(&self, stores: &[Rc<Store<D>>], end: Offset) -> bool {
+        let offsets = self.offsets(stores);
+        offsets.is_ok_and(|offsets| offsets.durable_end >= end)
+    }
 }
 
 impl Partitions {

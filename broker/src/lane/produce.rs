@@ -6,10 +6,10 @@
 
 use corelane_protocol::request::{Acks, ProduceEntry, ProduceRequest};
 use corelane_protocol::response::{Durability, ProduceResponse, ProducedEntry, Receipt, Response};
-use corelane_protocol::{ApiError, CoreId, ErrorCode, Offset, TopicPartition};
+use corelane_protocol::{ApiError, CoreId, ErrorCode, TopicPartition};
 use corelane_storage::disk::Disk;
-
 use corelane_storage::planted;
+use corelane_storage::store::Appended;
 
 use super::connection::REFUSED_PARTITIONS_MAX;
 use super::dispatch::shutting_down;
@@ -115,27 +115,39 @@ impl<D: Disk> Lane<D> {
     ) {
         match self.try_append(now, local, origin, entry) {
             Err(error) => self.settle_produce(produce, index, Err(error)),
-            Ok((base_offset, end_offset)) => {
+            Ok(appended) => {
+                let Appended {
+                    base_offset,
+                    end_offset,
+                    is_duplicate,
+                } = appended;
                 let partition = self
                     .partitions
                     .local_mut(local)
                     .expect("found by the caller");
+                let is_durable = is_duplicate && partition.is_durable(&self.stores, end_offset);
                 let traffic = &mut partition.traffic;
-                traffic.batches_in += 1;
-                traffic.records_in += end_offset.distance_from(base_offset);
-                traffic.bytes_in += entry.batch.len() as u64;
-                let is_early = acks != Acks::None && planted!(AckBeforeFlush);
-                if acks == Acks::None || partition.settings.is_weak() || is_early {
+                if is_duplicate {
+                    traffic.duplicates_in += 1;
+                } else {
+                    traffic.batches_in += 1;
+                    traffic.records_in += end_offset.distance_from(base_offset);
+                    traffic.bytes_in += entry.batch.len() as u64;
+                }
+                let is_early = acks != Acks::None
+                    && (planted!(AckBeforeFlush) || is_duplicate && planted!(DuplicateAckedEarly));
+                let needs_flush = acks != Acks::None && !partition.settings.is_weak();
+                if is_durable || is_early || !needs_flush {
+                    let durability = match is_durable || is_early {
+                        true => Durability::Durable,
+                        false => Durability::Memory,
+                    };
                     let receipt = Receipt {
                         base_offset,
                         append_time: now.wall,
                         log_start_offset: partition.log_start,
-                        durability: if is_early {
-                            Durability::Durable
-                        } else {
-                            Durability::Memory
-                        },
-                        replicas_flushed: 0,
+                        durability,
+                        replicas_flushed: u8::from(is_durable),
                     };
                     if partition.settings.is_weak() {
                         // Its records are readable before they are flushed.
@@ -143,14 +155,22 @@ impl<D: Disk> Lane<D> {
                     }
                     self.settle_produce(produce, index, Ok(receipt));
                 } else {
-                    partition.produces.push_back(WaitingProduce {
+                    let waiting = WaitingProduce {
                         base_offset,
                         end_offset,
                         append_time: now.wall,
                         append_us: now.monotonic_us,
                         produce,
                         entry: index,
-                    });
+                    };
+                    // They are answered in the order of the log, in which one that is known already is not the last.
+                    let later = match is_duplicate {
+                        true => partition
+                            .produces
+                            .partition_point(|other| other.end_offset <= end_offset),
+                        false => partition.produces.len(),
+                    };
+                    partition.produces.insert(later, waiting);
                 }
             }
         }
@@ -162,7 +182,7 @@ impl<D: Disk> Lane<D> {
         local: Key,
         origin: Origin,
         entry: &ProduceEntry<'_>,
-    ) -> Result<(Offset, Offset), ApiError> {
+    ) -> Result<Appended, ApiError> {
         // What another core has taken up before it began to stop is still finished.
         if self.shutdown.is_some() && matches!(origin, Origin::Client(_)) {
             return Err(shutting_down());
@@ -198,7 +218,7 @@ impl<D: Disk> Lane<D> {
             .append_by_handle(handle, entry.batch, now.wall)
             .map_err(append_error)?;
         self.last_append_us = Some(now.monotonic_us);
-        Ok((appended.base_offset, appended.end_offset))
+        Ok(appended)
     }
 
     /// Puts a batch of another core's partition into that core's group, or refuses it.

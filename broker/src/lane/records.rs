@@ -155,7 +155,9 @@ impl<D: Disk> Lane<D> {
                 }
                 MetadataRecord::TopicDeleted { id } => self.remove_topic(*id, &mut tasks),
                 MetadataRecord::TopicConfigChanged { id, .. } => self.follow_settings(*id),
-                MetadataRecord::PartitionsPlaced { .. } | MetadataRecord::FeatureLevel { .. } => {}
+                MetadataRecord::PartitionsPlaced { .. }
+                | MetadataRecord::FeatureLevel { .. }
+                | MetadataRecord::ProducerIdsReserved { .. } => {}
             }
         }
         assert_eq!(

@@ -2,6 +2,7 @@
 
 use corelane_protocol::{ApiError, ErrorCode};
 
+use corelane_storage::producers::SequenceError;
 use corelane_storage::store::{
     AppendError, DeleteRecordsError, PartitionError, ReadError, ReportError, StoreError,
 };
@@ -12,6 +13,13 @@ pub(super) fn append_error(error: AppendError) -> ApiError {
         AppendError::UnknownPartition(_) | AppendError::PartitionGone => {
             ErrorCode::UnknownPartition
         }
+        AppendError::Sequence(error) => match error {
+            SequenceError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequence,
+            SequenceError::UnknownProducer { .. } => ErrorCode::UnknownProducer,
+            SequenceError::Fenced { .. } => ErrorCode::ProducerFenced,
+            SequenceError::LongAgo => ErrorCode::DuplicateSequence,
+        },
+        AppendError::ProducersFull { .. } => ErrorCode::ProducerLimit,
         AppendError::MemoryFull(_) | AppendError::JournalFull => ErrorCode::Overloaded,
         AppendError::DiskFull => ErrorCode::DiskFull,
         AppendError::PartitionFailed(_) | AppendError::StorageFailed(_) => ErrorCode::StorageFailed,

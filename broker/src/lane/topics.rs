@@ -103,7 +103,7 @@ impl<D: Disk> Lane<D> {
 
     /// The controller has answered.
     pub(super) fn command_done(&mut self, token: u64, reply: Result<CommandReply, ApiError>) {
-        if self.offsets_topic_made(token, &reply) {
+        if self.offsets_topic_made(token, &reply) || self.producer_ids_reserved(token, &reply) {
             return;
         }
         let wait = self

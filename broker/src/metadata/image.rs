@@ -10,11 +10,12 @@ use corelane_protocol::{LeaderEpoch, PartitionIndex, StoreId, TopicId, TopicName
 
 use super::{FEATURE_LEVEL, MetadataRecord, TopicSettings};
 
-/// Topics by name and id, and where their partitions are.
+/// Topics by name and id, where their partitions are, and which producer ids are taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MetadataImage {
     feature_level: u16,
     records: u64,
+    producer_ids_end: u64,
     names: BTreeMap<String, TopicId>,
     topics: BTreeMap<TopicId, Topic>,
     partitions: usize,
@@ -93,6 +94,14 @@ pub enum ApplyError {
         /// Partitions before.
         expected: u32,
     },
+    /// Producer ids are reserved a second time.
+    #[error("producer ids are reserved up to {end}, and were up to {expected}")]
+    ProducerIds {
+        /// The end of the record.
+        end: u64,
+        /// The end before.
+        expected: u64,
+    },
     /// A topic's settings are not what this version wrote.
     #[error("the settings of topic {id} cannot be used: {problem}")]
     Settings {
@@ -125,6 +134,11 @@ impl MetadataImage {
     /// How many records were applied: the position in the log. A log that is rewritten keeps it.
     pub fn records_applied(&self) -> u64 {
         self.records
+    }
+
+    /// The first producer id that was not reserved yet.
+    pub fn producer_ids_end(&self) -> u64 {
+        self.producer_ids_end
     }
 
     /// The topic of this id.
@@ -187,6 +201,15 @@ impl MetadataImage {
             MetadataRecord::TopicDeleted { id } => self.apply_deleted(*id)?,
             MetadataRecord::TopicExtended { id, partitions } => {
                 self.apply_extended(*id, *partitions)?;
+            }
+            MetadataRecord::ProducerIdsReserved { end } => {
+                if *end <= self.producer_ids_end {
+                    return Err(ApplyError::ProducerIds {
+                        end: *end,
+                        expected: self.producer_ids_end,
+                    });
+                }
+                self.producer_ids_end = *end;
             }
             MetadataRecord::TopicConfigChanged { id, settings } => {
                 let settings = parse_settings(*id, settings)?;

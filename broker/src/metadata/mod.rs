@@ -26,5 +26,8 @@ pub fn is_internal(name: &str) -> bool {
     name == OFFSETS_TOPIC
 }
 
+/// Producer ids are reserved so many at a time.
+pub const PRODUCER_ID_BLOCK: u64 = 1000;
+
 /// The newest form of records that this build writes and reads. A log of a newer level is refused.
 pub const FEATURE_LEVEL: u16 = 1;

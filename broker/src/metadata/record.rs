@@ -10,6 +10,7 @@
 //! | 4 | TopicDeleted | `topic 16 B` |
 //! | 5 | TopicConfigChanged | `topic 16 B`, `count u32` × (`key text`, `value text`): all of its own settings |
 //! | 6 | TopicExtended | `topic 16 B`, `partitions u32`: in all; the new ones are placed next |
+//! | 7 | ProducerIdsReserved | `end u64`: ids below it may have been given out |
 //!
 //! Text is `length u16` and UTF-8. Nothing follows the last field. An unknown version or kind is
 //! refused: the log was written by a newer version.
@@ -33,6 +34,7 @@ const PARTITIONS_PLACED: u8 = 3;
 const TOPIC_DELETED: u8 = 4;
 const TOPIC_CONFIG_CHANGED: u8 = 5;
 const TOPIC_EXTENDED: u8 = 6;
+const PRODUCER_IDS_RESERVED: u8 = 7;
 
 /// A change of the metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,11 @@ pub enum MetadataRecord {
         id: TopicId,
         /// Its number of partitions, the new ones included.
         partitions: u32,
+    },
+    /// Producer ids below may be given out.
+    ProducerIdsReserved {
+        /// The first that may not.
+        end: u64,
     },
 }
 
@@ -138,6 +145,7 @@ impl fmt::Display for MetadataRecord {
                     .iter()
                     .try_for_each(|(key, value)| write!(f, " {key}={value}"))
             }
+            Self::ProducerIdsReserved { end } => write!(f, "producer ids reserved up to {end}"),
             Self::TopicExtended { id, partitions } => {
                 write!(f, "topic {id} extended to {partitions} partitions")
             }
@@ -187,6 +195,10 @@ impl MetadataRecord {
                 w.topic_id(*id);
                 write_settings(&mut w, settings);
             }
+            Self::ProducerIdsReserved { end } => {
+                w.u8(PRODUCER_IDS_RESERVED);
+                w.u64(*end);
+            }
             Self::TopicExtended { id, partitions } => {
                 w.u8(TOPIC_EXTENDED);
                 w.topic_id(*id);
@@ -234,6 +246,7 @@ impl MetadataRecord {
                 id: r.topic_id()?,
                 partitions: r.u32()?,
             },
+            PRODUCER_IDS_RESERVED => Self::ProducerIdsReserved { end: r.u64()? },
             kind => return Err(RecordError::Kind { kind }),
         };
         reader.finish()?;
@@ -277,6 +290,7 @@ mod tests {
                 settings: vec![("flush.ms".to_owned(), "7".to_owned())],
             },
             MetadataRecord::TopicExtended { id, partitions: 5 },
+            MetadataRecord::ProducerIdsReserved { end: 3000 },
         ]
     }
 
@@ -309,6 +323,7 @@ mod tests {
                 format!("topic {id} deleted"),
                 format!("settings of topic {id} changed; its own are now: flush.ms=7"),
                 format!("topic {id} extended to 5 partitions"),
+                "producer ids reserved up to 3000".to_owned(),
             ]
         );
     }

@@ -15,7 +15,8 @@ impl MetadataImage {
             let partitions = u32::try_from(topic.partitions.len()).expect("counted by 32 bits");
             1 + u64::from(partitions.div_ceil(PLACEMENTS_PER_RECORD_MAX))
         };
-        level + self.topics().map(of_topic).sum::<u64>()
+        let producers = u64::from(self.producer_ids_end() > 0);
+        level + producers + self.topics().map(of_topic).sum::<u64>()
     }
 
     /// The fewest records that give this image.
@@ -24,6 +25,10 @@ impl MetadataImage {
         if self.feature_level() > 0 {
             let level = self.feature_level();
             records.push(MetadataRecord::FeatureLevel { level });
+        }
+        let end = self.producer_ids_end();
+        if end > 0 {
+            records.push(MetadataRecord::ProducerIdsReserved { end });
         }
         for topic in self.topics() {
             let pairs = topic.settings.to_pairs().into_iter();
@@ -76,6 +81,7 @@ mod tests {
             created(1, "wide", 10_000),
             placed(1, 0, 8192),
             placed(1, 8192, 1808),
+            MetadataRecord::ProducerIdsReserved { end: 1000 },
             created(2, "gone", 4),
             placed(2, 0, 4),
             created(3, "narrow", 1),
@@ -101,6 +107,6 @@ mod tests {
             }
             assert_eq!(again, image);
         }
-        assert_eq!(image.snapshot().len(), 6);
+        assert_eq!(image.snapshot().len(), 7);
     }
 }

@@ -165,6 +165,7 @@ pub(crate) fn batch(values: &[&str]) -> Vec<u8> {
 }
 
 /// One batch of a produce.
+#[derive(Clone)]
 pub(crate) struct Put {
     pub(crate) partition: TopicPartition,
     pub(crate) batch: Vec<u8>,

@@ -5,19 +5,21 @@
 
 use std::path::PathBuf;
 
-use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, Compression, RecordRef};
+use corelane_protocol::batch::{
+    BatchBuilder, BatchBuilderConfig, Compression, RecordRef, set_producer,
+};
 use corelane_protocol::request::{
     Acks, ApiVersionsRequest, CommitEntry, CommitOffsetsRequest, CreateTopicsRequest, DeleteBefore,
     DeleteGroupRequest, DeleteRecordsEntry, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeGroupRequest, DescribeTopicsRequest, FetchOffsetsRequest, GroupHeartbeatRequest,
-    LeaveGroupRequest, ListGroupsRequest, ListOffsetsEntry, ListOffsetsRequest, MemberRef,
-    MetadataRequest, NewTopic, OffsetPosition, PartitionsOfTopic, PositionEntry,
-    ReportPositionsRequest, Subscription,
+    InitProducerIdRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsEntry,
+    ListOffsetsRequest, MemberRef, MetadataRequest, NewTopic, OffsetPosition, PartitionsOfTopic,
+    PositionEntry, ReportPositionsRequest, Subscription,
 };
 use corelane_protocol::response::ApiVersionsResponse;
 use corelane_protocol::{
-    ApiKey, Generation, LeaderEpoch, MemberId, Offset, PartitionIndex, Request, RequestFlags,
-    RequestHeader, Response, ResponseHeader, Timestamp, TopicId,
+    ApiKey, Generation, LeaderEpoch, MemberId, Offset, PartitionIndex, ProducerEpoch, ProducerId,
+    Request, RequestFlags, RequestHeader, Response, ResponseHeader, Timestamp, TopicId,
 };
 use uuid::Uuid;
 
@@ -30,6 +32,8 @@ const SEED: u64 = 11;
 const RECORDS: &str = "conversation-1";
 /// The one about consumer groups.
 const GROUPS: &str = "conversation-2";
+/// The one with idempotent producers.
+const PRODUCERS: &str = "conversation-3";
 
 fn path(name: &str) -> PathBuf {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../protocol/tests/golden");
@@ -426,6 +430,68 @@ fn group_session(topic: TopicId) -> Vec<Vec<u8>> {
     frames
 }
 
+/// The session of two idempotent producers, which send much again and now and then too early.
+fn producer_session(topic: TopicId) -> Vec<Vec<u8>> {
+    let mut frames = Vec::new();
+    let mut say = |request: &Request<'_>| {
+        frames.push(frame(frames.len() as u32 + 1, RequestFlags::NONE, request));
+    };
+    let new = NewTopic {
+        name: "orders".to_owned(),
+        partitions: 2,
+        configs: Vec::new(),
+    };
+    say(&Request::CreateTopics(CreateTopicsRequest {
+        topics: vec![new],
+        validate_only: false,
+    }));
+    for _ in 0..3 {
+        say(&Request::InitProducerId(InitProducerIdRequest));
+    }
+    let batch = |producer: u64, epoch: u16, sequence: u32| {
+        let mut batch = rich(Compression::None);
+        let (id, epoch) = (ProducerId::new(producer), ProducerEpoch::new(epoch));
+        set_producer(&mut batch, id, epoch, sequence);
+        batch
+    };
+    let mut produce = |producer: u64, epoch: u16, sequence: u32, resume: bool| {
+        let batch = batch(producer, epoch, sequence);
+        let entries = (0..2).map(|index| corelane_protocol::request::ProduceEntry {
+            partition: at(topic, index),
+            resume,
+            batch: &batch,
+        });
+        say(&Request::Produce(
+            corelane_protocol::request::ProduceRequest {
+                acks: Acks::All,
+                timeout_ms: 30_000,
+                entries: entries.collect(),
+            },
+        ));
+    };
+    for sequence in [0, 4, 8] {
+        for producer in [0, 1] {
+            produce(producer, 0, sequence, false);
+        }
+    }
+    // Again, and a part of what was sent is no batch that was sent.
+    for sequence in [4, 0, 8] {
+        produce(0, 0, sequence, false);
+    }
+    produce(0, 0, 2, false);
+    produce(0, 0, 12, false);
+    produce(0, 0, 12, true);
+    produce(1, 0, 40, false);
+    produce(1, 3, 0, true);
+    produce(1, 0, 12, false);
+    produce(1, 3, 0, false);
+    produce(2, 0, 4, false);
+    produce(2, 1, 0, true);
+    let everything = fetch_request(&[(at(topic, 0), 0), (at(topic, 1), 0)], 10, 1);
+    say(&Request::Fetch(everything));
+    frames
+}
+
 fn goes_the_same_way_again(name: &str, session: impl FnOnce() -> Vec<Vec<u8>>) {
     if std::env::var("CORELANE_GOLDEN").is_ok_and(|asked| asked == name) {
         let recorded = encode(&converse(session()));
@@ -455,4 +521,9 @@ fn the_recorded_conversation_goes_the_same_way_again() {
 #[test]
 fn the_recorded_conversation_about_groups_goes_the_same_way_again() {
     goes_the_same_way_again(GROUPS, || group_session(first_topic_id()));
+}
+
+#[test]
+fn the_recorded_conversation_with_producers_goes_the_same_way_again() {
+    goes_the_same_way_again(PRODUCERS, || producer_session(first_topic_id()));
 }

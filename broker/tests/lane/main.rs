@@ -19,6 +19,7 @@ mod limits;
 mod log_requests;
 mod metrics;
 mod pacing;
+mod producers;
 mod producing;
 mod readers;
 mod restart;

@@ -72,6 +72,7 @@ fn produces_and_fetches_are_counted_where_they_happen() {
         batches_in: 2,
         records_in: 6,
         bytes_in: 2 * bytes,
+        duplicates_in: 0,
         records_out: 1,
         bytes_out: bytes,
     };

@@ -4,6 +4,7 @@
 //! addresses learnt. Shared by every producer and consumer of a client. Never: carries produces or
 //! fetches; those have connections of their own, so that they cannot delay each other.
 
+mod identity;
 mod topics;
 
 use std::collections::BTreeMap;

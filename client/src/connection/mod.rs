@@ -521,7 +521,11 @@ async fn greet(shared: &Shared, config: &ConnectionConfig) -> Result<ApiVersions
     let Response::ApiVersions(greeting) = response else {
         return Err(unexpected(&shared.address, ApiKey::ApiVersions));
     };
-    for key in ApiKey::ALL {
+    // Who needs a producer id asks for it, and can do without.
+    let needed = ApiKey::ALL
+        .iter()
+        .filter(|key| **key != ApiKey::InitProducerId);
+    for key in needed {
         let spoken = greeting.apis.iter().find(|api| api.api_key == key.as_u16());
         let fits = spoken.is_some_and(|api| {
             let ours = versions(*key);

@@ -3,6 +3,7 @@
 //! Owns: one batch as it arrived (or unpacked once, if it was compressed) and the views into it.
 //! Never: copies a record.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -176,6 +177,11 @@ impl<'a> ConsumedRecord<'a> {
         self.view.timestamp.get()
     }
 
+    /// The leader epoch under which the broker appended it: two logs with the same epochs have the same records.
+    pub fn leader_epoch(&self) -> u32 {
+        self.records.batch.leader_epoch().get()
+    }
+
     /// The key; `None` if it is null.
     pub fn key(&self) -> Option<&'a [u8]> {
         self.view.key
@@ -184,6 +190,22 @@ impl<'a> ConsumedRecord<'a> {
     /// The value; `None` if it is null (a tombstone).
     pub fn value(&self) -> Option<&'a [u8]> {
         self.view.value
+    }
+
+    /// The key as text, with what is not UTF-8 replaced; empty if it is null.
+    pub fn key_text(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.view.key.unwrap_or_default())
+    }
+
+    /// The value as text, with what is not UTF-8 replaced; empty if it is null.
+    pub fn value_text(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.view.value.unwrap_or_default())
+    }
+
+    /// The value of the last header of this name; `None` if there is none, or if it is null.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let named = self.view.headers().filter(|(found, _)| *found == name);
+        named.last().and_then(|(_, value)| value)
     }
 
     /// The headers as (name, value), in the order in which they were added.

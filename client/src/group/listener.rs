@@ -62,6 +62,21 @@ pub trait RebalanceListener: Send + Sync + 'static {
     }
 }
 
+/// A listener that the program keeps a hold on.
+impl<L: RebalanceListener> RebalanceListener for Arc<L> {
+    fn assigned(&self, change: &Rebalance) -> impl Future<Output = ()> + Send {
+        L::assigned(self, change)
+    }
+
+    fn revoked(&self, change: &Rebalance) -> impl Future<Output = ()> + Send {
+        L::revoked(self, change)
+    }
+
+    fn lost(&self, change: &Rebalance) -> impl Future<Output = ()> + Send {
+        L::lost(self, change)
+    }
+}
+
 /// A partition, and where its member stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionPosition {

@@ -12,6 +12,7 @@ use corelane_protocol::{
 
 use super::coordinator::Coordinator;
 use crate::cluster::Repeat;
+use crate::consumer::ConsumedRecord;
 use crate::error::{Error, Result};
 
 /// Entries of one request, far below what a broker refuses.
@@ -44,6 +45,12 @@ impl OffsetToCommit {
             leader_epoch: None,
             metadata: String::new(),
         }
+    }
+
+    /// Everything up to this record was processed, and the record itself.
+    pub fn after(record: &ConsumedRecord<'_>) -> Self {
+        Self::new(record.topic(), record.partition(), record.offset() + 1)
+            .leader_epoch(record.leader_epoch())
     }
 
     /// The leader epoch of the last record that was processed. With it, whoever goes on finds out whether what was

@@ -8,8 +8,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corelane_protocol::batch::{self, BatchBuilder, PushError};
-use corelane_protocol::{AlignedBytes, Timestamp};
+use corelane_protocol::batch::{
+    self, BatchBuilder, PushError, advance_sequence, sequence_distance,
+};
+use corelane_protocol::{AlignedBytes, ProducerId, Timestamp};
 
 use super::builders::Builders;
 use super::delivery::{Completer, Completion, completion};
@@ -70,6 +72,17 @@ pub(crate) struct Ticket {
 pub(crate) struct SealedBatch {
     pub(crate) content: Content,
     pub(crate) ticket: Ticket,
+    /// Its number, by what is known here.
+    pub(crate) guess: Option<Guess>,
+}
+
+/// The sequence number that a batch will have unless one before it fails. It is written where the
+/// batch is encoded, so that the checksum need not be computed again; the sender has the last word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Guess {
+    pub(crate) base_sequence: u32,
+    /// How often the sender had corrected the numbers here when it was made.
+    corrections: u64,
 }
 
 /// The records of a batch.
@@ -109,6 +122,8 @@ pub(crate) struct Accumulator {
     open: Option<OpenBatch>,
     full: VecDeque<SealedBatch>,
     next_serial: u64,
+    /// The number of the next batch that becomes full.
+    guess: Guess,
     /// The sender was told and has not looked yet.
     announced: bool,
     /// The open batch is to be sent without waiting for more.
@@ -145,6 +160,10 @@ impl Accumulator {
             open: None,
             full: VecDeque::new(),
             next_serial: 0,
+            guess: Guess {
+                base_sequence: 0,
+                corrections: 0,
+            },
             announced: false,
             forced: false,
         }
@@ -242,8 +261,9 @@ impl Accumulator {
                 other => Refusal::Invalid(other.to_string()),
             });
         }
+        let before = self.open.take();
         self.full
-            .extend(self.open.take().map(|open| open.seal(builders)));
+            .extend(before.map(|open| open.seal(builders, &mut self.guess)));
         let serial = self.next_serial;
         self.next_serial += 1;
         let (completer, completion) = completion();
@@ -260,7 +280,7 @@ impl Accumulator {
         };
         if alone {
             // Others would delay it, and could make it longer than the broker takes.
-            self.full.push_back(batch.seal(builders));
+            self.full.push_back(batch.seal(builders, &mut self.guess));
         } else {
             self.open = Some(batch);
         }
@@ -294,7 +314,8 @@ impl Accumulator {
             return None;
         }
         self.forced = false;
-        self.open.take().map(OpenBatch::unencoded)
+        let open = self.open.take();
+        open.map(|open| open.unencoded(&mut self.guess))
     }
 
     /// Takes every batch that was opened at `until` or before.
@@ -309,9 +330,19 @@ impl Accumulator {
         }
         if self.full.is_empty() {
             let open = self.open.take_if(|open| open.ticket.opened_at <= until);
-            taken.extend(open.map(OpenBatch::unencoded));
+            taken.extend(open.map(|open| open.unencoded(&mut self.guess)));
         }
         taken
+    }
+
+    /// The sender gives a batch another number than was guessed: so it will with those after it.
+    pub(crate) fn correct(&mut self, guess: Guess, base_sequence: u32) {
+        if guess.corrections == self.guess.corrections && guess.base_sequence != base_sequence {
+            let ahead = sequence_distance(guess.base_sequence, self.guess.base_sequence);
+            let ahead = u32::try_from(ahead).unwrap_or(0);
+            self.guess.base_sequence = advance_sequence(base_sequence, ahead);
+            self.guess.corrections += 1;
+        }
     }
 
     /// Ends the lingering of the open batch; adds the completions of all batches here.
@@ -349,246 +380,29 @@ impl Accumulator {
 impl OpenBatch {
     /// Ends it, full. Where that is cheap it is encoded at once, while its records are in the
     /// caller's cache: the sender is then left with writing.
-    fn seal(self, builders: &Builders) -> SealedBatch {
-        if builders.compresses() {
-            return self.unencoded();
-        }
-        SealedBatch {
-            content: Content::Encoded(builders.encode(self.builder)),
-            ticket: self.ticket,
-        }
+    fn seal(self, builders: &Builders, guess: &mut Guess) -> SealedBatch {
+        let sealed = self.unencoded(guess);
+        let content = match sealed.content {
+            Content::Records(builder) if !builders.compresses() => {
+                Content::Encoded(builders.encode(builder))
+            }
+            content => content,
+        };
+        SealedBatch { content, ..sealed }
     }
 
-    fn unencoded(self) -> SealedBatch {
+    fn unencoded(mut self, guess: &mut Guess) -> SealedBatch {
+        let own = *guess;
+        let record_count = u32::try_from(self.builder.len());
+        let record_count = record_count.expect("a batch counts its records by 32 bits");
+        guess.base_sequence = advance_sequence(own.base_sequence, record_count);
+        if self.builder.config().producer_id != ProducerId::NONE {
+            self.builder.set_base_sequence(own.base_sequence);
+        }
         SealedBatch {
             content: Content::Records(self.builder),
             ticket: self.ticket,
+            guess: Some(own),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use corelane_protocol::batch::{BatchBuilderConfig, Compression};
-
-    use super::*;
-
-    const T0: Duration = Duration::from_secs(1);
-    const LINGER: Duration = Duration::from_millis(5);
-    const ANY: Pull = Pull {
-        linger: Duration::ZERO,
-        partial: true,
-    };
-
-    fn builders() -> Builders {
-        let config = BatchBuilderConfig {
-            bytes_max: 1_000,
-            ..BatchBuilderConfig::default()
-        };
-        Builders::new(config)
-    }
-
-    fn push(
-        accumulator: &mut Accumulator,
-        builders: &Builders,
-        value_bytes: usize,
-    ) -> Result<(u64, u32, bool), Refusal> {
-        let value = vec![7; value_bytes];
-        let mut at = (0, 0);
-        let record = RecordRef::value(&value);
-        let placed = |place: Place<'_>| at = (place.serial, place.index);
-        let announce = accumulator.push(T0, &record, 0, value_bytes, builders, placed)?;
-        Ok((at.0, at.1, announce))
-    }
-
-    fn record_count(batch: &SealedBatch) -> u32 {
-        match &batch.content {
-            Content::Records(builder) => builder.len() as u32,
-            Content::Encoded(bytes) => batch::BatchHeader::parse(bytes).unwrap().record_count,
-        }
-    }
-
-    #[test]
-    fn the_sender_is_told_once_until_it_looks() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        assert!(push(&mut accumulator, &builders, 300).unwrap().2);
-        assert!(!push(&mut accumulator, &builders, 300).unwrap().2);
-        assert!(
-            !push(&mut accumulator, &builders, 600).unwrap().2,
-            "full, but not looked at"
-        );
-        accumulator.looked_at();
-        assert!(
-            !push(&mut accumulator, &builders, 10).unwrap().2,
-            "the open batch goes on"
-        );
-        assert!(
-            push(&mut accumulator, &builders, 600).unwrap().2,
-            "another one is full"
-        );
-    }
-
-    #[test]
-    fn records_are_numbered_within_their_batches() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        let places: Vec<(u64, u32)> = [300, 300, 600, 100]
-            .iter()
-            .map(|bytes| push(&mut accumulator, &builders, *bytes).unwrap())
-            .map(|(serial, index, _)| (serial, index))
-            .collect();
-        assert_eq!(places, [(0, 0), (0, 1), (1, 0), (1, 1)]);
-    }
-
-    #[test]
-    fn an_open_batch_waits_for_the_end_of_its_linger() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        push(&mut accumulator, &builders, 10).unwrap();
-        let lingering = Pull {
-            linger: LINGER,
-            partial: true,
-        };
-        assert!(accumulator.pull(T0, lingering).is_none());
-        let timeout = Duration::from_secs(9);
-        assert_eq!(accumulator.wake_at(T0, LINGER, timeout), Some(T0 + LINGER));
-        assert!(accumulator.pull(T0 + LINGER, lingering).is_some());
-        assert!(accumulator.is_empty());
-    }
-
-    #[test]
-    fn full_batches_go_whatever_the_linger_and_oldest_first() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        for _ in 0..3 {
-            push(&mut accumulator, &builders, 600).unwrap();
-        }
-        let never = Pull {
-            linger: Duration::from_secs(60),
-            partial: false,
-        };
-        let counts: Vec<u32> = std::iter::from_fn(|| accumulator.pull(T0, never))
-            .map(|batch| record_count(&batch))
-            .collect();
-        assert_eq!(counts, [1, 1]);
-        assert!(!accumulator.is_empty(), "the open one stays");
-    }
-
-    #[test]
-    fn a_flush_ends_the_linger_of_what_is_there() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        push(&mut accumulator, &builders, 600).unwrap();
-        push(&mut accumulator, &builders, 600).unwrap();
-        let mut completions = Vec::new();
-        accumulator.force(&mut completions);
-        assert_eq!(completions.len(), 2);
-        let lingering = Pull {
-            linger: LINGER,
-            partial: true,
-        };
-        assert_eq!(
-            std::iter::from_fn(|| accumulator.pull(T0, lingering)).count(),
-            2
-        );
-        push(&mut accumulator, &builders, 10).unwrap();
-        assert!(
-            accumulator.pull(T0, lingering).is_none(),
-            "what comes later lingers again"
-        );
-    }
-
-    #[test]
-    fn a_record_larger_than_a_batch_goes_alone() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        push(&mut accumulator, &builders, 10).unwrap();
-        push(&mut accumulator, &builders, 5_000).unwrap();
-        push(&mut accumulator, &builders, 10).unwrap();
-        let counts: Vec<u32> = std::iter::from_fn(|| accumulator.pull(T0, ANY))
-            .map(|batch| record_count(&batch))
-            .collect();
-        assert_eq!(counts, [1, 1, 1]);
-    }
-
-    #[test]
-    fn a_record_that_no_batch_can_hold_is_refused_and_changes_nothing() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        push(&mut accumulator, &builders, 10).unwrap();
-        let error = push(&mut accumulator, &builders, 20_000).unwrap_err();
-        let is_expected = matches!(
-            error,
-            Refusal::TooLarge {
-                bytes_max: 10_000,
-                ..
-            }
-        );
-        assert!(is_expected, "{error:?}");
-        let record = RecordRef::value(b"x").timestamp_ms(-1);
-        let error = accumulator
-            .push(T0, &record, 0, 1, &builders, |_| {})
-            .unwrap_err();
-        assert!(matches!(error, Refusal::Invalid(_)), "{error:?}");
-        assert_eq!(
-            push(&mut accumulator, &builders, 10).unwrap().1,
-            1,
-            "the open batch goes on"
-        );
-    }
-
-    #[test]
-    fn batches_are_cut_by_what_the_topic_takes_also_when_that_changes() {
-        let (mut accumulator, builders) = (Accumulator::new(600), builders());
-        for _ in 0..4 {
-            push(&mut accumulator, &builders, 150).unwrap();
-        }
-        assert!(push(&mut accumulator, &builders, 500).is_err());
-        accumulator.set_batch_bytes_max(800);
-        push(&mut accumulator, &builders, 500).unwrap();
-        accumulator.set_batch_bytes_max(600);
-        for _ in 0..2 {
-            push(&mut accumulator, &builders, 300).unwrap();
-        }
-        let batches = std::iter::from_fn(|| accumulator.pull(T0, ANY));
-        let sizes: Vec<(u32, bool)> = batches
-            .map(|batch| {
-                let bytes = match &batch.content {
-                    Content::Encoded(bytes) => bytes.len(),
-                    Content::Records(builder) => builder.estimated_bytes(),
-                };
-                (record_count(&batch), bytes <= 600)
-            })
-            .collect();
-        assert_eq!(
-            sizes,
-            [(2, true), (2, true), (1, false), (1, true), (1, true)]
-        );
-    }
-
-    #[test]
-    fn a_record_that_may_shrink_enough_is_taken_and_goes_alone() {
-        let config = BatchBuilderConfig {
-            compression: Compression::Zstd,
-            ..builders().config().clone()
-        };
-        let (mut accumulator, builders) = (Accumulator::new(2_000), Builders::new(config));
-        for value_bytes in [10, 5_000, 10] {
-            push(&mut accumulator, &builders, value_bytes).unwrap();
-        }
-        let counts: Vec<u32> = std::iter::from_fn(|| accumulator.pull(T0, ANY))
-            .map(|batch| record_count(&batch))
-            .collect();
-        assert_eq!(counts, [1, 1, 1]);
-        let error = push(&mut accumulator, &builders, 65 << 20).unwrap_err();
-        assert!(matches!(error, Refusal::Invalid(_)), "{error:?}");
-    }
-
-    #[test]
-    fn what_is_overdue_is_taken_out() {
-        let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-        push(&mut accumulator, &builders, 600).unwrap();
-        let value = vec![0; 600];
-        let later = T0 + Duration::from_secs(1);
-        accumulator
-            .push(later, &RecordRef::value(&value), 0, 600, &builders, |_| {})
-            .unwrap();
-        assert_eq!(accumulator.take_opened_until(T0).len(), 1);
-        assert_eq!(accumulator.take_opened_until(later).len(), 1);
-        assert!(accumulator.is_empty());
     }
 }

@@ -12,8 +12,9 @@ use corelane_protocol::response::Receipt;
 use corelane_protocol::{ApiError, ErrorCode};
 
 use super::accumulator::{Slot, SlotId, Ticket};
+use super::batch::Batch;
 use super::delivery::BatchReceipt;
-use super::engine::{Batch, Effect, Engine, EntryAnswer, RequestNumber, SlotState};
+use super::engine::{Effect, Engine, EntryAnswer, RequestNumber, SlotState};
 use super::order::{Answer, BatchNumber, ConnectionNumber, Settled};
 use super::window::Hints;
 use crate::cluster::TopicMetadata;
@@ -44,16 +45,13 @@ impl Engine {
     ) {
         if let Some(request) = self.requests.remove(&number) {
             for (id, batch) in request.entries {
-                if let Some(state) = &mut self.slots[id] {
-                    let answer = Answer::<BatchReceipt, Error>::Retry {
-                        error: error.clone(),
-                        maybe_written: false,
-                        redirected: false,
-                    };
-                    let (backoff, jitter) = (&self.settings.backoff, &mut self.jitter);
-                    let settled = state.order.answered(now, batch, answer, backoff, jitter);
-                    assert!(settled.is_none(), "what can be sent again is not settled");
-                }
+                let answer = Answer::Retry {
+                    error: error.clone(),
+                    needs_resume: false,
+                    maybe_written: false,
+                    redirected: false,
+                };
+                self.take_answer(now, id, batch, answer);
                 self.want_metadata(id, now);
                 self.enqueue(id, now);
             }
@@ -124,13 +122,16 @@ impl Engine {
         }
         for id in affected {
             if let Some(state) = &mut self.slots[id] {
+                let mut settled = Vec::new();
                 state.order.connection_lost(
                     now,
                     connection,
                     error,
                     &self.settings.backoff,
                     &mut self.jitter,
+                    &mut settled,
                 );
+                self.settle_all(id, settled);
             }
             self.want_metadata(id, now);
             self.enqueue(id, now);
@@ -158,21 +159,16 @@ impl Engine {
                     "checked when it was decoded"
                 );
                 for ((id, batch), answer) in request.entries.into_iter().zip(answers) {
-                    self.entry_answered(now, id, batch, answer);
+                    self.entry_answered(now, id, batch, answer, Refused::Alone);
                 }
             }
             Err(error) => {
                 for (id, batch) in request.entries {
-                    let result = Err(error.clone());
-                    self.entry_answered(
-                        now,
-                        id,
-                        batch,
-                        EntryAnswer {
-                            result,
-                            owner: None,
-                        },
-                    );
+                    let answer = EntryAnswer {
+                        result: Err(error.clone()),
+                        owner: None,
+                    };
+                    self.entry_answered(now, id, batch, answer, Refused::WithItsRequest);
                 }
             }
         }
@@ -184,6 +180,7 @@ impl Engine {
         id: SlotId,
         number: BatchNumber,
         entry: EntryAnswer,
+        refused: Refused,
     ) {
         let Some(state) = &mut self.slots[id] else {
             return;
@@ -211,19 +208,43 @@ impl Engine {
             may_split = batch.record_count() > 1;
             batch.is_too_large = true;
         }
-        let (answer, stale) = judge(&state.slot, entry.result, redirected, may_split);
-        let settings = &self.settings;
-        let settled =
-            state
-                .order
-                .answered(now, number, answer, &settings.backoff, &mut self.jitter);
+        let (answer, stale) = judge(&state.slot, entry.result, redirected, may_split, refused);
+        self.take_answer(now, id, number, answer);
         if stale {
             self.want_metadata(id, now);
         }
-        if let Some(outcome) = settled {
+        self.enqueue(id, now);
+    }
+
+    /// Takes what an answer means for its batch, and settles what that decides.
+    fn take_answer(
+        &mut self,
+        now: Duration,
+        id: SlotId,
+        number: BatchNumber,
+        answer: Answer<BatchReceipt, Error>,
+    ) {
+        let Some(state) = &mut self.slots[id] else {
+            return;
+        };
+        let (backoff, jitter) = (&self.settings.backoff, &mut self.jitter);
+        let mut settled = Vec::new();
+        let order = &mut state.order;
+        order.answered(now, number, answer, backoff, jitter, &mut settled);
+        if order.take_has_lost() {
+            tracing::warn!(
+                topic = %state.slot.topic,
+                partition = state.slot.partition,
+                "the broker has lost records that it had acknowledged: with acks 0, or flush.messages or flush.ms of the topic, it may; what comes after them is sent again"
+            );
+        }
+        self.settle_all(id, settled);
+    }
+
+    fn settle_all(&mut self, id: SlotId, settled: Vec<Settled<Batch, BatchReceipt, Error>>) {
+        for outcome in settled {
             self.settle(id, outcome);
         }
-        self.enqueue(id, now);
     }
 
     /// A topic's partitions, asked for by `Refresh`.
@@ -235,11 +256,15 @@ impl Engine {
         state.learnt_at = now;
         state.failures = 0;
         state.last_error = None;
+        state.is_gone = false;
         for id in state.slots.clone() {
             let Some(state) = &mut self.slots[id] else {
                 continue;
             };
-            state.topic_id = topic.id;
+            if state.topic_id != topic.id {
+                state.topic_id = topic.id;
+                state.order.partition_changed();
+            }
             state.timestamp_type = topic.timestamp_type;
             let route = topic.route(state.slot.partition).cloned();
             if route.is_none() {
@@ -266,11 +291,16 @@ impl Engine {
             self.refresh_at.insert(topic.into(), now + wait);
             return;
         }
+        state.is_gone = true;
         for id in state.slots.clone() {
-            self.take_unsent(id, now);
-            let Some(state) = &mut self.slots[id] else {
-                continue;
-            };
+            self.fail_waiting(id, now, error);
+        }
+    }
+
+    /// Nothing that waits in a partition can be delivered.
+    pub(super) fn fail_waiting(&mut self, id: SlotId, now: Duration, error: &Error) {
+        self.take_unsent(id, now);
+        if let Some(state) = &mut self.slots[id] {
             for batch in state.order.drain_waiting() {
                 self.settle(id, Settled::Failed(batch, error.clone()));
             }
@@ -285,6 +315,14 @@ impl Engine {
         let after = self.settings.delivery_timeout;
         let (batch, result) = match outcome {
             Settled::Written(batch, receipt) => (batch, Ok(receipt)),
+            Settled::WrittenBefore(batch, _) => {
+                let what = what.to_string();
+                (batch, Err(Error::OffsetUnknown { what }))
+            }
+            Settled::Doubtful(batch, error) => {
+                let (what, cause) = (what.to_string(), Box::new(error));
+                (batch, Err(Error::RefusedInDoubt { what, cause }))
+            }
             Settled::Failed(batch, error) => (batch, Err(error)),
             Settled::Expired(batch, cause) => {
                 let cause = cause.or_else(|| self.obstacle(state)).map(Box::new);
@@ -315,8 +353,20 @@ impl Engine {
         let topic = self.topics.get(&state.slot.topic)?;
         let link = state.link.map(|index| &self.links[index]);
         let of_link = link.and_then(|link| link.last_error.clone());
-        of_link.or_else(|| topic.last_error.clone())
+        let of_identity = || self.identification.last_error.clone();
+        of_link
+            .or_else(|| topic.last_error.clone())
+            .or_else(of_identity)
     }
+}
+
+/// What of a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    /// The batch, by whoever owns its partition.
+    Alone,
+    /// The whole request: nobody has looked at its batches.
+    WithItsRequest,
 }
 
 /// What a broker's word on one batch means for it, and whether it shows that our view of the topic
@@ -326,6 +376,7 @@ fn judge(
     result: Result<Receipt, ApiError>,
     redirected: bool,
     may_split: bool,
+    refused: Refused,
 ) -> (Answer<BatchReceipt, Error>, bool) {
     let error = match result {
         Ok(receipt) => {
@@ -353,18 +404,22 @@ fn judge(
         format!("produce to {}-{}", slot.topic, slot.partition),
         error,
     );
-    if !code.retriable() && !unknown_here && !may_split {
-        let needs_resume = code.needs_resume();
-        let failed = Answer::Failed {
+    let needs_resume = code.needs_resume() && refused == Refused::Alone;
+    let answer = match code {
+        ErrorCode::DuplicateSequence => Answer::WrittenBefore(error),
+        ErrorCode::OutOfOrderSequence => Answer::OutOfSequence(error),
+        ErrorCode::UnknownProducer => Answer::Forgotten(error),
+        _ if code.retriable() || unknown_here || may_split => Answer::Retry {
             error,
             needs_resume,
-        };
-        return (failed, stale);
-    }
-    let answer = Answer::Retry {
-        error,
-        maybe_written: code == ErrorCode::TimedOut,
-        redirected: redirected && code == ErrorCode::NotOwner,
+            maybe_written: code == ErrorCode::TimedOut,
+            redirected: redirected && code == ErrorCode::NotOwner,
+        },
+        _ => Answer::Failed {
+            maybe_written: error.is_outcome_unknown(),
+            error,
+            needs_resume,
+        },
     };
     (answer, stale)
 }

@@ -38,6 +38,7 @@ pub struct ProducerBuilder {
     partitioner: Partitioner,
     backoff: Option<Backoff>,
     metadata_max_age: Duration,
+    idempotent: bool,
     seed: Option<u64>,
 }
 
@@ -58,6 +59,7 @@ impl ProducerBuilder {
             partitioner: Partitioner::default(),
             backoff: None,
             metadata_max_age: Duration::from_secs(300),
+            idempotent: true,
             seed: None,
         }
     }
@@ -151,6 +153,20 @@ impl ProducerBuilder {
         self
     }
 
+    /// Whether the broker knows a batch again that is sent again because its answer was lost, so that
+    /// every record is in the log once. Default: yes; see [`Producer`] for what it gives.
+    ///
+    /// The producer asks for its id with the first batch. It works with every kind of acks. Where the
+    /// broker may lose what it has acknowledged (with acks `None`, or a topic with `flush.messages` or
+    /// `flush.ms`), the records that it lost are not sent again, those behind them are, once.
+    ///
+    /// Without it a batch whose answer was lost may be there twice. That is needed only for a broker
+    /// that is too old to give producer ids: the first delivery then fails and says so.
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        self.idempotent = idempotent;
+        self
+    }
+
     /// Makes the producer's random choices (jitter of waits, first partitions) repeatable.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -187,6 +203,7 @@ impl ProducerBuilder {
             partial_in_flight_max: self.partial_in_flight,
             backoff: self.backoff.unwrap_or(self.cluster.config().backoff),
             metadata_max_age: self.metadata_max_age,
+            idempotent: self.idempotent,
             seed,
         };
         let engine = Engine::new(settings, Arc::clone(&builders), self.cluster.only_address());

@@ -5,10 +5,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use corelane_protocol::AlignedBytes;
 use corelane_protocol::batch::{
     BatchBuilder, BatchBuilderConfig, Compression, UNCOMPRESSED_BYTES_MAX_DEFAULT,
 };
+use corelane_protocol::{AlignedBytes, ProducerEpoch, ProducerId};
 
 use crate::error::{Error, Result};
 
@@ -19,21 +19,35 @@ const SPARE_BUILDERS_MAX: usize = 64;
 const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug)]
+pub(crate) struct Builders {
+    config: BatchBuilderConfig,
+    spare: Mutex<Spare>,
+    buffers: Mutex<Vec<AlignedBytes>>,
+}
+
+/// Builders without records.
+#[derive(Debug)]
 #[expect(
     clippy::vec_box,
     reason = "a builder is large, and moves between caller, sender and here"
 )]
-pub(crate) struct Builders {
-    config: BatchBuilderConfig,
-    spare: Mutex<Vec<Box<BatchBuilder>>>,
-    buffers: Mutex<Vec<AlignedBytes>>,
+struct Spare {
+    /// What the batches say of their producer, unless the sender corrects it.
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    /// All of that producer.
+    builders: Vec<Box<BatchBuilder>>,
 }
 
 impl Builders {
     pub(crate) fn new(config: BatchBuilderConfig) -> Self {
         Self {
+            spare: Mutex::new(Spare {
+                producer_id: config.producer_id,
+                producer_epoch: config.producer_epoch,
+                builders: Vec::new(),
+            }),
             config,
-            spare: Mutex::default(),
             buffers: Mutex::default(),
         }
     }
@@ -41,6 +55,15 @@ impl Builders {
     #[cfg(test)]
     pub(crate) fn config(&self) -> &BatchBuilderConfig {
         &self.config
+    }
+
+    /// Who the producer is that batches begun from now on are of.
+    pub(crate) fn identify(&self, producer_id: ProducerId, producer_epoch: ProducerEpoch) {
+        let mut spare = lock(&self.spare);
+        spare.producer_id = producer_id;
+        spare.producer_epoch = producer_epoch;
+        // They were made for another one, or for none.
+        spare.builders.clear();
     }
 
     /// The size at which a usual batch is full, in bytes.
@@ -64,10 +87,14 @@ impl Builders {
 
     /// An empty builder of a usual batch, for a topic that takes `topic_bytes_max`.
     pub(crate) fn take(&self, topic_bytes_max: u32) -> Result<Box<BatchBuilder>> {
-        let spare = lock(&self.spare).pop();
-        let mut builder = match spare {
-            Some(builder) => builder,
-            None => build(self.config.clone())?,
+        let taken = {
+            let mut spare = lock(&self.spare);
+            let builder = spare.builders.pop();
+            builder.ok_or_else(|| self.config_of(&spare))
+        };
+        let mut builder = match taken {
+            Ok(builder) => builder,
+            Err(config) => build(config)?,
         };
         builder.set_bytes_max(self.config.bytes_max.min(topic_bytes_max));
         Ok(builder)
@@ -77,8 +104,16 @@ impl Builders {
     pub(crate) fn large(&self, topic_bytes_max: u32) -> Result<Box<BatchBuilder>> {
         build(BatchBuilderConfig {
             bytes_max: self.alone_bytes_max(topic_bytes_max),
-            ..self.config.clone()
+            ..self.config_of(&lock(&self.spare))
         })
+    }
+
+    fn config_of(&self, spare: &Spare) -> BatchBuilderConfig {
+        BatchBuilderConfig {
+            producer_id: spare.producer_id,
+            producer_epoch: spare.producer_epoch,
+            ..self.config.clone()
+        }
     }
 
     /// Takes back a builder; what is in it is forgotten.
@@ -88,8 +123,9 @@ impl Builders {
         }
         builder.clear();
         let mut spare = lock(&self.spare);
-        if spare.len() < SPARE_BUILDERS_MAX {
-            spare.push(builder);
+        let is_current = builder.config().producer_id == spare.producer_id;
+        if is_current && spare.builders.len() < SPARE_BUILDERS_MAX {
+            spare.builders.push(builder);
         }
     }
 

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::batch::{
-    BatchBuilder, BatchHeader, BatchTimes, TimestampType, set_timestamp_type,
-};
+use corelane_protocol::batch::{BatchBuilder, TimestampType};
 use corelane_protocol::response::{CoreAddress, Receipt};
 use corelane_protocol::{AlignedBytes, ApiError, TopicId};
 
-use super::accumulator::{SealedBatch, Slot, SlotId, Ticket};
+use super::accumulator::{Slot, SlotId};
+use super::batch::{Batch, Body};
 use super::builders::Builders;
 use super::delivery::{BatchResult, Completer, Completion};
+use super::identification::Identification;
 use super::link::{Link, LinkId};
 use super::order::{BatchNumber, ConnectionNumber, PartitionOrder};
 use crate::backoff::{Backoff, Jitter};
@@ -45,6 +45,8 @@ pub(crate) struct EngineSettings {
     pub(crate) backoff: Backoff,
     /// How old what is known of a topic may become while records are sent to it.
     pub(crate) metadata_max_age: Duration,
+    /// Whether batches get sequence numbers, by which the broker knows them again.
+    pub(crate) idempotent: bool,
     pub(crate) seed: u64,
 }
 
@@ -78,6 +80,8 @@ pub(crate) enum Effect {
     },
     /// Ask for a topic's partitions anew; answer with `metadata` or `metadata_failed`.
     Refresh { topic: Arc<str> },
+    /// Ask for a producer id; answer with `identified` or `identify_failed`.
+    Identify,
     /// Let the rest of the client know where this partition is.
     Learn {
         topic: Arc<str>,
@@ -91,25 +95,6 @@ pub(crate) enum Effect {
         bytes: Option<Arc<AlignedBytes>>,
         result: BatchResult,
     },
-}
-
-/// A batch on its way.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) ticket: Ticket,
-    pub(super) body: Body,
-    /// The broker refused it as too large, whatever we know of the topic.
-    pub(super) is_too_large: bool,
-}
-
-/// The records of a batch on its way.
-#[derive(Debug)]
-pub(super) enum Body {
-    /// Being encoded under this number.
-    Encoding(EncodingNumber),
-    Encoded(Arc<AlignedBytes>),
-    /// It will never be sent.
-    Dropped,
 }
 
 /// What the engine keeps for one partition.
@@ -138,6 +123,8 @@ pub(super) struct TopicState {
     pub(super) learnt_at: Duration,
     pub(super) failures: u32,
     pub(super) last_error: Option<Error>,
+    /// It did not exist when it was last asked for.
+    pub(super) is_gone: bool,
 }
 
 /// One produce request in flight.
@@ -171,6 +158,7 @@ pub(crate) struct Engine {
     pub(super) requests: BTreeMap<RequestNumber, RequestInFlight>,
     pub(super) next_request: RequestNumber,
     pub(super) next_encoding: EncodingNumber,
+    pub(super) identification: Identification,
     timers: BTreeSet<(Duration, SlotId)>,
     /// The one address to use, whatever redirects say.
     pub(super) only_address: Option<Arc<str>>,
@@ -198,6 +186,7 @@ impl Engine {
             requests: BTreeMap::new(),
             next_request: 0,
             next_encoding: 0,
+            identification: Identification::default(),
             timers: BTreeSet::new(),
             only_address,
             pressed: false,
@@ -211,6 +200,7 @@ impl Engine {
         self.fill_links(now);
         self.look_for_aged_metadata(now);
         self.ask_for_metadata(now);
+        self.ask_for_identity(now);
         std::mem::take(&mut self.effects)
     }
 
@@ -219,7 +209,9 @@ impl Engine {
         let timer = self.timers.first().map(|(at, _)| *at);
         let links = self.links.iter().filter_map(|link| link.wake_at(now)).min();
         let refresh = self.refresh_at.values().min().copied();
-        [timer, links, refresh].into_iter().flatten().min()
+        let identity = self.identification.wake_at();
+        let times = [timer, links, refresh, identity];
+        times.into_iter().flatten().min()
     }
 
     /// Whether every batch that the engine knows of is settled.
@@ -240,7 +232,7 @@ impl Engine {
         if self.slots[slot.id].is_none() {
             self.slots[slot.id] = Some(SlotState {
                 slot: Arc::clone(slot),
-                order: PartitionOrder::new(),
+                order: PartitionOrder::new(self.settings.idempotent),
                 topic_id: topic.id,
                 timestamp_type: topic.timestamp_type,
                 route: None,
@@ -257,6 +249,16 @@ impl Engine {
                     ..TopicState::default()
                 });
             state.slots.push(slot.id);
+        } else if self
+            .topics
+            .get(&topic.name)
+            .is_some_and(|state| state.is_gone)
+        {
+            // Callers have asked for it and were told that it exists by now.
+            self.metadata(now, topic);
+        }
+        if self.settings.idempotent && self.identification.newest().is_none() {
+            self.identification.want(now);
         }
         slot.lock().looked_at();
         self.enqueue(slot.id, now);
@@ -437,55 +439,5 @@ impl Engine {
 impl SlotState {
     fn is_idle(&self) -> bool {
         self.order.is_empty() && self.slot.lock().is_empty()
-    }
-}
-
-impl Body {
-    pub(super) fn into_bytes(self) -> Option<Arc<AlignedBytes>> {
-        match self {
-            Self::Encoded(bytes) => Some(bytes),
-            Self::Encoding(_) | Self::Dropped => None,
-        }
-    }
-}
-
-impl Batch {
-    /// Its bytes, once it is encoded.
-    pub(super) fn bytes(&self) -> Option<&Arc<AlignedBytes>> {
-        match &self.body {
-            Body::Encoded(bytes) => Some(bytes),
-            Body::Encoding(_) | Body::Dropped => None,
-        }
-    }
-
-    /// Its bytes, once it is encoded, saying of the records' times what the topic wants by now.
-    pub(super) fn bytes_of_type(
-        &mut self,
-        timestamp_type: TimestampType,
-    ) -> Option<Arc<AlignedBytes>> {
-        let Body::Encoded(bytes) = &mut self.body else {
-            return None;
-        };
-        let times = BatchTimes::peek(bytes).expect("an encoded batch");
-        if times.timestamp_type != timestamp_type {
-            let own: &mut AlignedBytes = Arc::make_mut(bytes);
-            set_timestamp_type(own, timestamp_type);
-        }
-        Some(Arc::clone(bytes))
-    }
-
-    /// How many records it has; 0 if it is not encoded.
-    pub(super) fn record_count(&self) -> u32 {
-        let header = self.bytes().map(|bytes| BatchHeader::parse(bytes));
-        header.map_or(0, |header| header.expect("a batch of ours").record_count)
-    }
-
-    /// A batch that is to be settled and never sent.
-    fn unsent(sealed: SealedBatch) -> Self {
-        Self {
-            ticket: sealed.ticket,
-            body: Body::Dropped,
-            is_too_large: false,
-        }
     }
 }

@@ -91,6 +91,7 @@ impl Bench {
                 max: ms(10),
             },
             metadata_max_age: ms(1_000_000),
+            idempotent: false,
             seed: 1,
         };
         change(&mut settings);
@@ -211,6 +212,7 @@ fn line(effect: &Effect) -> String {
         }
         Effect::Encode { slot, encoding, .. } => format!("encode {slot}/{encoding}"),
         Effect::Refresh { topic } => format!("refresh {topic}"),
+        Effect::Identify => "identify".into(),
         Effect::Learn {
             partition, route, ..
         } => format!("learn {partition} at {}", route.address),

@@ -2,24 +2,34 @@
 //!
 //! Owns: the public producer and its settings. Callers append to per-partition accumulators under
 //! short locks; one task for each producer (`sender`) carries out what the engine (`engine`,
-//! `answers`, `plan`, `order`, `window`, `link`: sans-IO) decides.
+//! `answers`, `plan`, `order`, `sequence`, `window`, `link`: sans-IO) decides.
 
 mod accumulator;
+#[cfg(test)]
+mod accumulator_tests;
 mod answers;
+mod batch;
 mod builder;
 mod builders;
 mod delivery;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod identification;
 mod intake;
 mod link;
 mod order;
+mod order_answers;
+#[cfg(test)]
+mod order_model_tests;
+#[cfg(test)]
+mod order_numbers_tests;
 #[cfg(test)]
 mod order_tests;
 mod partitioner;
 mod plan;
 mod sender;
+mod sequence;
 mod shared;
 mod split;
 mod window;
@@ -43,8 +53,21 @@ use crate::record::{Record, RecordRef};
 /// Sends records to topics. Cheap to clone; clones share one buffer and one set of connections.
 ///
 /// Records of one partition are written in the order in which they were sent, also when some of
-/// them have to be sent again. A batch whose answer was lost is sent again, so without an error
-/// every record is in the log at least once.
+/// them have to be sent again. A batch whose answer was lost is sent again, and the broker knows it
+/// again: a record whose delivery has a receipt is in the log exactly once, and no record is there
+/// twice, for as long as the producer lives. That does not cost requests in flight; it can be turned
+/// off with [`ProducerBuilder::idempotent`].
+///
+/// What a delivery says of its record:
+///
+/// | outcome | in the log |
+/// |---|---|
+/// | a [`Receipt`], or [`Error::OffsetUnknown`] | once |
+/// | an error of which [`Error::is_outcome_unknown`] is true | once, or not at all |
+/// | any other error | not at all |
+///
+/// A record that is sent again by its program is another one: after an unknown outcome it may then be
+/// there twice.
 ///
 /// When the last clone is dropped, records already accepted are still sent, for as long as the
 /// tokio runtime lives; [`Producer::close`] waits for them.

@@ -17,7 +17,7 @@ const T0: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(2);
 
 fn order_of(batches: &[&'static str]) -> Order {
-    let mut order = Order::new();
+    let mut order = Order::new(false);
     for batch in batches {
         order.push(batch, DEADLINE);
     }
@@ -32,7 +32,7 @@ fn send_all(
     let mut sent = Vec::new();
     while let Some(next) = order.peek(now, connection) {
         sent.push((*next.batch, next.resume));
-        order.sent(connection);
+        order.sent(connection, 1);
     }
     sent
 }
@@ -42,12 +42,24 @@ fn answer(
     number: BatchNumber,
     answer: Answer<u64, &'static str>,
 ) -> Option<Outcome> {
-    order.answered(T0, number, answer, &BACKOFF, &mut Jitter::new(1))
+    let mut settled = Vec::new();
+    let jitter = &mut Jitter::new(1);
+    order.answered(T0, number, answer, &BACKOFF, jitter, &mut settled);
+    assert!(settled.len() <= 1);
+    settled.pop()
+}
+
+fn lose(order: &mut Order, connection: ConnectionNumber) {
+    let mut settled: Vec<Outcome> = Vec::new();
+    let jitter = &mut Jitter::new(1);
+    order.connection_lost(T0, connection, &"reset", &BACKOFF, jitter, &mut settled);
+    assert_eq!(settled, []);
 }
 
 fn refusal(error: &'static str) -> Answer<u64, &'static str> {
     Answer::Retry {
         error,
+        needs_resume: true,
         maybe_written: false,
         redirected: false,
     }
@@ -57,6 +69,7 @@ fn failure(error: &'static str, needs_resume: bool) -> Answer<u64, &'static str>
     Answer::Failed {
         error,
         needs_resume,
+        maybe_written: false,
     }
 }
 
@@ -138,7 +151,11 @@ fn a_batch_is_replaced_where_it_stood() {
     answer(&mut order, 2, refusal("order"));
     let (taken, vacancy) = order.take_front().unwrap();
     assert_eq!(taken, "b");
-    order.put_front(vacancy, vec!["b1", "b2"]);
+    let part = |batch| Part {
+        batch: Some(batch),
+        record_count: 1,
+    };
+    order.put_front(vacancy, vec![part("b1"), part("b2")]);
     assert_eq!(
         send_all(&mut order, LATER, 1),
         [("b1", true), ("b2", false), ("c", false), ("d", false)]
@@ -156,7 +173,7 @@ fn a_lost_connection_sends_everything_unanswered_again_in_order() {
     send_all(&mut order, T0, 1);
     answer(&mut order, 1, Answer::Written(1));
     answer(&mut order, 2, refusal("overloaded"));
-    order.connection_lost(T0, 1, &"reset", &BACKOFF, &mut Jitter::new(1));
+    lose(&mut order, 1);
     assert_eq!(send_all(&mut order, LATER, 2), [("a", true), ("c", false)]);
 }
 
@@ -164,7 +181,7 @@ fn a_lost_connection_sends_everything_unanswered_again_in_order() {
 fn losing_another_connection_changes_nothing() {
     let mut order = order_of(&["a"]);
     send_all(&mut order, T0, 2);
-    order.connection_lost(T0, 1, &"reset", &BACKOFF, &mut Jitter::new(1));
+    lose(&mut order, 1);
     assert_eq!(order.in_flight_count(), 1);
 }
 
@@ -182,6 +199,7 @@ fn a_new_route_waits_until_the_old_one_is_drained() {
 fn the_first_redirect_is_followed_at_once_and_the_second_waits() {
     let redirect = || Answer::Retry {
         error: "not owner",
+        needs_resume: true,
         maybe_written: false,
         redirected: true,
     };
@@ -223,7 +241,7 @@ fn a_deadline_tells_what_is_known() {
 fn after_a_lost_connection_the_outcome_stays_unknown() {
     let mut order = order_of(&["a"]);
     send_all(&mut order, T0, 1);
-    order.connection_lost(T0, 1, &"reset", &BACKOFF, &mut Jitter::new(1));
+    lose(&mut order, 1);
     let mut settled: Vec<Outcome> = Vec::new();
     order.expire(DEADLINE, &mut settled);
     assert_eq!(settled, [Settled::Unknown("a", Some("reset"))]);

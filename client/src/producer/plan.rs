@@ -9,7 +9,8 @@ use std::time::Duration;
 use corelane_protocol::batch::{BatchBuilder, Compression};
 
 use super::accumulator::{Content, Pull, SealedBatch, SlotId};
-use super::engine::{Batch, Body, Effect, Engine, RequestInFlight, SendEntry};
+use super::batch::{Batch, Body};
+use super::engine::{Effect, Engine, RequestInFlight, SendEntry};
 use super::link::{Link, LinkId};
 use super::order::ConnectionNumber;
 use crate::cluster::Route;
@@ -173,6 +174,9 @@ impl Engine {
     /// Adds one partition's batches to a request, as far as its order and the room allow.
     fn fill_from(&mut self, id: SlotId, index: LinkId, now: Duration, draft: &mut Draft) -> More {
         loop {
+            if !self.identify(id, now) {
+                return More::No;
+            }
             let Some(state) = &mut self.slots[id] else {
                 return More::No;
             };
@@ -199,9 +203,13 @@ impl Engine {
             if !draft.fits(size, self.links[index].is_idle()) {
                 return More::Yes;
             }
-            let (number, resume) = (next.number, next.resume);
+            let (number, resume, sequence) = (next.number, next.resume, next.sequence);
             let batch = state.order.waiting_mut().next().expect("just shown");
-            let bytes = batch.bytes_of_type(state.timestamp_type);
+            let bytes = batch.bytes_to_send(state.timestamp_type, sequence);
+            let (bytes, record_count) = bytes.expect("just looked at");
+            if let (Some(guess), Some(sequence)) = (batch.guess.take(), sequence) {
+                state.slot.lock().correct(guess, sequence.base_sequence);
+            }
             draft.bytes += size;
             draft.entries.push(SendEntry {
                 slot: id,
@@ -209,9 +217,9 @@ impl Engine {
                 topic: state.topic_id,
                 partition: state.slot.partition,
                 resume,
-                bytes: bytes.expect("just looked at"),
+                bytes,
             });
-            state.order.sent(draft.connection);
+            state.order.sent(draft.connection, record_count);
         }
     }
 
@@ -264,6 +272,7 @@ impl Engine {
             ticket: sealed.ticket,
             body,
             is_too_large: false,
+            guess: sealed.guess,
         }
     }
 }

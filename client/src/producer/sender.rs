@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corelane_protocol::request::{Acks, ProduceEntry, ProduceRequest};
+use corelane_protocol::response::ProducerIdentity;
 use corelane_protocol::{AlignedBytes, ApiKey, PartitionIndex, Request, Response, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -36,6 +37,7 @@ enum Event {
     ConnectFailed(Arc<str>, Error),
     Encoded(SlotId, EncodingNumber, AlignedBytes),
     Metadata(Arc<str>, Result<Arc<TopicMetadata>>),
+    Identity(Result<ProducerIdentity>),
 }
 
 #[derive(Debug)]
@@ -147,6 +149,14 @@ impl Sender {
             }
             Event::Encoded(slot, encoding, bytes) => {
                 self.engine.encoded(now, slot, encoding, bytes);
+            }
+            Event::Identity(Ok(identity)) => {
+                tracing::debug!(id = %identity.producer_id, window = identity.window, "identified");
+                self.engine.identified(now, identity);
+            }
+            Event::Identity(Err(error)) => {
+                tracing::debug!(%error, "no producer id");
+                self.engine.identify_failed(now, &error);
             }
             Event::Metadata(name, result) => match result {
                 Ok(topic) => {
@@ -271,6 +281,15 @@ impl Sender {
                     let result = cluster.refresh(&topic).await;
                     // The sender has ended only if nothing needs the answer.
                     let _ = events.send(Event::Metadata(topic, result));
+                });
+            }
+            Effect::Identify => {
+                let events = self.events.0.clone();
+                let cluster = Arc::clone(&self.shared.cluster);
+                tokio::spawn(async move {
+                    let result = cluster.producer_identity().await;
+                    // The sender has ended only if nothing needs the answer.
+                    let _ = events.send(Event::Identity(result));
                 });
             }
             Effect::Learn {

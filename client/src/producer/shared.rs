@@ -35,10 +35,28 @@ pub(crate) struct Topic {
 struct Table {
     closed: bool,
     topics: BTreeMap<Arc<str>, Arc<Topic>>,
+    /// Every partition that was ever in use, by topic and index. One that comes back goes on as the
+    /// slot that it was: two slots of one partition would give two batches the same number.
+    slots: BTreeMap<Arc<str>, Vec<Arc<Slot>>>,
     slot_count: usize,
 }
 
 impl Table {
+    /// The slots of a topic's partitions.
+    fn slots(&mut self, metadata: &TopicMetadata) -> Vec<Arc<Slot>> {
+        let slots = self.slots.entry(Arc::clone(&metadata.name)).or_default();
+        for partition in slots.len() as u32..metadata.partition_count() {
+            slots.push(Arc::new(Slot::new(
+                self.slot_count,
+                Arc::clone(&metadata.name),
+                partition,
+                metadata.batch_bytes_max,
+            )));
+            self.slot_count += 1;
+        }
+        slots[..metadata.routes.len()].to_vec()
+    }
+
     fn check_open(&self) -> Result<()> {
         match self.closed {
             true => Err(Error::Closed { what: "producer" }),
@@ -158,10 +176,8 @@ impl Shared {
 
     /// Throws away what callers put in and was not taken; their deliveries learn of it.
     pub(crate) fn discard(&self) {
-        for topic in self.table().topics.values() {
-            for slot in &topic.slots {
-                drop(slot.lock().take_opened_until(Duration::MAX));
-            }
+        for slot in self.table().slots.values().flatten() {
+            drop(slot.lock().take_opened_until(Duration::MAX));
         }
     }
 
@@ -210,20 +226,7 @@ impl Shared {
         }) {
             return;
         }
-        let mut slots = known
-            .as_ref()
-            .map(|topic| topic.slots.clone())
-            .unwrap_or_default();
-        slots.truncate(metadata.routes.len());
-        for partition in slots.len() as u32..metadata.partition_count() {
-            slots.push(Arc::new(Slot::new(
-                table.slot_count,
-                Arc::clone(&metadata.name),
-                partition,
-                metadata.batch_bytes_max,
-            )));
-            table.slot_count += 1;
-        }
+        let slots = table.slots(metadata);
         for slot in &slots {
             slot.lock().set_batch_bytes_max(metadata.batch_bytes_max);
         }

@@ -12,6 +12,7 @@ use corelane_protocol::batch::{
 use super::accumulator::{Content, SealedBatch, SlotId, Ticket};
 use super::builders::Builders;
 use super::engine::{Effect, Engine};
+use super::order::Part;
 use crate::error::{Error, Result};
 
 /// What becomes of consecutive records of a batch.
@@ -63,26 +64,54 @@ impl Engine {
             bytes,
             bytes_max: u64::from(topic_bytes_max),
         };
-        if records.record_count() == 1 {
-            let error = too_large(bytes.len() as u64);
-            return self.give_up(batch.ticket, error);
-        }
+        let what = format!("produce to {topic}-{}", state.slot.partition);
+        let was_in_doubt = vacancy.maybe_written;
+        let in_doubt = |error: Error| match was_in_doubt {
+            true => Error::RefusedInDoubt {
+                what: what.clone(),
+                cause: Box::new(error),
+            },
+            false => error,
+        };
         let sizes = sizes(&records, topic_bytes_max, &self.builders);
-        let pieces = match cut(&records, sizes, &self.builders) {
+        let pieces = match records.record_count() {
+            1 => Err(too_large(bytes.len() as u64)),
+            _ => cut(&records, sizes, &self.builders),
+        };
+        let pieces = match pieces {
             Ok(pieces) => pieces,
-            Err(error) => return self.give_up(batch.ticket, error),
+            Err(error) => {
+                let none = Part {
+                    batch: None,
+                    record_count: records.record_count(),
+                };
+                state.order.put_front(vacancy, vec![none]);
+                return self.give_up(batch.ticket, in_doubt(error));
+            }
         };
         tracing::debug!(%topic, bytes = bytes.len(), topic_bytes_max, pieces = pieces.len(), "split a batch");
         let tickets = share(batch.ticket, &pieces);
         let mut parts = Vec::new();
         for (piece, ticket) in pieces.into_iter().zip(tickets) {
-            match piece {
+            let record_count = piece.record_count();
+            let batch = match piece {
                 Piece::Batch(builder) => {
-                    let content = Content::Records(builder);
-                    parts.push(self.begin(id, SealedBatch { content, ticket }));
+                    let sealed = SealedBatch {
+                        content: Content::Records(builder),
+                        ticket,
+                        guess: None,
+                    };
+                    Some(self.begin(id, sealed))
                 }
-                Piece::TooLarge { bytes } => self.give_up(ticket, too_large(bytes)),
-            }
+                Piece::TooLarge { bytes } => {
+                    self.give_up(ticket, in_doubt(too_large(bytes)));
+                    None
+                }
+            };
+            parts.push(Part {
+                batch,
+                record_count,
+            });
         }
         let state = self.slots[id].as_mut().expect("it had a batch");
         state.order.put_front(vacancy, parts);

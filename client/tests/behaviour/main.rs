@@ -16,6 +16,7 @@ mod consuming;
 mod delivery;
 mod group_offsets;
 mod groups;
+mod idempotence;
 mod limits;
 mod retries;
 mod routing;

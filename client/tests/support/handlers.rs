@@ -11,10 +11,10 @@ use corelane_protocol::response::{
     CreatePartitionsResponse, CreateTopicsResponse, CreatedTopic, DeleteRecordsResponse,
     DeleteTopicsResponse, DeletedRecords, DeletedTopic, DescribeTopicsResponse, DescribedPartition,
     DescribedTopic, DivergingEpoch, ExtendedTopic, FetchResponse, Fetched, FetchedEntry,
-    ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse, PartitionMetadata,
-    PartitionState, ProduceResponse, ProducedEntry, Receipt, ReportPositionsResponse,
-    ReportedPosition, SupportedApi, TopicConfigEntry, TopicDescription, TopicMetadata,
-    TopicPartitions,
+    InitProducerIdResponse, ListOffsetsResponse, ListedEntry, ListedOffset, MetadataResponse,
+    PartitionMetadata, PartitionState, ProduceResponse, ProducedEntry, Receipt,
+    ReportPositionsResponse, ReportedPosition, SupportedApi, TopicConfigEntry, TopicDescription,
+    TopicMetadata, TopicPartitions,
 };
 use corelane_protocol::{
     AlignedBytes, ApiError, ApiKey, BrokerId, CoreId, ErrorCode, LeaderEpoch, Offset,
@@ -183,6 +183,12 @@ pub(crate) async fn handle(
         Request::DescribeTopics(request) => {
             Response::DescribeTopics(describe(shared, request.topics))
         }
+        Request::InitProducerId(_) => {
+            let mut state = shared.state();
+            state.counters.identities += 1;
+            let result = state.identities.give().map_err(ApiError::from);
+            Response::InitProducerId(InitProducerIdResponse { result })
+        }
         Request::GroupHeartbeat(_)
         | Request::LeaveGroup(_)
         | Request::CommitOffsets(_)
@@ -205,7 +211,8 @@ async fn reply(replies: &Replies, meta: &ResponseMeta, response: &Response<'_>) 
 
 fn api_versions(shared: &Shared) -> ApiVersionsResponse {
     let state = shared.state();
-    let apis = ApiKey::ALL.iter().map(|key| SupportedApi {
+    let is_known = |key: &&ApiKey| state.identities.known || **key != ApiKey::InitProducerId;
+    let apis = ApiKey::ALL.iter().filter(is_known).map(|key| SupportedApi {
         api_key: key.as_u16(),
         version_min: *versions(*key).start(),
         version_max: *versions(*key).end(),

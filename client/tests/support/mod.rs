@@ -4,6 +4,7 @@
 pub(crate) mod group_members;
 mod groups;
 mod handlers;
+mod producers;
 mod state;
 
 use std::net::SocketAddr;
@@ -153,6 +154,11 @@ impl FakeBroker {
     pub(crate) fn hang_up(&self, down: bool) {
         self.state().down = down;
         self.shared.hang_up.notify_waiters();
+    }
+
+    /// The producer id, epoch and base sequence of each batch in a partition's log.
+    pub(crate) fn sequences(&self, topic: &str, partition: u32) -> Vec<(u64, u16, u32)> {
+        self.state().log(topic, partition).sequences()
     }
 
     /// The values in a partition's log, in order.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use corelane_protocol::batch::{
-    BatchLimits, DecompressLimit, RecordBatch, Stamp, TimestampType, validate,
+    BatchHeader, BatchLimits, DecompressLimit, RecordBatch, Stamp, TimestampType, validate,
 };
 use corelane_protocol::response::{CoreAddress, DivergingEpoch, Durability, Receipt};
 use corelane_protocol::{
@@ -13,6 +13,7 @@ use corelane_protocol::{
 };
 
 use super::groups::Groups;
+use super::producers::{Identities, Producers};
 
 /// One batch as it arrived.
 pub(crate) struct Seen {
@@ -46,6 +47,10 @@ pub(crate) struct Counters {
     pub(crate) fetches: u64,
     pub(crate) reports: u64,
     pub(crate) metadata: u64,
+    /// Producer ids asked for.
+    pub(crate) identities: u64,
+    /// Batches that were in the log already.
+    pub(crate) duplicates: u64,
     /// Bytes of produce requests not answered yet, and the most there were on one connection.
     pub(crate) outstanding_bytes: BTreeMap<u64, usize>,
     pub(crate) outstanding_bytes_max: usize,
@@ -60,6 +65,7 @@ pub(crate) struct Partition {
     pub(crate) start: u64,
     /// Its leader epochs and where each began, from 1 on.
     pub(crate) epochs: Vec<u64>,
+    pub(crate) producers: Producers,
 }
 
 impl Partition {
@@ -67,6 +73,22 @@ impl Partition {
     pub(crate) fn lose_from(&mut self, end: u64) {
         self.log.retain(|(_, batch_end, _)| *batch_end <= end);
         self.epochs.push(self.end());
+        self.producers.forget();
+        for (base, _, bytes) in &self.log {
+            let header = BatchHeader::parse(bytes).unwrap();
+            self.producers.note(&header, *base);
+        }
+    }
+
+    pub(crate) fn sequences(&self) -> Vec<(u64, u16, u32)> {
+        let headers = self.log.iter();
+        headers
+            .map(|(_, _, bytes)| {
+                let header = BatchHeader::parse(bytes).unwrap();
+                let (id, epoch) = (header.producer_id, header.producer_epoch);
+                (id.get(), epoch.get(), header.base_sequence)
+            })
+            .collect()
     }
 
     pub(crate) fn epoch(&self) -> LeaderEpoch {
@@ -145,6 +167,7 @@ pub(crate) struct State {
     pub(crate) poisoned: BTreeSet<(u64, TopicId, u32)>,
     /// Consumer groups and their coordinator.
     pub(crate) groups: Groups,
+    pub(crate) identities: Identities,
     next_topic: u8,
 }
 
@@ -163,6 +186,7 @@ impl State {
             positions: BTreeMap::new(),
             poisoned: BTreeSet::new(),
             groups: Groups::default(),
+            identities: Identities::default(),
             next_topic: 1,
         }
     }
@@ -177,6 +201,7 @@ impl State {
             log: Vec::new(),
             epochs: vec![0],
             start: 0,
+            producers: Producers::default(),
         });
         let topic = Topic {
             id,
@@ -198,6 +223,7 @@ impl State {
             log: Vec::new(),
             epochs: vec![0],
             start: 0,
+            producers: Producers::default(),
         });
         topic.partitions.extend(more);
         topic.id
@@ -258,7 +284,8 @@ impl State {
             return Err(ErrorCode::TimestampTypeMismatch.into());
         }
         let (_, partition) = self.partition(topic, index)?;
-        let base = partition.end();
+        let before = partition.producers.find(&header)?;
+        let base = before.unwrap_or_else(|| partition.end());
         let append_time = Timestamp::new(1_000_000);
         let stamp = Stamp {
             topic,
@@ -268,16 +295,22 @@ impl State {
             append_time,
         };
         stamp.write(&mut bytes);
-        partition
-            .log
-            .push((base, base + header.offsets_taken(), bytes.to_vec()));
-        Ok(Receipt {
+        let receipt = Receipt {
             base_offset: Offset::new(base),
             append_time,
             log_start_offset: Offset::new(partition.start),
             durability: Durability::Durable,
             replicas_flushed: 1,
-        })
+        };
+        if before.is_some() {
+            self.counters.duplicates += 1;
+            return Ok(receipt);
+        }
+        partition.producers.note(&header, base);
+        partition
+            .log
+            .push((base, base + header.offsets_taken(), bytes.to_vec()));
+        Ok(receipt)
     }
 
     pub(crate) fn core_address(&self, core: u16, port: u16) -> CoreAddress {

@@ -81,6 +81,9 @@ pub enum BatchError {
         /// The count.
         record_count: u32,
     },
+    /// Producer id, epoch and sequence do not go together.
+    #[error("producer id, epoch and base sequence do not go together")]
+    Producer,
     /// The timestamps are negative, out of order or too far apart.
     #[error("the timestamps in the header are not possible")]
     Timestamps,

@@ -87,6 +87,26 @@ pub fn set_timestamp_type(batch: &mut [u8], timestamp_type: TimestampType) {
     put(batch, CRC, crc.to_le_bytes());
 }
 
+/// Makes a batch say that it is of this idempotent producer, with this sequence number for its first record, and
+/// computes its CRC anew. Everything else stays as it is. For producers, whose batches before this one did not come
+/// to be in the log.
+///
+/// # Panics
+/// When `batch` is shorter than [`PREFIX_LEN`].
+pub fn set_producer(
+    batch: &mut [u8],
+    producer_id: ProducerId,
+    producer_epoch: ProducerEpoch,
+    base_sequence: u32,
+) {
+    assert!(batch.len() >= PREFIX_LEN, "a batch has a header");
+    put(batch, PRODUCER_ID, producer_id.get().to_le_bytes());
+    put(batch, PRODUCER_EPOCH, producer_epoch.get().to_le_bytes());
+    put(batch, BASE_SEQUENCE, base_sequence.to_le_bytes());
+    let crc = crc32c::crc32c(&batch[CRC_COVERS_FROM..]);
+    put(batch, CRC, crc.to_le_bytes());
+}
+
 fn timestamp_type(attributes: u16) -> TimestampType {
     if attributes & bits::LOG_APPEND == 0 {
         TimestampType::Create

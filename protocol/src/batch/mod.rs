@@ -15,6 +15,7 @@ mod error;
 mod header;
 mod layout;
 mod record;
+mod sequence;
 mod split;
 mod stamp;
 mod validate;
@@ -24,11 +25,12 @@ pub use compression::{
     Compression, DecompressLimit, UNCOMPRESSED_BYTES_MAX_DEFAULT, UnknownCompression,
 };
 pub use error::{BatchError, RecordBatchError};
-pub use header::{BatchHeader, BatchTimes, TimestampType, set_timestamp_type};
+pub use header::{BatchHeader, BatchTimes, TimestampType, set_producer, set_timestamp_type};
 pub use layout::{
     BATCH_ALIGN, ENCODING_COLUMNAR, HEADER_LEN, MAGIC, PREFIX_LEN, STAMP_LEN, VERSION,
 };
 pub use record::{Headers, RecordBatch, RecordView, Records};
+pub use sequence::{SEQUENCES, advance_sequence, sequence_distance};
 pub use split::{Batches, batches};
 pub use stamp::{Stamp, is_padding};
 pub use validate::{BATCH_BYTES_MAX_DEFAULT, BatchLimits, validate, verify_crc};

@@ -8,7 +8,7 @@ use super::layout::{BATCH_ALIGN, PREFIX_LEN};
 use super::stamp::Stamp;
 use super::validate::verify_crc;
 use crate::aligned::AlignedBytes;
-use crate::ids::{Offset, Timestamp};
+use crate::ids::{LeaderEpoch, Offset, Timestamp};
 
 /// A checked batch. `B` holds its bytes: a slice, or something that owns them.
 /// Records borrow from the batch; without compression, straight from those
@@ -93,6 +93,12 @@ impl<B: AsRef<[u8]>> RecordBatch<B> {
     /// The offset of the first record.
     pub fn base_offset(&self) -> Offset {
         self.stamp.map_or(Offset::ZERO, |stamp| stamp.base_offset)
+    }
+
+    /// The leader epoch under which the broker appended it; 0 if it has no stamp.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.stamp
+            .map_or(LeaderEpoch::new(0), |stamp| stamp.leader_epoch)
     }
 
     /// The offset after the last record: where the next batch begins.

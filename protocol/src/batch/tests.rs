@@ -2,7 +2,7 @@
 //! under a right CRC, and the gaps that compaction will leave.
 
 use super::columns::{Blobs, Columns, Deltas, Ends, HeaderColumns};
-use super::header::{BatchTimes, TimestampType, set_timestamp_type};
+use super::header::{BatchTimes, TimestampType, set_producer, set_timestamp_type};
 use super::layout::{BATCH_ALIGN, ENCODING_COLUMNAR, PREFIX_LEN};
 use super::*;
 use crate::aligned::AlignedBytes;
@@ -270,6 +270,43 @@ fn the_type_of_a_batchs_times_changes_and_nothing_else() {
     for number in 0..=u8::MAX {
         let read = TimestampType::from_u8(number).map(TimestampType::as_u8);
         assert_eq!(read, (number < 2).then_some(number));
+    }
+}
+
+#[test]
+fn a_batch_is_renumbered_in_place() {
+    let (id, epoch) = (ProducerId::new(0x1122_3344_5566), ProducerEpoch::new(7));
+    let mut changed = assemble(&columns(), |_| {});
+    set_producer(&mut changed, id, epoch, 40);
+    let expected = assemble(&columns(), |header| {
+        header.producer_id = id;
+        header.producer_epoch = epoch;
+        header.base_sequence = 40;
+    });
+    assert_eq!(changed[STAMP_LEN..], expected[STAMP_LEN..]);
+    validate(&changed, &BatchLimits::default()).unwrap();
+}
+
+#[test]
+fn producer_id_epoch_and_sequence_go_together() {
+    let check = |id: u64, epoch: u16, sequence: u32| {
+        let batch = assemble(&columns(), |header| {
+            header.producer_id = ProducerId::new(id);
+            header.producer_epoch = ProducerEpoch::new(epoch);
+            header.base_sequence = sequence;
+        });
+        validate(&batch, &BatchLimits::default()).map(drop)
+    };
+    assert_eq!(check(u64::MAX, u16::MAX, u32::MAX), Ok(()));
+    assert_eq!(check(0, 0, SEQUENCES - 1), Ok(()));
+    for (id, epoch, sequence) in [
+        (u64::MAX, 0, u32::MAX),
+        (u64::MAX, u16::MAX, 0),
+        (5, u16::MAX, 0),
+        (5, 0, u32::MAX),
+        (5, 0, SEQUENCES),
+    ] {
+        assert_eq!(check(id, epoch, sequence), Err(BatchError::Producer));
     }
 }
 

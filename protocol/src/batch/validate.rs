@@ -5,6 +5,8 @@ use super::compression::{Compression, DecompressLimit, UNCOMPRESSED_BYTES_MAX_DE
 use super::error::BatchError;
 use super::header::BatchHeader;
 use super::layout::{BATCH_ALIGN, CRC_COVERS_FROM, PREFIX_LEN};
+use super::sequence::SEQUENCES;
+use crate::ids::{ProducerEpoch, ProducerId};
 
 /// The default limit on one batch, bytes; Kafka's `max.message.bytes`.
 pub const BATCH_BYTES_MAX_DEFAULT: u32 = 1024 * 1024 + 12;
@@ -98,8 +100,8 @@ fn check_limits(header: &BatchHeader, limits: &BatchLimits) -> Result<(), BatchE
     Ok(())
 }
 
-/// Transactions and control batches are the broker's to begin, and a producer's
-/// records have consecutive offsets.
+/// Transactions and control batches are the broker's to begin, a producer's
+/// records have consecutive offsets, and it is idempotent or not.
 fn check_producer_rules(header: &BatchHeader) -> Result<(), BatchError> {
     if header.control {
         return Err(BatchError::NotFromProducers { kind: "control" });
@@ -113,6 +115,17 @@ fn check_producer_rules(header: &BatchHeader) -> Result<(), BatchError> {
         return Err(BatchError::RecordCount {
             record_count: header.record_count,
         });
+    }
+    let is_idempotent = header.producer_id != ProducerId::NONE;
+    let fits = if is_idempotent {
+        header.producer_epoch != ProducerEpoch::NONE
+            && header.base_sequence < SEQUENCES
+            && header.record_count < SEQUENCES
+    } else {
+        header.producer_epoch == ProducerEpoch::NONE && header.base_sequence == u32::MAX
+    };
+    if !fits {
+        return Err(BatchError::Producer);
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod describe_topics;
 mod fetch;
 mod fetch_offsets;
 mod group_heartbeat;
+mod init_producer_id;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
@@ -36,6 +37,7 @@ pub use describe_topics::DescribeTopicsRequest;
 pub use fetch::{FetchEntry, FetchRequest};
 pub use fetch_offsets::FetchOffsetsRequest;
 pub use group_heartbeat::{GroupHeartbeatRequest, PartitionsOfTopic, Subscription};
+pub use init_producer_id::InitProducerIdRequest;
 pub use leave_group::LeaveGroupRequest;
 pub use list_groups::ListGroupsRequest;
 pub use list_offsets::{ListOffsetsEntry, ListOffsetsRequest, OffsetPosition};
@@ -98,6 +100,8 @@ pub enum Request<'a> {
     DescribeGroup(DescribeGroupRequest),
     /// See [`DeleteGroupRequest`].
     DeleteGroup(DeleteGroupRequest),
+    /// See [`InitProducerIdRequest`].
+    InitProducerId(InitProducerIdRequest),
 }
 
 impl<'a> Request<'a> {
@@ -131,6 +135,7 @@ impl<'a> Request<'a> {
             ApiKey::ListGroups => Self::ListGroups(ListGroupsRequest::decode(r)?),
             ApiKey::DescribeGroup => Self::DescribeGroup(DescribeGroupRequest::decode(r)?),
             ApiKey::DeleteGroup => Self::DeleteGroup(DeleteGroupRequest::decode(r)?),
+            ApiKey::InitProducerId => Self::InitProducerId(InitProducerIdRequest::decode(r)?),
         };
         reader.finish()?;
         Ok(request)
@@ -180,6 +185,7 @@ impl<'a> Request<'a> {
                 Self::ListGroups(request) => request.encode(w),
                 Self::DescribeGroup(request) => request.encode(w),
                 Self::DeleteGroup(request) => request.encode(w),
+                Self::InitProducerId(request) => request.encode(w),
             },
         )
     }
@@ -206,6 +212,7 @@ impl<'a> Request<'a> {
             Self::ListGroups(_) => ApiKey::ListGroups,
             Self::DescribeGroup(_) => ApiKey::DescribeGroup,
             Self::DeleteGroup(_) => ApiKey::DeleteGroup,
+            Self::InitProducerId(_) => ApiKey::InitProducerId,
         }
     }
 }

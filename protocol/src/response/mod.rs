@@ -14,6 +14,7 @@ mod fetch_offsets;
 mod group;
 mod group_done;
 mod group_heartbeat;
+mod init_producer_id;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -42,6 +43,7 @@ pub use fetch_offsets::{CommittedOffset, FetchOffsetsResponse, FetchedOffset};
 pub use group::{GroupAnswer, NamedPartitions};
 pub use group_done::GroupDoneResponse;
 pub use group_heartbeat::{GroupHeartbeatResponse, HeartbeatAnswer};
+pub use init_producer_id::{InitProducerIdResponse, ProducerIdentity};
 pub use list_groups::{GroupState, ListGroupsResponse, ListedGroup};
 pub use list_offsets::{ListOffsetsResponse, ListedEntry, ListedOffset};
 pub use metadata::{
@@ -98,6 +100,8 @@ pub enum Response<'a> {
     DescribeGroup(DescribeGroupResponse),
     /// See [`GroupDoneResponse`].
     DeleteGroup(GroupDoneResponse),
+    /// See [`InitProducerIdResponse`].
+    InitProducerId(InitProducerIdResponse),
 }
 
 impl<'a> Response<'a> {
@@ -141,6 +145,7 @@ impl<'a> Response<'a> {
             ApiKey::ListGroups => Self::ListGroups(ListGroupsResponse::decode(r)?),
             ApiKey::DescribeGroup => Self::DescribeGroup(DescribeGroupResponse::decode(r)?),
             ApiKey::DeleteGroup => Self::DeleteGroup(GroupDoneResponse::decode(r)?),
+            ApiKey::InitProducerId => Self::InitProducerId(InitProducerIdResponse::decode(r)?),
         };
         reader.finish()?;
         Ok(Ok(response))
@@ -177,6 +182,7 @@ impl<'a> Response<'a> {
             Self::ListGroups(_) => ApiKey::ListGroups,
             Self::DescribeGroup(_) => ApiKey::DescribeGroup,
             Self::DeleteGroup(_) => ApiKey::DeleteGroup,
+            Self::InitProducerId(_) => ApiKey::InitProducerId,
         }
     }
 
@@ -213,6 +219,7 @@ impl<'a> Response<'a> {
             Self::ListGroups(response) => response.encode(w),
             Self::DescribeGroup(response) => response.encode(w),
             Self::DeleteGroup(response) => response.encode(w),
+            Self::InitProducerId(response) => response.encode(w),
         })
     }
 }

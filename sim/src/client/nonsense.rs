@@ -181,11 +181,13 @@ impl Nonsense {
     }
 }
 
-/// A batch whose checksum does not fit it.
+/// A batch whose checksum does not fit it, nor would if another bit of the frame were turned over.
 fn spoilt_batch(context: &mut Context<'_>) -> Vec<u8> {
     let mut bytes = batch(&[b"nonsense".to_vec()], &[1_700_000_000_000]);
-    let byte = 64 + context.random.index(bytes.len() - 64);
-    bytes[byte] ^= 1 << context.random.below(8);
+    let byte = 64 + context.random.index(bytes.len() - 65);
+    for byte in [byte, byte + 1] {
+        bytes[byte] ^= 1 << context.random.below(8);
+    }
     bytes
 }
 

@@ -1,15 +1,19 @@
 //! A producer that keeps its order through refusals and reconnects, as the protocol asks.
 //!
 //! It has several requests in flight, follows the RESUME rule, and sends again in order whatever it has no
-//! answer for. Without idempotence that may leave second copies, never an inversion of first copies.
+//! answer for. Without idempotence that may leave second copies, never an inversion of first copies; with it, none.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use corelane_protocol::request::{Acks, MetadataRequest, ProduceEntry, ProduceRequest};
+use corelane_protocol::batch::{SEQUENCES, advance_sequence, set_producer};
+use corelane_protocol::request::{
+    Acks, InitProducerIdRequest, MetadataRequest, ProduceEntry, ProduceRequest,
+};
 use corelane_protocol::response::{Durability, ProduceResponse, Receipt, Response};
 use corelane_protocol::{
-    ApiError, ErrorCode, PartitionIndex, Request, RequestFlags, TopicId, TopicPartition,
+    ApiError, ErrorCode, PartitionIndex, ProducerEpoch, ProducerId, Request, RequestFlags, TopicId,
+    TopicPartition,
 };
 
 use super::link::Link;
@@ -38,6 +42,7 @@ pub(crate) struct ProducerParts {
     pub(crate) value_bytes_max: u64,
     pub(crate) batch_bytes_max: u64,
     pub(crate) no_forward: bool,
+    pub(crate) is_idempotent: bool,
 }
 
 pub(crate) struct Producer {
@@ -45,10 +50,17 @@ pub(crate) struct Producer {
     link: Link,
     topic: Option<(TopicId, u32)>,
     metadata_asked: Option<u32>,
+    /// Its number, if it is idempotent and has one.
+    id: Option<ProducerId>,
+    id_asked: Option<u32>,
+    /// No number is asked for before.
+    id_us: u64,
     /// No metadata is asked for before.
     metadata_us: u64,
     streams: BTreeMap<TopicPartition, Stream>,
     requests: BTreeMap<u32, Vec<(TopicPartition, u64)>>,
+    /// Requests that were sent a second time at once, with the batches in them.
+    echoes: BTreeMap<u32, Vec<(TopicPartition, u64)>>,
     batches: u64,
     next_send_us: u64,
     sequence: u64,
@@ -61,6 +73,11 @@ struct Stream {
     resume: bool,
     /// Nothing is sent before this time.
     pause_until_us: u64,
+    epoch: u16,
+    /// The sequence number of the next batch.
+    next_sequence: u32,
+    /// A new epoch begins once nothing is in flight.
+    begins_epoch: bool,
 }
 
 struct Batch {
@@ -73,6 +90,8 @@ struct Batch {
     state: State,
     /// An attempt of it had no definite answer.
     is_uncertain: bool,
+    /// It was sent twice at once.
+    is_echoed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -112,6 +131,17 @@ impl Stream {
         }
     }
 
+    /// Gives its batches the numbers that come next, from some number on; what they had before is in no log.
+    fn renumber(&mut self, id: ProducerId, first: usize, mut sequence: u32) {
+        for batch in self.batches.iter_mut().skip(first) {
+            let mut bytes = batch.bytes.to_vec();
+            set_producer(&mut bytes, id, ProducerEpoch::new(self.epoch), sequence);
+            batch.bytes = bytes.into();
+            sequence = advance_sequence(sequence, batch.count as u32);
+        }
+        self.next_sequence = sequence;
+    }
+
     /// The connection is gone: nobody knows about what was in flight.
     fn lose_connection(&mut self, context: &mut Context<'_>) {
         for batch in &mut self.batches {
@@ -144,18 +174,34 @@ impl Producer {
             link: Link::new(),
             topic: None,
             metadata_asked: None,
+            id: None,
+            id_asked: None,
+            id_us: 0,
             metadata_us: 0,
             streams: BTreeMap::new(),
             requests: BTreeMap::new(),
+            echoes: BTreeMap::new(),
             batches: 0,
             next_send_us: 0,
             sequence: 0,
         }
     }
 
+    /// Whether it is answered before anything is durable, so that a crash may take what it was told of.
+    fn is_acknowledged_early(&self) -> bool {
+        self.parts.is_weak || self.parts.acks == Acks::None
+    }
+
     fn lose_connection(&mut self, context: &mut Context<'_>) {
         self.requests.clear();
+        self.echoes.clear();
         self.metadata_asked = None;
+        self.id_asked = None;
+        if self.is_done() && context.random.chance(1, 4) {
+            // As another producer, that knows nothing of this one.
+            self.id = None;
+            self.streams.clear();
+        }
         if context.random.coin() {
             // The topic may have more partitions by now.
             self.topic = None;
@@ -176,7 +222,17 @@ impl Producer {
                 next = next.min(self.metadata_us);
             }
         }
-        let has_work = !self.is_done() || (self.topic.is_some() && !context.is_draining);
+        let needs_id = self.parts.is_idempotent && self.id.is_none();
+        if self.link.open().is_some() && needs_id && self.id_asked.is_none() {
+            if self.id_us <= context.now_us {
+                let request = Request::InitProducerId(InitProducerIdRequest);
+                self.id_asked = Some(self.link.ask(context, RequestFlags::NONE, &request));
+            } else {
+                next = next.min(self.id_us);
+            }
+        }
+        let may_begin = self.topic.is_some() && !context.is_draining;
+        let has_work = !needs_id && (!self.is_done() || may_begin);
         if self.link.open().is_some() && has_work {
             if self.next_send_us <= context.now_us {
                 self.send(context);
@@ -237,10 +293,23 @@ impl Producer {
             RequestFlags::NONE
         };
         let correlation = self.link.ask(context, flags, &request);
-        let sent = chosen
+        // Once more, as if the network had done it: the broker knows it again, however little of it is durable.
+        let echo = (self.id.is_some() && context.random.chance(1, 12))
+            .then(|| self.link.ask(context, flags, &request));
+        let sent: Vec<_> = chosen
             .iter()
-            .map(|(partition, number, _, _)| (*partition, *number));
-        self.requests.insert(correlation, sent.collect());
+            .map(|(partition, number, _, _)| (*partition, *number))
+            .collect();
+        if let Some(echo) = echo {
+            for (partition, number) in &sent {
+                let stream = self.streams.get_mut(partition).expect("chosen from it");
+                let mut batches = stream.batches.iter_mut();
+                let batch = batches.find(|batch| batch.number == *number);
+                batch.expect("chosen from it").is_echoed = true;
+            }
+            self.echoes.insert(echo, sent.clone());
+        }
+        self.requests.insert(correlation, sent);
     }
 
     /// The next batch for a partition, if one may be sent now.
@@ -252,6 +321,12 @@ impl Producer {
     ) -> Option<(TopicPartition, u64, bool, Rc<[u8]>)> {
         let stream = self.streams.entry(partition).or_default();
         stream.turn_back();
+        if stream.begins_epoch && !stream.in_flight() {
+            context.history.reached(Sometimes::EpochBegun);
+            stream.begins_epoch = false;
+            stream.epoch += 1;
+            stream.renumber(self.id.expect("it has sent"), 0, 0);
+        }
         if stream.pause_until_us > context.now_us {
             return None;
         }
@@ -311,10 +386,15 @@ impl Producer {
             .iter()
             .map(|_| context.random.below(JITTER_MS) as i64);
         let times: Vec<_> = jitter.map(|jitter| now_ms + jitter).collect();
-        let bytes = super::frames::batch(&values, &times);
+        let mut bytes = super::frames::batch(&values, &times);
         let first_record = context.history.sent(self.parts.number, &values);
         self.batches += 1;
         let stream = self.streams.entry(partition).or_default();
+        if let Some(id) = self.id {
+            let epoch = ProducerEpoch::new(stream.epoch);
+            set_producer(&mut bytes, id, epoch, stream.next_sequence);
+            stream.next_sequence = advance_sequence(stream.next_sequence, count as u32);
+        }
         stream.batches.push_back(Batch {
             number: self.batches,
             first_record,
@@ -324,6 +404,7 @@ impl Producer {
             made_us: context.now_us,
             state: State::Queued,
             is_uncertain: false,
+            is_echoed: false,
         });
     }
 
@@ -340,6 +421,15 @@ impl Producer {
         if self.metadata_asked == Some(correlation) {
             self.metadata_asked = None;
             self.take_metadata(context, response);
+        } else if self.id_asked == Some(correlation) {
+            self.id_asked = None;
+            self.id_us = context.now_us + context.about(100_000);
+            if let Ok(Response::InitProducerId(response)) = response
+                && let Ok(identity) = response.result
+            {
+                context.history.idempotent(self.parts.number);
+                self.id = Some(identity.producer_id);
+            }
         } else if let Some(sent) = self.requests.remove(&correlation) {
             match response {
                 Ok(Response::Produce(response)) => self.produced(context, &sent, response),
@@ -352,6 +442,15 @@ impl Producer {
                     }
                 }
             }
+        } else if let Some(sent) = self.echoes.remove(&correlation) {
+            // What was refused the first time has its answer already.
+            if let Ok(Response::Produce(response)) = response {
+                for ((partition, number), entry) in sent.iter().zip(response.entries) {
+                    if let Ok(receipt) = entry.result {
+                        self.acknowledged(context, *partition, *number, &receipt);
+                    }
+                }
+            }
         } else if correlation == 0 {
             // The connection itself was refused; it closes now.
         } else {
@@ -359,7 +458,8 @@ impl Producer {
                 .history
                 .problem(format!("{}: answered {correlation} again", self.name()));
         }
-        let awaits_more = !self.requests.is_empty() || self.metadata_asked.is_some();
+        let awaits_more =
+            !self.requests.is_empty() || self.metadata_asked.is_some() || self.id_asked.is_some();
         self.link.answered(context, awaits_more);
     }
 
@@ -422,7 +522,8 @@ impl Producer {
             }
         }
         // Another core's partition: go there with the next connection.
-        if self.link.core.is_some() && self.requests.is_empty() && context.random.chance(1, 4) {
+        let is_answered = self.requests.is_empty() && self.echoes.is_empty();
+        if self.link.core.is_some() && is_answered && context.random.chance(1, 4) {
             self.link.close(context);
             self.lose_connection(context);
         }
@@ -448,15 +549,20 @@ impl Producer {
         };
         let batch = stream.batches.remove(index).expect("just found");
         let durable = receipt.durability != Durability::Memory;
-        if durable && (self.parts.is_weak || self.parts.acks == Acks::None) {
+        // What is known already may be durable by now.
+        let is_known = self.id.is_some() && (batch.is_uncertain || batch.is_echoed);
+        if durable && self.is_acknowledged_early() && !is_known {
             context
                 .history
                 .problem(format!("{}: durable from memory", self.name()));
         }
-        if !durable && !self.parts.is_weak && self.parts.acks != Acks::None {
+        if !durable && !self.is_acknowledged_early() {
             context
                 .history
                 .problem(format!("{}: memory where durable was asked", self.name()));
+        }
+        if is_known {
+            context.history.reached(Sometimes::ResentKnown);
         }
         let base = receipt.base_offset;
         happens!(
@@ -496,6 +602,7 @@ impl Producer {
         let pause_us = context.about(60_000);
         let gives_up = context.random.chance(1, 60) && !context.is_draining;
         let name = self.name();
+        let is_acknowledged_early = self.is_acknowledged_early();
         let Some(stream) = self.streams.get_mut(&partition) else {
             return;
         };
@@ -528,6 +635,13 @@ impl Producer {
                 }
                 Sometimes::RefusedStorageFailed
             }
+            ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducer
+                if is_acknowledged_early || context.may_be_damaged() =>
+            {
+                // What the broker had only in memory is gone, and what it knew of its producers with it.
+                stream.begins_epoch = true;
+                Sometimes::SequenceLost
+            }
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => {
                 context.history.reached(Sometimes::TopicUnknown);
                 return self.forget(context, partition);
@@ -557,7 +671,22 @@ impl Producer {
             context
                 .history
                 .given_up(batch.first_record, batch.count, true);
-            stream.batches.retain(|batch| batch.number != number);
+            let index = stream
+                .batches
+                .iter()
+                .position(|batch| batch.number == number);
+            let index = index.expect("found above");
+            if let Some(id) = self.id {
+                let before = stream.batches.iter().take(index);
+                let open: u64 = stream.batches.iter().map(|batch| batch.count).sum();
+                let skipped: u64 = before.map(|batch| batch.count).sum();
+                let first = stream.next_sequence + SEQUENCES - open as u32;
+                let sequence = advance_sequence(first % SEQUENCES, skipped as u32);
+                stream.batches.remove(index);
+                stream.renumber(id, index, sequence);
+            } else {
+                stream.batches.remove(index);
+            }
             // What was refused behind it still has to resume.
             stream.resume = true;
         }

@@ -10,6 +10,7 @@ use super::{CatalogueRecord, FlushState, SealedSegment};
 use crate::epochs::EpochHistory;
 use crate::layout::block_ceiling;
 use crate::position::is_data_position;
+use crate::producers::Producers;
 use crate::store::{LogConfig, ReaderState};
 
 /// What the catalogue says of one partition.
@@ -29,6 +30,8 @@ pub struct PartitionImage {
     pub readers: BTreeMap<String, ReaderState>,
     /// Its leader epochs.
     pub epochs: EpochHistory,
+    /// Its idempotent producers; what they are said to have behind the flushed part does not count.
+    pub(crate) producers: Producers,
     /// Why it is given up, if it is.
     pub failed: Option<String>,
 }
@@ -57,6 +60,7 @@ impl CatalogueImage {
                     expired: Vec::new(),
                     readers: BTreeMap::new(),
                     epochs: EpochHistory::default(),
+                    producers: Producers::default(),
                     failed: None,
                 };
                 match self.partitions.insert(partition, image) {
@@ -153,6 +157,11 @@ impl CatalogueImage {
                 self.existing(partition)?.readers.insert(reader, state);
                 Ok(())
             }
+            CatalogueRecord::ProducersAt {
+                partition,
+                from,
+                producers,
+            } => self.existing(partition)?.producers.take_in(producers, from),
             CatalogueRecord::PartitionDeleted { partition } => {
                 self.partitions
                     .remove(&partition)
@@ -204,6 +213,12 @@ impl CatalogueImage {
                 reader: reader.clone(),
                 state,
             }));
+            records.extend(producer_records(
+                partition,
+                &image.producers,
+                Offset::ZERO,
+                Offset::MAX,
+            ));
             if let Some(reason) = &image.failed {
                 records.push(CatalogueRecord::PartitionFailed {
                     partition,
@@ -237,6 +252,21 @@ pub(crate) fn epoch_records(
     begun
         .filter(|begun| begun.epoch.get() > 0)
         .map(move |&begun| CatalogueRecord::EpochStarted { partition, begun })
+}
+
+/// The records that say what producers have appended between two offsets of a log.
+pub(crate) fn producer_records(
+    partition: TopicPartition,
+    producers: &Producers,
+    from: Offset,
+    upto: Offset,
+) -> impl Iterator<Item = CatalogueRecord> + use<> {
+    let records = producers.between(from, upto).into_iter();
+    records.map(move |producers| CatalogueRecord::ProducersAt {
+        partition,
+        from,
+        producers,
+    })
 }
 
 #[cfg(test)]

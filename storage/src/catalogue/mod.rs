@@ -13,13 +13,14 @@ use corelane_protocol::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::epochs::EpochStart;
 use crate::layout::{BLOCK, block_ceiling};
 use crate::position::{LogPoint, LogPosition};
+use crate::producers::ProducerSnapshot;
 use crate::store::{LogConfig, ReaderState, RetentionGuard};
 use crate::times::SegmentTimes;
 
 pub(crate) use checkpoint::CHECKPOINT_FILES_MAX;
 pub use checkpoint::Checkpoint;
-pub(crate) use image::epoch_records;
 pub use image::{CatalogueImage, PartitionImage};
+pub(crate) use image::{epoch_records, producer_records};
 
 /// The version of records and checkpoint that this code writes and reads.
 pub const CATALOGUE_VERSION: u8 = 1;
@@ -159,6 +160,16 @@ pub enum CatalogueRecord {
         /// How far, and what it has missed.
         state: ReaderState,
     },
+    /// What idempotent producers have appended to a part of a partition's log. It comes before the record that says
+    /// how far the log is flushed, and counts up to there.
+    ProducersAt {
+        /// Which partition's.
+        partition: TopicPartition,
+        /// Where the part begins.
+        from: Offset,
+        /// Those who appended to it, and what.
+        producers: Vec<ProducerSnapshot>,
+    },
     /// A partition's log is damaged and part of its journal was given up, so it never serves again.
     PartitionFailed {
         /// Which.
@@ -179,10 +190,11 @@ mod kind {
     pub(super) const SEGMENTS_REMOVED: u8 = 8;
     pub(super) const EPOCH_STARTED: u8 = 9;
     pub(super) const READER_AT: u8 = 10;
+    pub(super) const PRODUCERS_AT: u8 = 11;
 }
 
 /// The kinds of records are the numbers from 1 up to this one.
-pub const LAST_KIND: u8 = kind::READER_AT;
+pub const LAST_KIND: u8 = kind::PRODUCERS_AT;
 
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -253,6 +265,16 @@ impl CatalogueRecord {
                 out.offset(state.position);
                 out.u64(state.expired_unread);
                 out.text(reader);
+            }
+            Self::ProducersAt {
+                partition,
+                from,
+                producers,
+            } => {
+                out.u8(kind::PRODUCERS_AT);
+                out.topic_partition(*partition);
+                out.offset(*from);
+                out.list(producers, |out, producer| producer.encode(out));
             }
             Self::PartitionDeleted { partition } => {
                 out.u8(kind::PARTITION_DELETED);
@@ -331,6 +353,11 @@ impl CatalogueRecord {
                     expired_unread: input.u64()?,
                 },
                 reader: input.string()?,
+            },
+            kind::PRODUCERS_AT => Self::ProducersAt {
+                partition,
+                from: input.offset()?,
+                producers: ProducerSnapshot::decode_all(&mut input)?,
             },
             kind::PARTITION_DELETED => Self::PartitionDeleted { partition },
             kind::PARTITION_REMOVED => Self::PartitionRemoved { partition },

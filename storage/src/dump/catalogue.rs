@@ -71,6 +71,28 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
             "reader {reader} of partition {partition} is at offset {}, {} records expired unread",
             state.position, state.expired_unread
         ),
+        CatalogueRecord::ProducersAt {
+            partition,
+            from,
+            producers,
+        } => {
+            let mut text = format!("producers of partition {partition} from offset {from} on:");
+            for (index, found) in producers.iter().enumerate() {
+                let separator = if index == 0 { "" } else { "," };
+                text += &format!(
+                    "{separator} {} (epoch {}, last append at {}) has",
+                    found.producer, found.epoch, found.last_append
+                );
+                for (index, run) in found.runs.iter().enumerate() {
+                    let separator = if index == 0 { "" } else { "," };
+                    text += &format!(
+                        "{separator} {} records from sequence {} at offset {}",
+                        run.records, run.sequence, run.offset
+                    );
+                }
+            }
+            text
+        }
         CatalogueRecord::PartitionDeleted { partition } => {
             format!("partition {partition} deleted: its files are still to be removed")
         }
@@ -121,14 +143,30 @@ pub(super) fn checkpoint_text(checkpoint: &Checkpoint) -> String {
 #[cfg(test)]
 mod tests {
     use corelane_protocol::{
-        LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
+        LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicId,
+        TopicPartition,
     };
 
     use super::*;
     use crate::catalogue::{FlushState, SealedSegment};
     use crate::epochs::EpochStart;
     use crate::journal::{ChainPoint, JournalCheckpoint, JournalFile};
+    use crate::producers::{ProducerSnapshot, SequenceRun};
     use crate::store::{LogConfig, ReaderState};
+
+    fn snapshot(producer: u64, runs: &[(u32, u64, u32)]) -> ProducerSnapshot {
+        let runs = runs.iter().map(|&(sequence, offset, records)| SequenceRun {
+            sequence,
+            offset: Offset::new(offset),
+            records,
+        });
+        ProducerSnapshot {
+            producer: ProducerId::new(producer),
+            epoch: ProducerEpoch::new(1),
+            last_append: Timestamp::new(90),
+            runs: runs.collect(),
+        }
+    }
 
     #[test]
     fn every_record_is_a_sentence() {
@@ -191,6 +229,14 @@ mod tests {
                     expired_unread: 2,
                 },
             },
+            CatalogueRecord::ProducersAt {
+                partition,
+                from: Offset::new(20),
+                producers: vec![
+                    snapshot(5, &[(0, 20, 10), (10, 40, 2)]),
+                    snapshot(6, &[(7, 30, 10)]),
+                ],
+            },
             CatalogueRecord::PartitionDeleted { partition },
             CatalogueRecord::PartitionRemoved { partition },
             CatalogueRecord::PartitionFailed {
@@ -214,6 +260,9 @@ mod tests {
                 "segments of partition P up to offset 5 removed: their files are gone",
                 "leader epoch 2 of partition P begins at offset 6",
                 "reader billing of partition P is at offset 4, 2 records expired unread",
+                "producers of partition P from offset 20 on: 5 (epoch 1, last append at 90) has 10 records from sequence 0 \
+                 at offset 20, 2 records from sequence 10 at offset 40, 6 (epoch 1, last append at 90) has 10 records \
+                 from sequence 7 at offset 30",
                 "partition P deleted: its files are still to be removed",
                 "partition P removed: its files are gone",
                 "partition P failed for good: a reason",

@@ -13,7 +13,7 @@ use crate::epochs::EpochStart;
 use crate::journal::{FileId, JournalFiles, PartEntry};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition};
-use crate::segment::batches::{BatchPeek, peek, peek_times};
+use crate::segment::batches::{BatchPeek, peek, peek_sequence, peek_times};
 use crate::store::{Partition, Readers, Status};
 use crate::tail::ChunkPool;
 
@@ -48,6 +48,11 @@ impl Replay {
             }
             partition.expired.clone_from(&found.expired);
             partition.epochs.clone_from(&found.epochs);
+            if !crate::planted!(ProducersForgotten) {
+                partition.producers.clone_from(&found.producers);
+                // What is said of them before a flush counts only with it; the journal has the rest.
+                partition.producers.cut(found.flush.whole.offset);
+            }
             // Which of them count is known once the partition is given its settings.
             partition.readers = Readers::new(found.readers.clone());
             if let Some(reason) = &found.failed {
@@ -336,7 +341,13 @@ fn append(
     }
     let chunk = partition.tail.last_mut().expect("it was just made sure of");
     chunk.reserve(len).copy_from_slice(bytes);
-    chunk.publish(len, batch.end_offset, peek_times(bytes), mark_interval);
+    let times = peek_times(bytes);
+    chunk.publish(len, batch.end_offset, times, mark_interval);
     partition.end = chunk.end();
     partition.times = chunk.times();
+    if let Some(sequenced) = peek_sequence(bytes) {
+        let settled = partition.flush.whole.offset;
+        let (producers, base) = (&mut partition.producers, batch.base_offset);
+        producers.appended(&sequenced, base, times.append_time, settled);
+    }
 }

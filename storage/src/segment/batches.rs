@@ -6,9 +6,10 @@
 use corelane_protocol::batch::{
     BATCH_ALIGN, BatchHeader, PREFIX_LEN, Stamp, TimestampType, is_padding, verify_crc,
 };
-use corelane_protocol::{Offset, Timestamp, TopicPartition};
+use corelane_protocol::{Offset, ProducerEpoch, ProducerId, Timestamp, TopicPartition};
 
 use crate::layout::{BLOCK, block_ceiling, get_u16, get_u32, get_u64};
+use crate::producers::Sequenced;
 
 // Where the fields are that a walk needs. `protocol` owns the layout; a test holds these to it.
 const BASE_OFFSET_AT: usize = 32;
@@ -16,7 +17,11 @@ const TOTAL_LENGTH_AT: usize = 56;
 const LAST_OFFSET_DELTA_AT: usize = 68;
 const APPEND_TIME_AT: usize = 40;
 const ATTRIBUTES_AT: usize = 60;
+const RECORD_COUNT_AT: usize = 64;
 const MAX_TIMESTAMP_AT: usize = 80;
+const PRODUCER_ID_AT: usize = 88;
+const PRODUCER_EPOCH_AT: usize = 96;
+const BASE_SEQUENCE_AT: usize = 100;
 const LOG_APPEND_BIT: u16 = 1 << 3;
 
 /// What a walk over verified batches needs of each.
@@ -75,6 +80,17 @@ pub(crate) fn peek_times(batch: &[u8]) -> BatchTimes {
             time(MAX_TIMESTAMP_AT)
         },
     }
+}
+
+/// Reads the place of a batch, that was verified when it came into memory, in its producer's sequence.
+pub(crate) fn peek_sequence(batch: &[u8]) -> Option<Sequenced> {
+    let producer = ProducerId::new(get_u64(batch, PRODUCER_ID_AT));
+    (producer != ProducerId::NONE).then(|| Sequenced {
+        producer,
+        epoch: ProducerEpoch::new(get_u16(batch, PRODUCER_EPOCH_AT)),
+        sequence: get_u32(batch, BASE_SEQUENCE_AT),
+        records: get_u32(batch, RECORD_COUNT_AT),
+    })
 }
 
 /// What the bytes at a place of a segment are.
@@ -150,7 +166,7 @@ const _: () = assert!(BLOCK.is_multiple_of(BATCH_ALIGN as u64));
 
 #[cfg(test)]
 mod tests {
-    use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, RecordRef};
+    use corelane_protocol::batch::{BatchBuilder, BatchBuilderConfig, RecordRef, set_producer};
     use corelane_protocol::{LeaderEpoch, PartitionIndex, TopicId};
 
     use super::*;
@@ -193,6 +209,19 @@ mod tests {
         let times = peek_times(&batch);
         assert_eq!(times, BatchTimes::new(&header, append_time));
         assert_eq!(times.max_timestamp, Timestamp::new(900));
+        assert_eq!(peek_sequence(&batch), None);
+        let (id, epoch) = (ProducerId::new(1 << 40), ProducerEpoch::new(9));
+        set_producer(&mut batch, id, epoch, 77);
+        let sequenced = Sequenced::of(&BatchHeader::parse(&batch).expect("a batch"));
+        assert_eq!(peek_sequence(&batch), sequenced);
+        let sequenced = sequenced.expect("it has a producer");
+        let expected = Sequenced {
+            producer: id,
+            epoch,
+            sequence: 77,
+            records: 3,
+        };
+        assert_eq!(sequenced, expected);
         // In a topic of log append times the records have that of the append.
         batch[ATTRIBUTES_AT] |= LOG_APPEND_BIT as u8;
         let header = BatchHeader::parse(&batch).expect("a batch");

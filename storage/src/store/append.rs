@@ -11,18 +11,24 @@ use super::{AppendError, Appended};
 use crate::journal::CommitPlanner;
 use crate::memory::Chunk;
 use crate::position::{LogPoint, LogPosition};
+use crate::producers::Sequenced;
 use crate::segment::batches::BatchTimes;
 use crate::tail::TailChunk;
 
 impl State {
-    /// Appends a batch. Nothing changes if it is refused.
+    /// Appends a batch, unless its producer has appended it before. Nothing changes if it is refused.
     pub(crate) fn append(
         &mut self,
         handle: PartitionHandle,
         batch: &[u8],
         now: Timestamp,
     ) -> Result<Appended, AppendError> {
-        let limits = self.admit(handle, batch)?;
+        let (limits, sequenced) = self.admit(handle, batch)?;
+        if let Some(sequenced) = sequenced
+            && let Some(known) = self.judge(handle, batch, &limits, &sequenced)?
+        {
+            return Ok(known);
+        }
         self.make_room(handle, batch.len())?;
         let partition = self.partitions.get_mut(handle).expect("it was admitted");
         let header = publish(
@@ -43,6 +49,15 @@ impl State {
         let is_first = partition.pending_batches == 0;
         partition.pending.push(chunk, start, is_first);
         debug_assert_eq!(partition.end.offset, end_offset);
+        if let Some(sequenced) = sequenced {
+            let settled = partition.flush.whole.offset;
+            let before = partition.producers.bytes();
+            partition
+                .producers
+                .appended(&sequenced, base_offset, now, settled);
+            let after = partition.producers.bytes();
+            self.producers_bytes = self.producers_bytes + after - before;
+        }
         partition.pending_batches += 1;
         partition.pending_bytes += batch.len();
         self.planner.appended(batch.len());
@@ -51,11 +66,16 @@ impl State {
         Ok(Appended {
             base_offset,
             end_offset,
+            is_duplicate: false,
         })
     }
 
     /// Everything that can be refused before memory is taken.
-    fn admit(&self, handle: PartitionHandle, batch: &[u8]) -> Result<BatchLimits, AppendError> {
+    fn admit(
+        &self,
+        handle: PartitionHandle,
+        batch: &[u8],
+    ) -> Result<(BatchLimits, Option<Sequenced>), AppendError> {
         if let Some(reason) = &self.fenced {
             return Err(AppendError::StorageFailed(reason.clone()));
         }
@@ -119,10 +139,11 @@ impl State {
                 AppendError::JournalFull
             });
         }
-        Ok(BatchLimits {
+        let limits = BatchLimits {
             batch_bytes_max,
             ..self.config.batch_limits
-        })
+        };
+        Ok((limits, Sequenced::of(&header)))
     }
 
     /// Makes the partition's last chunk one that takes `len` bytes, in a new segment if this one is full.

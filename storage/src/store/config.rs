@@ -53,6 +53,10 @@ pub struct StoreConfig {
     pub scrub_bytes_per_second: u64,
     /// While less room than this is left on the device, appends are refused; 0 for no such limit.
     pub disk_reserve_bytes: u64,
+    /// About how much memory what partitions know of idempotent producers may take; beyond it new ones are refused.
+    pub producers_bytes_max: usize,
+    /// A producer that has appended nothing to a partition for so many ms is forgotten there.
+    pub producer_expiration_ms: i64,
     /// What a batch may be.
     pub batch_limits: BatchLimits,
 }
@@ -80,6 +84,8 @@ impl Default for StoreConfig {
             seal_after_ms: 100,
             scrub_bytes_per_second: 0,
             disk_reserve_bytes: 0,
+            producers_bytes_max: 16 << 20,
+            producer_expiration_ms: 86_400_000,
             batch_limits: BatchLimits::default(),
         }
     }

@@ -9,6 +9,7 @@ use corelane_protocol::batch::BatchError;
 use corelane_protocol::{Offset, TopicPartition};
 
 use crate::memory::LedgerFull;
+use crate::producers::SequenceError;
 
 /// Something on disk is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +139,15 @@ pub enum AppendError {
     /// The batch is not sound, or not allowed.
     #[error("the batch is refused: {0}")]
     Batch(#[from] BatchError),
+    /// The batch does not come next in the sequence of its producer.
+    #[error(transparent)]
+    Sequence(SequenceError),
+    /// The store knows as many producers as it may, and this is a new one.
+    #[error("the partitions of this store know {bytes} bytes of producers, and take no new one")]
+    ProducersFull {
+        /// What they take in memory.
+        bytes: usize,
+    },
     /// The core's memory is full; it empties as segments are written. Retriable.
     #[error(transparent)]
     MemoryFull(#[from] LedgerFull),

@@ -23,6 +23,7 @@ mod notify;
 mod open;
 mod partition;
 mod partitions;
+mod producers;
 mod read;
 mod read_cache;
 mod read_window;
@@ -133,6 +134,8 @@ pub struct Appended {
     pub base_offset: Offset,
     /// The offset after its last record.
     pub end_offset: Offset,
+    /// Whether it was appended before, and its idempotent producer has sent it again: nothing has changed then.
+    pub is_duplicate: bool,
 }
 
 /// Something that happened since it was last asked for.

@@ -471,6 +471,7 @@ fn build_state<F>(
         state.queue_rolled(handle);
         state.queue_removal(handle);
     }
+    state.count_producers();
     let journal_files = recovered.files.into_iter().collect();
     (state, journal_files, report)
 }

@@ -17,6 +17,7 @@ use crate::index::SparseIndex;
 use crate::journal::{FileId, PendingPart};
 use crate::layout::block_ceiling;
 use crate::position::{LogPoint, LogPosition, SEGMENT_DATA};
+use crate::producers::Producers;
 use crate::tail::Tail;
 use crate::times::SegmentTimes;
 
@@ -78,6 +79,8 @@ pub(crate) struct Partition {
     pub(crate) readers: Readers,
     /// Its leader epochs; the latest is that of every append.
     pub(crate) epochs: EpochHistory,
+    /// The idempotent producers that have appended to it, up to its end.
+    pub(crate) producers: Producers,
     /// After the last batch that was appended.
     pub(crate) end: LogPoint,
     /// After the last batch that is in a group.
@@ -175,6 +178,7 @@ impl Partition {
             given_up: None,
             readers,
             epochs: EpochHistory::default(),
+            producers: Producers::default(),
             end: flush.whole,
             journaled: flush.whole,
             durable: flush.whole,

@@ -188,7 +188,8 @@ impl<D: Disk> Store<D> {
                 segments + partition.epochs.starts().len() + partition.readers.states.len()
             })
             .sum();
-        (state.partitions.len() + parts) as u64 * PARTITION_RECORD_BYTES
+        let parts = (state.partitions.len() + parts) as u64;
+        parts * PARTITION_RECORD_BYTES + state.producers_bytes as u64
     }
 }
 

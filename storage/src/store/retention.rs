@@ -42,6 +42,12 @@ impl State {
             if partition.refusal().is_some() || partition.flags.is_deleting {
                 continue;
             }
+            if partition.producers.len() > 0 {
+                self.expire_producers(handle, now);
+            }
+            let Some(partition) = self.partitions.get(handle) else {
+                continue;
+            };
             let expiry = partition.expiry(now, may_wait);
             let is_roll_due = partition.is_roll_due(now);
             if let Some(log_start) = expiry.log_start {

@@ -9,7 +9,7 @@ use corelane_protocol::TopicPartition;
 
 use super::partition::{PartitionHandle, Status};
 use super::state::State;
-use crate::catalogue::{CatalogueRecord, FlushState, SealedSegment};
+use crate::catalogue::{CatalogueRecord, FlushState, SealedSegment, producer_records};
 use crate::index::{IndexIdentity, SparseIndex};
 use crate::journal::FileId;
 use crate::layout::{block_ceiling, block_floor};
@@ -42,6 +42,8 @@ pub(crate) struct SpillWork {
     pub(crate) segment_bytes: u64,
     /// What the partition's state is once they are flushed.
     pub(crate) state: FlushState,
+    /// What producers have in what is then flushed and was not before.
+    pub(crate) producers: Vec<CatalogueRecord>,
     /// If the segment is then complete: what it is.
     pub(crate) sealed: Option<SealedSegment>,
     /// Its index, if that is whole.
@@ -275,6 +277,11 @@ impl State {
             }
         }
         partition.flags.is_spilling = true;
+        let told = match crate::planted!(ProducersNotRecorded) {
+            true => before.offset,
+            false => whole.offset,
+        };
+        let producers = producer_records(partition.id, &partition.producers, before.offset, told);
         let left_file_bytes = (!is_new_file && !partition.flags.has_own_file).then(|| {
             let by_groups = partition.tail.group_blocks_end(from.segment);
             let by_groups = by_groups.filter(|_| !crate::planted!(LeftExtentsCut));
@@ -295,6 +302,7 @@ impl State {
             has_directory: partition.flags.has_directory,
             segment_bytes: partition.config.segment_bytes,
             state,
+            producers: producers.collect(),
             sealed,
             index: sealed_index,
         })
@@ -310,7 +318,11 @@ impl State {
             partition,
             state: work.state,
         };
-        sealed.into_iter().chain(std::iter::once(flushed)).collect()
+        let producers = work.producers.iter().cloned();
+        producers
+            .chain(sealed)
+            .chain(std::iter::once(flushed))
+            .collect()
     }
 
     /// A work's blocks are flushed, and the catalogue says so.

@@ -16,7 +16,7 @@ use super::partitions::Partitions;
 use super::room::RoomWanted;
 use super::scrub::Scrub;
 use super::{Progress, StoreConfig};
-use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState, epoch_records};
+use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState, epoch_records, producer_records};
 use crate::journal::{CheckpointEffects, CommitPlanner, FileId, JournalFiles};
 use crate::memory::{Chunk, Ledger, LedgerFull};
 use crate::tail::ChunkPool;
@@ -46,6 +46,8 @@ pub(crate) struct State {
     pub(crate) full: Full,
     pub(crate) reserve: Reserve,
     pub(crate) scrub: Scrub,
+    /// About what the producers of all partitions take in memory, bytes.
+    pub(crate) producers_bytes: usize,
     pub(crate) meters: Meters,
     /// An append found no room in the journal since the last tick.
     pub(crate) wants_room: bool,
@@ -115,6 +117,7 @@ impl State {
             full: Full::default(),
             reserve: Reserve::default(),
             scrub: Scrub::default(),
+            producers_bytes: 0,
             meters: Meters::default(),
             wants_room: false,
             room_wanted: None,
@@ -373,6 +376,9 @@ fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
     }
     records.extend(epoch_records(id, &partition.epochs));
     records.extend(partition.readers.records(id));
+    let from = corelane_protocol::Offset::ZERO;
+    let upto = partition.flush.whole.offset;
+    records.extend(producer_records(id, &partition.producers, from, upto));
     if let Some(reason) = &partition.given_up {
         records.push(CatalogueRecord::PartitionFailed {
             partition: id,

@@ -146,6 +146,7 @@ impl<D: Disk> Store<D> {
             let Some(mut partition) = state.partitions.remove(*handle) else {
                 continue;
             };
+            state.producers_bytes -= partition.producers.bytes();
             let due_bytes = if partition.flags.is_dirty {
                 partition.pending_bytes
             } else {

@@ -13,6 +13,7 @@ mod leftovers;
 mod lives;
 mod many_partitions;
 mod model;
+mod producers;
 mod read_ahead;
 mod refusals;
 mod retention;

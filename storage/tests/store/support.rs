@@ -41,6 +41,8 @@ pub(crate) fn small_config() -> StoreConfig {
         seal_after_ms: 10,
         scrub_bytes_per_second: 0,
         disk_reserve_bytes: 0,
+        producers_bytes_max: 1 << 20,
+        producer_expiration_ms: 86_400_000,
         batch_limits: BatchLimits {
             batch_bytes_max: 20_000,
             ..BatchLimits::default()

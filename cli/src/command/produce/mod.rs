@@ -31,7 +31,8 @@ use crate::runtime::{block_on, check_partition, connect_patiently};
 #[command(after_help = "\
 Each line is a record: its value without the newline (a carriage return before it stays). With
 --key-separator, what stands before the first separator is the key; a line without a separator has
-no key. Records of one key go to one partition and stay in order.
+no key. Records of one key go to one partition and stay in order. A record is in the log once, also where
+its answer was lost and it had to be sent again.
 
 Exit code 0 says that every record was acknowledged. A summary goes to standard error.
 
@@ -65,6 +66,10 @@ pub(crate) struct Arguments {
     /// What to wait for: nothing, the leader's disk, or every in-sync replica's
     #[arg(long, value_enum, value_name = "A", default_value_t = AcksName::All)]
     acks: AcksName,
+
+    /// Let a record whose answer was lost be there twice, as a broker needs that gives no producer ids
+    #[arg(long)]
+    no_idempotence: bool,
 
     /// Print `LINE_NUMBER PARTITION OFFSET DURABILITY` as each line is acknowledged (with --format
     /// json, an object with these keys in lower case)
@@ -129,6 +134,7 @@ async fn build_producer(
     let producer = client
         .producer()
         .acks(arguments.acks.into())
+        .idempotent(!arguments.no_idempotence)
         .compression(arguments.compression.into());
     producer.build().await.map_err(Failure::new)
 }

@@ -111,6 +111,8 @@ fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
         seal_after_ms: 5,
         scrub_bytes_per_second: 0,
         disk_reserve_bytes: 0,
+        producers_bytes_max: 1 << 20,
+        producer_expiration_ms: 86_400_000,
         batch_limits: BatchLimits {
             batch_bytes_max,
             ..BatchLimits::default()
