@@ -1,6 +1,5 @@
-//! The bytes of one file: whole blocks, of which only those ever written take memory.
+//! The bytes of one file: whole blocks, of which only those ever written take memory of their own.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::disk::BLOCK_BYTES;
@@ -14,21 +13,20 @@ const BLOCK: u64 = BLOCK_BYTES as u64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) len: u64,
-    /// Shared until one of several versions of the file is changed.
-    blocks: Arc<BTreeMap<u64, Block>>,
+    /// By their place, the last one being there. Shared until one of several versions of the file is changed.
+    blocks: Arc<Vec<Option<Block>>>,
 }
 
 impl Contents {
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
-        let mut blocks = BTreeMap::new();
-        for (index, part) in bytes.chunks(BLOCK_BYTES).enumerate() {
+        let block = |part: &[u8]| {
             let mut block = vec![0; BLOCK_BYTES];
             block[..part.len()].copy_from_slice(part);
-            blocks.insert(index as u64, block.into());
-        }
+            Some(block.into())
+        };
         Self {
             len: bytes.len() as u64,
-            blocks: Arc::new(blocks),
+            blocks: Arc::new(bytes.chunks(BLOCK_BYTES).map(block).collect()),
         }
     }
 
@@ -42,8 +40,8 @@ impl Contents {
     pub(super) fn read(&self, position: u64, buf: &mut [u8]) -> usize {
         let available = usize::try_from(self.len.saturating_sub(position)).unwrap_or(usize::MAX);
         let count = available.min(buf.len());
-        for (index, part) in buf[..count].chunks_mut(BLOCK_BYTES).enumerate() {
-            match self.blocks.get(&(position / BLOCK + index as u64)) {
+        for (index, part) in (position / BLOCK..).zip(buf[..count].chunks_mut(BLOCK_BYTES)) {
+            match self.written(index) {
                 Some(block) => part.copy_from_slice(&block[..part.len()]),
                 None => part.fill(0),
             }
@@ -51,19 +49,28 @@ impl Contents {
         count
     }
 
+    fn written(&self, index: u64) -> Option<&Block> {
+        self.blocks.get(index as usize)?.as_ref()
+    }
+
     pub(super) fn block(&self, index: u64) -> Block {
-        self.blocks.get(&index).cloned().unwrap_or_else(zero_block)
+        self.written(index).cloned().unwrap_or_else(zero_block)
     }
 
     pub(super) fn set_block(&mut self, index: u64, block: Block) {
-        Arc::make_mut(&mut self.blocks).insert(index, block);
+        let (blocks, index) = (Arc::make_mut(&mut self.blocks), index as usize);
+        if index >= blocks.len() {
+            blocks.resize(index + 1, None);
+        }
+        blocks[index] = Some(block);
     }
 
     /// The blocks from one on that were ever written.
     pub(super) fn written_from(&self, first: u64) -> Vec<u64> {
-        self.blocks
-            .range(first..)
-            .map(|(index, _)| *index)
+        let blocks = (0..).zip(self.blocks.iter()).skip(first as usize);
+        blocks
+            .filter(|(_, block)| block.is_some())
+            .map(|(index, _)| index)
             .collect()
     }
 
@@ -74,25 +81,25 @@ impl Contents {
     /// Sets the length; what is beyond it reads as zero if the file grows again.
     pub(super) fn truncate(&mut self, len: u64) {
         self.len = len;
-        let first_gone = len.div_ceil(BLOCK);
-        if self.blocks.range(first_gone..).next().is_some() {
-            Arc::make_mut(&mut self.blocks).split_off(&first_gone);
+        let kept = len.div_ceil(BLOCK) as usize;
+        if self.blocks.len() > kept {
+            let blocks = Arc::make_mut(&mut self.blocks);
+            blocks.truncate(kept);
+            while blocks.pop_if(|last| last.is_none()).is_some() {}
         }
-        let kept_of_last = (len % BLOCK) as usize;
+        let (last, kept_of_last) = (len / BLOCK, (len % BLOCK) as usize);
         if kept_of_last > 0
-            && self.blocks.contains_key(&(len / BLOCK))
-            && let Some(last) = Arc::make_mut(&mut self.blocks).get_mut(&(len / BLOCK))
+            && let Some(block) = self.written(last)
         {
-            let mut bytes = last.to_vec();
+            let mut bytes = block.to_vec();
             bytes[kept_of_last..].fill(0);
-            *last = bytes.into();
+            self.set_block(last, bytes.into());
         }
     }
 
     pub(super) fn flip_bit(&mut self, byte: u64, bit: u8) {
-        let blocks = Arc::make_mut(&mut self.blocks);
-        let block = blocks.entry(byte / BLOCK).or_insert_with(zero_block);
-        *block = flipped(block, (byte % BLOCK) as usize, bit);
+        let block = self.block(byte / BLOCK);
+        self.set_block(byte / BLOCK, flipped(&block, (byte % BLOCK) as usize, bit));
     }
 }
 
