@@ -8,7 +8,8 @@ use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
 use crate::digest::Digest;
 use crate::event::{Event, OwnerNumber, ProducerNumber, ReaderNumber, RecordNumber};
-use crate::order::{Copies, KeyHomes, OrderWalk};
+use crate::numbered::Numbered;
+use crate::order::{KeyHomes, OrderWalk};
 use crate::partition::{Moment, PartitionHistory, Receipt, Sight};
 use crate::reader::Read;
 use crate::verdict::Verdict;
@@ -38,7 +39,7 @@ impl Default for Rules {
 pub struct Checker {
     rules: Rules,
     now: Moment,
-    records: BTreeMap<RecordNumber, RecordHistory>,
+    records: Numbered<RecordHistory>,
     senders: BTreeMap<Digest, Sender>,
     idempotent: BTreeSet<ProducerNumber>,
     partitions: BTreeMap<TopicPartition, PartitionHistory>,
@@ -53,6 +54,8 @@ struct RecordHistory {
     key: Option<Digest>,
     content: Digest,
     receipt: Option<(TopicPartition, Offset)>,
+    /// Where it was found first, while partitions are walked by offset.
+    found: Option<(TopicPartition, Offset)>,
     failed: bool,
     /// An attempt to send it had no answer, so that a receipt may name a second copy.
     is_uncertain: bool,
@@ -72,7 +75,7 @@ impl Checker {
         Self {
             rules,
             now: Moment(0),
-            records: BTreeMap::new(),
+            records: Numbered::default(),
             senders: BTreeMap::new(),
             idempotent: BTreeSet::new(),
             partitions: BTreeMap::new(),
@@ -184,6 +187,7 @@ impl Checker {
             key,
             content,
             receipt: None,
+            found: None,
             failed: false,
             is_uncertain: false,
         };
@@ -203,7 +207,7 @@ impl Checker {
         offset: Offset,
         durable: bool,
     ) {
-        let Some(history) = self.records.get_mut(&record) else {
+        let Some(history) = self.records.get_mut(record) else {
             return self.bad_history(format!(
                 "record {} is acknowledged but never sent",
                 record.0
@@ -279,7 +283,7 @@ impl Checker {
     }
 
     fn failed(&mut self, record: RecordNumber) {
-        match self.records.get_mut(&record) {
+        match self.records.get_mut(record) {
             Some(history) if history.receipt.is_none() => {
                 history.failed = true;
                 self.verdict.counts.failed += 1;
@@ -290,7 +294,7 @@ impl Checker {
     }
 
     fn unknown(&mut self, record: RecordNumber) {
-        let Some(history) = self.records.get_mut(&record) else {
+        let Some(history) = self.records.get_mut(record) else {
             return self.bad_history(format!("record {} is unknown but never sent", record.0));
         };
         if !std::mem::replace(&mut history.is_uncertain, true) {
@@ -440,7 +444,6 @@ impl Checker {
 
     /// First copies in order, second copies, keys at home, nothing that was refused.
     fn judge_reads_by_offset(&mut self) {
-        let mut copies = Copies::default();
         let mut homes = KeyHomes::default();
         for (&partition, partition_history) in &self.partitions {
             let mut walk = OrderWalk::default();
@@ -449,7 +452,7 @@ impl Checker {
                 let Some(&Sender::One(record)) = self.senders.get(&sight.content) else {
                     continue;
                 };
-                let history = &self.records[&record];
+                let history = self.records.get_mut(record).expect("it was sent");
                 if history.failed {
                     let refused = Violation::FailedButRead {
                         record,
@@ -464,7 +467,8 @@ impl Checker {
                 {
                     homes.find(key, record, partition, &mut self.verdict);
                 }
-                if let Some((_, first)) = copies.find(record, partition, offset) {
+                // A later find is a second copy.
+                if let Some((_, first)) = history.found {
                     self.verdict.counts.duplicates += 1;
                     if self.rules.no_duplicates || self.idempotent.contains(&history.producer) {
                         let second = offset;
@@ -477,6 +481,7 @@ impl Checker {
                     }
                     continue;
                 }
+                history.found = Some((partition, offset));
                 // The first copy may have been deleted before anybody read it.
                 if history.is_uncertain && unseen < offset.min(partition_history.log_start) {
                     continue;
@@ -500,7 +505,7 @@ impl Checker {
             let mut walk = OrderWalk::default();
             for (&offset, receipt) in &partition_history.receipts {
                 let record = receipt.record;
-                let history = &self.records[&record];
+                let history = self.records.get(record).expect("it was sent");
                 let is_certain = !history.is_uncertain;
                 if is_certain
                     && let Some(overtaken_by) =

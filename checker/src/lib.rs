@@ -26,6 +26,7 @@
 mod checker;
 mod digest;
 mod event;
+mod numbered;
 mod order;
 mod partition;
 mod reader;

@@ -5,9 +5,8 @@
 //! of their own, since each names one copy.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use corelane_protocol::ids::{Offset, TopicId, TopicPartition};
+use corelane_protocol::ids::{TopicId, TopicPartition};
 
 use crate::digest::Digest;
 use crate::event::{ProducerNumber, RecordNumber};
@@ -35,31 +34,6 @@ impl OrderWalk {
         }
         *latest = (sequence, record);
         None
-    }
-}
-
-/// Where each record was found first, and whether a later find is a second copy.
-#[derive(Debug, Default)]
-pub(crate) struct Copies {
-    first: BTreeMap<RecordNumber, (TopicPartition, Offset)>,
-}
-
-impl Copies {
-    /// Notes a find while partitions are walked by offset. Returns the first place for a second
-    /// copy.
-    pub(crate) fn find(
-        &mut self,
-        record: RecordNumber,
-        partition: TopicPartition,
-        offset: Offset,
-    ) -> Option<(TopicPartition, Offset)> {
-        match self.first.entry(record) {
-            Entry::Vacant(entry) => {
-                entry.insert((partition, offset));
-                None
-            }
-            Entry::Occupied(entry) => Some(*entry.get()),
-        }
     }
 }
 
