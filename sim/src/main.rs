@@ -1,5 +1,6 @@
 //! `corelane-sim`: runs seeds of the simulator.
 
+use std::ffi::{c_int, c_long};
 use std::io::{self, BufWriter, Write as _};
 use std::num::NonZero;
 use std::ops::Range;
@@ -13,6 +14,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The option of mimalloc 3 by which free memory goes back to the kernel after so many milliseconds; -1 for never.
+const PURGE_DELAY: c_int = 15;
+
+unsafe extern "C" {
+    fn mi_option_set(option: c_int, value: c_long);
+}
+
+/// Free memory is kept: the next seed needs as much, and a tenth of the time would go into giving it back and taking
+/// it again, page by page.
+fn keep_memory() {
+    // SAFETY: mimalloc, which is this binary's allocator, has this function with this signature; it only stores a
+    // number, and no other thread runs yet.
+    unsafe { mi_option_set(PURGE_DELAY, -1) };
+}
 
 /// Runs whole brokers on simulated disks, networks and clocks, with faults, under a seed, and judges the history
 /// that their clients saw.
@@ -69,6 +85,7 @@ fn parse_range(text: &str) -> Result<Range<u64>, String> {
 }
 
 fn main() -> ExitCode {
+    keep_memory();
     let arguments = Arguments::parse();
     keep_panics();
     let is_well = match (arguments.seed, &arguments.seeds) {
