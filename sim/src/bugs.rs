@@ -2,8 +2,9 @@
 //!
 //! They are the measure of the simulator: whatever it does not catch here it would not catch elsewhere.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use corelane_storage::planted::{Bug, plant};
 
@@ -30,6 +31,8 @@ pub struct Hunt {
 }
 
 /// Runs seeds from `first` on with each bug until one fails, at most `seeds_max`.
+///
+/// Each thread has a bug of its own for as long as there are any; then it helps with those that are left.
 pub fn hunt(
     bugs: &[Bug],
     first: u64,
@@ -38,46 +41,124 @@ pub fn hunt(
     threads: usize,
     progress: impl Fn(&Hunt) + Sync,
 ) -> Vec<Hunt> {
-    let next = AtomicUsize::new(0);
-    let hunts = Mutex::new(Vec::new());
+    let seeds = first..first + seeds_max;
+    let trails = bugs.iter().map(|bug| Trail::new(*bug, &seeds));
+    let trails = Mutex::new(trails.collect::<Vec<_>>());
+    let sound = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(bug) = bugs.get(index).copied() else {
+                    let taken = take(&mut trails.lock().expect("no thread panics with it"));
+                    let Some((index, bug, seed)) = taken else {
                         break;
                     };
-                    let hunt = hunt_one(bug, first, seeds_max, seconds);
-                    progress(&hunt);
-                    let mut hunts = hunts.lock().expect("no thread panics with it");
-                    hunts.push((index, hunt));
+                    let failure = try_seed(bug, seed, seconds, &sound);
+                    let mut trails = trails.lock().expect("no thread panics with it");
+                    let trail = &mut trails[index];
+                    trail.tried(seed, seed - first + 1, failure);
+                    if trail.is_over() {
+                        progress(&trail.hunt);
+                    }
                 }
             });
         }
     });
-    let mut hunts = hunts.into_inner().expect("no thread panics with it");
-    hunts.sort_by_key(|(index, _)| *index);
-    hunts.into_iter().map(|(_, hunt)| hunt).collect()
+    let trails = trails.into_inner().expect("no thread panics with it");
+    trails.into_iter().map(|trail| trail.hunt).collect()
 }
 
-fn hunt_one(bug: Bug, first: u64, seeds_max: u64, seconds: u64) -> Hunt {
-    let seeds = AtomicU64::new(0);
-    let caught = (first..first + seeds_max).find_map(|seed| {
-        seeds.fetch_add(1, Ordering::Relaxed);
-        plant(Some(bug));
-        let outcome = run_seed(seed, seconds, None);
-        plant(None);
-        let failure = outcome.failures.into_iter().next()?;
-        // A seed that fails without the bug as well has caught something else.
-        if !run_seed(seed, seconds, None).failures.is_empty() {
-            return None;
+/// A hunt under way.
+struct Trail {
+    hunt: Hunt,
+    /// The seeds that are left.
+    seeds: Range<u64>,
+    /// Those that are being run.
+    running: Vec<u64>,
+}
+
+impl Trail {
+    fn new(bug: Bug, seeds: &Range<u64>) -> Self {
+        Self {
+            hunt: Hunt { bug, caught: None },
+            seeds: seeds.clone(),
+            running: Vec::new(),
         }
-        Some(Caught {
-            seed,
-            seeds: seeds.load(Ordering::Relaxed),
-            failure,
-        })
-    });
-    Hunt { bug, caught }
+    }
+
+    fn tried(&mut self, seed: u64, seeds: u64, failure: Option<String>) {
+        self.running.retain(|running| *running != seed);
+        let is_first = self
+            .hunt
+            .caught
+            .as_ref()
+            .is_none_or(|caught| seed < caught.seed);
+        if let Some(failure) = failure.filter(|_| is_first) {
+            self.hunt.caught = Some(Caught {
+                seed,
+                seeds,
+                failure,
+            });
+            self.seeds.end = self.seeds.end.min(seed);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.seeds.is_empty() && self.running.is_empty()
+    }
+}
+
+/// The next seed to run: of a bug that nobody hunts, or of the one that is hunted by the fewest.
+fn take(trails: &mut [Trail]) -> Option<(usize, Bug, u64)> {
+    let open = trails.iter_mut().enumerate();
+    let open = open.filter(|(_, trail)| !trail.seeds.is_empty());
+    let (index, trail) = open.min_by_key(|(_, trail)| trail.running.len())?;
+    let seed = trail.seeds.next()?;
+    trail.running.push(seed);
+    Some((index, trail.hunt.bug, seed))
+}
+
+/// What fails with the bug at a seed. Which seeds fail without it is noted in `sound`.
+fn try_seed(
+    bug: Bug,
+    seed: u64,
+    seconds: u64,
+    sound: &Mutex<BTreeMap<u64, bool>>,
+) -> Option<String> {
+    plant(Some(bug));
+    let outcome = run_seed(seed, seconds, None);
+    plant(None);
+    let failure = outcome.failures.into_iter().next()?;
+    // A seed that fails without the bug as well has caught something else.
+    let known = || sound.lock().expect("no thread panics with it");
+    let is_sound = known().get(&seed).copied();
+    let is_sound = is_sound.unwrap_or_else(|| run_seed(seed, seconds, None).failures.is_empty());
+    known().insert(seed, is_sound);
+    is_sound.then_some(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_seed_that_fails_counts_whoever_ends_first() {
+        let mut trails = [Bug::ALL[0], Bug::ALL[1]].map(|bug| Trail::new(bug, &(5..9)));
+        let taken = |trails: &mut [Trail]| take(trails).map(|(index, _, seed)| (index, seed));
+        assert_eq!(taken(&mut trails), Some((0, 5)));
+        assert_eq!(taken(&mut trails), Some((1, 5)));
+        trails[1].tried(5, 1, Some("at once".to_owned()));
+        assert!(trails[1].is_over());
+        for seed in [6, 7] {
+            assert_eq!(taken(&mut trails), Some((0, seed)), "it helps");
+        }
+        trails[0].tried(7, 3, Some("late".to_owned()));
+        trails[0].tried(6, 2, Some("early".to_owned()));
+        assert_eq!(taken(&mut trails), None);
+        assert!(!trails[0].is_over(), "seed 5 may fail yet");
+        trails[0].tried(5, 1, None);
+        assert!(trails[0].is_over());
+        let caught = trails[0].hunt.caught.as_ref().expect("seed 6 failed");
+        assert_eq!((caught.seed, caught.seeds), (6, 2));
+    }
 }
