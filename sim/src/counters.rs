@@ -3,7 +3,6 @@
 //! A simulator that never reaches a path shows nothing about it, so those that must be reached are named here
 //! and a long enough run fails if one of them is zero.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 macro_rules! sometimes {
@@ -138,15 +137,19 @@ sometimes! {
     GarbageClosed, true, "a connection that sent no frames was closed";
 }
 
-/// How often each has happened.
-#[derive(Clone, Debug, Default)]
-pub struct Counters(BTreeMap<Sometimes, u64>);
+/// How often each has happened, in the order of `Sometimes`.
+#[derive(Clone, Debug)]
+pub struct Counters([u64; Sometimes::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Sometimes::ALL.len()])
+    }
+}
 
 impl Counters {
     pub(crate) fn add(&mut self, what: Sometimes, times: u64) {
-        if times > 0 {
-            *self.0.entry(what).or_default() += times;
-        }
+        self.0[what as usize] += times;
     }
 
     pub(crate) fn reached(&mut self, what: Sometimes) {
@@ -155,13 +158,13 @@ impl Counters {
 
     /// How often it has happened.
     pub fn get(&self, what: Sometimes) -> u64 {
-        self.0.get(&what).copied().unwrap_or(0)
+        self.0[what as usize]
     }
 
     /// Adds those of another run.
     pub fn merge(&mut self, other: &Self) {
-        for (what, times) in &other.0 {
-            self.add(*what, *times);
+        for (times, more) in self.0.iter_mut().zip(other.0) {
+            *times += more;
         }
     }
 

@@ -7,7 +7,7 @@ mod connections;
 mod faults;
 mod turns;
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::fmt::Arguments;
 
@@ -118,32 +118,39 @@ pub(crate) enum Event {
     },
 }
 
-/// An event, with its time and its number: those of one time happen in the order in which they were planned.
-struct Planned {
-    at: (u64, u64),
-    event: Event,
+/// What is planned, by time: events of one time happen in the order in which they were planned.
+#[derive(Default)]
+struct Plan {
+    /// Time, number and place of each event, the next one first.
+    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    events: Vec<Option<Event>>,
+    /// Places without an event.
+    free: Vec<usize>,
+    events_made: u64,
 }
 
-impl Ord for Planned {
-    /// The next one is the greatest.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.at.cmp(&self.at)
+impl Plan {
+    fn push(&mut self, us: u64, event: Event) {
+        self.events_made += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[place] = Some(event);
+        self.order.push(Reverse((us, self.events_made, place)));
+    }
+
+    /// The time of the next event.
+    fn next_us(&self) -> Option<u64> {
+        self.order.peek().map(|Reverse((us, _, _))| *us)
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let Reverse((_, _, place)) = self.order.pop()?;
+        self.free.push(place);
+        self.events[place].take()
     }
 }
-
-impl PartialOrd for Planned {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Planned {
-    fn eq(&self, other: &Self) -> bool {
-        self.at == other.at
-    }
-}
-
-impl Eq for Planned {}
 
 /// A client and what the world knows of it.
 struct Slot {
@@ -154,8 +161,7 @@ struct Slot {
 pub(crate) struct World {
     now_us: u64,
     clock: Clock,
-    queue: BinaryHeap<Planned>,
-    events_made: u64,
+    queue: Plan,
     random: Random,
     profile: Profile,
     trace: Trace,
@@ -192,8 +198,7 @@ impl World {
         Self {
             now_us: 0,
             clock,
-            queue: BinaryHeap::new(),
-            events_made: 0,
+            queue: Plan::default(),
             random,
             profile,
             trace,
@@ -357,6 +362,9 @@ impl World {
 
     /// Whether scrubbing tells of every complete segment that has a bit turned over.
     fn is_damage_told(&self) -> bool {
+        if self.flipped.is_empty() {
+            return true;
+        }
         let machines = self.machines.iter();
         let processes = machines.filter_map(|machine| Some((machine.process.as_ref()?, machine)));
         processes.into_iter().all(|(process, machine)| {
@@ -382,7 +390,7 @@ impl World {
                 return;
             }
             let timer = self.clock.next_due_us();
-            let event = self.queue.peek().map(|planned| planned.at.0);
+            let event = self.queue.next_us();
             let Some(next) = timer.into_iter().chain(event).min() else {
                 return;
             };
@@ -395,8 +403,8 @@ impl World {
             let woke_any = self.clock.advance_to(next);
             if woke_any {
                 self.run_devices();
-            } else if let Some(planned) = self.queue.pop() {
-                self.handle(planned.event);
+            } else if let Some(event) = self.queue.pop() {
+                self.handle(event);
             }
             if self.trace.events() > EVENTS_MAX {
                 self.history.problem(format!("{EVENTS_MAX} events"));
@@ -414,9 +422,7 @@ impl World {
     }
 
     fn plan_at(&mut self, us: u64, event: Event) {
-        self.events_made += 1;
-        let at = (us.max(self.now_us), self.events_made);
-        self.queue.push(Planned { at, event });
+        self.queue.push(us.max(self.now_us), event);
     }
 
     fn handle(&mut self, event: Event) {

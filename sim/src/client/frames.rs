@@ -11,7 +11,7 @@ use corelane_protocol::{
 /// One answer, whole.
 pub(crate) struct Reply {
     header: ResponseHeader,
-    body: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 impl Reply {
@@ -28,9 +28,9 @@ impl Reply {
         if stream.len() < length {
             return Ok(None);
         }
-        let body = stream[ResponseHeader::LEN..length].to_vec();
-        stream.drain(..length);
-        Ok(Some(Self { header, body }))
+        let rest = stream.split_off(length);
+        let frame = std::mem::replace(stream, rest);
+        Ok(Some(Self { header, frame }))
     }
 
     pub(crate) fn correlation(&self) -> u32 {
@@ -42,7 +42,8 @@ impl Reply {
     /// # Errors
     /// What is wrong with its bytes.
     pub(crate) fn response(&self) -> Result<Result<Response<'_>, ApiError>, String> {
-        Response::decode(&self.header, &self.body).map_err(|error| error.to_string())
+        let body = &self.frame[ResponseHeader::LEN..];
+        Response::decode(&self.header, body).map_err(|error| error.to_string())
     }
 }
 

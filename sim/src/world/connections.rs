@@ -5,7 +5,7 @@ use corelane_broker::lane::ReplyPart;
 use super::{Event, World};
 use crate::client::{ClientEvent, Reply};
 use crate::counters::Sometimes;
-use crate::network::{Conn, ConnNumber, Place, Speed};
+use crate::network::{Conn, ConnNumber, Network, Place, Speed};
 use crate::process::{Input, Opening};
 use crate::trace::happens;
 
@@ -145,14 +145,10 @@ impl World {
             return;
         };
         let place = conn.place;
-        let held = std::mem::take(&mut conn.held);
-        for piece in held {
-            self.input(
-                place.broker,
-                place.life,
-                place.core,
-                Input::Received(id, piece),
-            );
+        let next = |network: &mut Network| network.get(number)?.held.pop_front();
+        while let Some(piece) = next(&mut self.network) {
+            let input = Input::Received(id, piece);
+            self.input(place.broker, place.life, place.core, input);
         }
     }
 
@@ -245,9 +241,13 @@ impl World {
         let Some(conn) = self.network.get(number).filter(|conn| conn.client_reads) else {
             return;
         };
-        for piece in std::mem::take(&mut conn.unread) {
+        for piece in conn.unread.drain(..) {
             conn.in_socket = conn.in_socket.saturating_sub(piece.len());
-            conn.inbox.extend(piece);
+            if conn.inbox.is_empty() {
+                conn.inbox = piece;
+            } else {
+                conn.inbox.extend(piece);
+            }
         }
         self.pump(number);
         loop {

@@ -112,6 +112,9 @@ impl World {
 
     fn count_down_to_power_loss(&mut self, broker: usize, operation: &Operation) {
         let machine = &mut self.machines[broker];
+        if machine.power_lost_after_writes.is_none() {
+            return;
+        }
         let is_group = operation.kind == OperationKind::Write
             && operation.path.contains("/journal-")
             && operation.position > 0;
@@ -147,7 +150,7 @@ impl World {
             struck,
             ..
         } = operation;
-        let file = path.rsplit('/').next().unwrap_or_default();
+        let file = || path.rsplit('/').next().unwrap_or_default();
         let reached = match (struck, kind) {
             (Some(Strike::Failed), OperationKind::Write) => Some(Sometimes::WriteFailed),
             (Some(Strike::Failed), OperationKind::Flush | OperationKind::SyncDir) => {
@@ -158,11 +161,11 @@ impl World {
             (Some(Strike::Lost), _) => Some(Sometimes::WriteLost),
             (Some(Strike::Misdirected), _) => Some(Sometimes::WriteMisdirected),
             (Some(Strike::Corrupted), _) => Some(Sometimes::ReadCorrupted),
-            (None, OperationKind::RemoveFile) if file.ends_with(".log") => {
+            (None, OperationKind::RemoveFile) if path.ends_with(".log") => {
                 Some(Sometimes::SegmentRemoved)
             }
             (None, OperationKind::Rename) => Some(Sometimes::CatalogueRewritten),
-            (None, OperationKind::Write) if file.starts_with("journal-") && *position == 0 => {
+            (None, OperationKind::Write) if *position == 0 && file().starts_with("journal-") => {
                 // The header of a file that had one is written again only to use the file again.
                 let times = self.seen_files.entry(path.to_string()).or_default();
                 *times += 1;
@@ -173,7 +176,7 @@ impl World {
                     Sometimes::JournalRecycled
                 })
             }
-            (None, OperationKind::Open) if file.ends_with(".log") => {
+            (None, OperationKind::Open) if path.ends_with(".log") => {
                 let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir).to_owned();
                 if self.seen_files.insert(path.to_string(), 1).is_none() {
                     let times = self.seen_files.entry(dir).or_default();
