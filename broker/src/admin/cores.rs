@@ -121,5 +121,6 @@ pub(super) fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
         scrubbed_bytes: store.scrubbed_bytes,
         damage_found: store.damage_found,
         weak_losses: store.weak_losses as u64,
+        producers_bytes: store.producers_bytes as u64,
     }
 }

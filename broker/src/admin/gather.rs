@@ -17,7 +17,9 @@ use tokio::time::timeout;
 use super::ask::{Ask, AskLine, CoreAnswer};
 use super::cores::{core_state, store_state};
 use super::groups::{Ends, ask_groups};
+use super::query::Wanted;
 use super::state::{BrokerState, PartitionState, Phase, ReaderState, TopicState};
+use super::summary::Summary;
 use super::{LOG_LINES_LOST, exposition, process};
 use crate::lane::{GroupsPiece, PartitionPiece, PartitionsPiece};
 use crate::runtime::Clock;
@@ -67,6 +69,8 @@ struct Gathered {
     prometheus: Option<Bytes>,
     open_metrics: Option<Bytes>,
     json: Option<Bytes>,
+    /// The summary that was asked for last.
+    summary: Option<(Wanted, Bytes)>,
 }
 
 /// A form of what was gathered.
@@ -128,6 +132,7 @@ impl Gatherer {
             prometheus: None,
             open_metrics: None,
             json: None,
+            summary: None,
         });
         state
     }
@@ -155,6 +160,24 @@ impl Gatherer {
                 .into(),
         };
         *place = Some(bytes.clone());
+        last.took_us += self.clock.now().monotonic_us - began_us;
+        bytes
+    }
+
+    /// The broker's state in short, a moment old at most.
+    pub(super) async fn summary(&mut self, phase: Phase, wanted: &Wanted) -> Bytes {
+        self.state(phase).await;
+        let began_us = self.clock.now().monotonic_us;
+        let last = self.last.as_mut().expect("just gathered");
+        if let Some((known, bytes)) = &last.summary
+            && known == wanted
+        {
+            return bytes.clone();
+        }
+        let summary = Summary::new(&last.state, wanted, PATIENCE.as_millis());
+        let json = serde_json::to_vec(&summary).expect("plain data has a JSON form");
+        let bytes = Bytes::from(json);
+        last.summary = Some((wanted.clone(), bytes.clone()));
         last.took_us += self.clock.now().monotonic_us - began_us;
         bytes
     }
@@ -268,6 +291,7 @@ fn partition_state(core: u16, piece: &PartitionPiece) -> PartitionState {
         core,
         store: piece.store.get(),
         batches_in: traffic.batches_in,
+        duplicates_in: traffic.duplicates_in,
         records_in: traffic.records_in,
         bytes_in: traffic.bytes_in,
         records_out: traffic.records_out,

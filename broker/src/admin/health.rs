@@ -24,6 +24,11 @@ impl Verdict {
             problems,
         }
     }
+
+    /// What is wrong and what to do about it.
+    pub(super) fn into_problems(self) -> Vec<String> {
+        self.problems
+    }
 }
 
 /// A broker is healthy while every core that should answer does. One that recovers or ends is left alone: to kill it
@@ -79,6 +84,45 @@ pub(super) fn readiness(state: &BrokerState, patience_ms: u128) -> Verdict {
     Verdict::new(status, problems)
 }
 
+/// What should be known of a broker although it serves.
+pub(super) fn notices(state: &BrokerState) -> Vec<String> {
+    let mut notices = Vec::new();
+    for store in &state.stores {
+        let number = store.store;
+        if store.damage_found > 0 {
+            notices.push(format!(
+                "store {number}: {} places of segment files were found damaged; the broker's log says where, and the \
+                 partitions count theirs",
+                store.damage_found
+            ));
+        }
+        if store.weak_losses > 0 {
+            notices.push(format!(
+                "store {number}: {} partitions with flush.messages or flush.ms may have lost acknowledged records, \
+                 since the broker was not closed in order before its start",
+                store.weak_losses
+            ));
+        }
+    }
+    for core in &state.cores {
+        let failed = core.groups.shards_failed;
+        if failed > 0 {
+            notices.push(format!(
+                "core {}: groups of {failed} partitions of __offsets are not served, because the log of these could \
+                 not be read or written; it is tried again",
+                core.core
+            ));
+        }
+    }
+    if state.log_lines_lost > 0 {
+        notices.push(format!(
+            "{} lines of the broker's own log could not be written",
+            state.log_lines_lost
+        ));
+    }
+    notices
+}
+
 fn silent_core(core: u16, patience_ms: u128) -> String {
     format!(
         "core {core} has not answered for {patience_ms} ms: look at its thread core-{core} (`top -H`) and at the disk; \
@@ -89,7 +133,7 @@ fn silent_core(core: u16, patience_ms: u128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::state::StoreState;
+    use crate::admin::state::{CoreState, StoreState};
 
     #[test]
     fn a_silent_core_is_named() {
@@ -123,5 +167,29 @@ mod tests {
             state.phase = phase;
             assert!(!readiness(&state, 2000).is_good);
         }
+    }
+
+    #[test]
+    fn what_was_lost_or_damaged_is_a_notice_and_keeps_nobody_from_being_ready() {
+        let mut state = BrokerState {
+            phase: Phase::Serving,
+            cores: vec![CoreState::default()],
+            stores: vec![StoreState::default()],
+            ..BrokerState::default()
+        };
+        assert_eq!(notices(&state), [""; 0]);
+        state.log_lines_lost = 7;
+        state.cores[0].groups.shards_failed = 3;
+        state.stores[0].damage_found = 1;
+        state.stores[0].weak_losses = 2;
+        let said = notices(&state);
+        for (notice, word) in said
+            .iter()
+            .zip(["damaged", "flush.ms", "__offsets", "7 lines"])
+        {
+            assert!(notice.contains(word), "{notice}");
+        }
+        assert_eq!(said.len(), 4);
+        assert!(readiness(&state, 2000).is_good);
     }
 }

@@ -3,10 +3,11 @@
 //! Owns one thread of its own, pinned nowhere, and a listener. It shares nothing with the cores: it asks each
 //! for a copy of its numbers by a message (`ask`), puts them together (`gather`, `cores`, `groups`, [`state`])
 //! and shows them: `/metrics` for Prometheus (`families`, `exposition`), `/health` and `/ready` (`health`),
-//! `/v1/state` as JSON.
+//! `/v1/state` as JSON, whole or in short (`query`, `summary`), and to people as a page that draws the latter (`page`).
 //! What a core does for it is bounded in size and happens as seldom as `gather` allows, however often clients
 //! ask. Nothing here can stop a core or the broker.
 
+mod answer;
 mod ask;
 mod cores;
 mod exposition;
@@ -16,9 +17,12 @@ mod fetch;
 mod gather;
 mod groups;
 mod health;
+mod page;
 mod process;
+mod query;
 mod server;
 pub mod state;
+mod summary;
 
 use std::sync::atomic::AtomicU64;
 

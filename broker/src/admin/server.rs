@@ -7,15 +7,12 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, HeaderValue, VARY};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -23,11 +20,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 
+use super::answer::{Answer, JSON, TEXT, answer, json, judged, shown_part};
 use super::ask::AskLine;
 use super::exposition::{OPEN_METRICS, PROMETHEUS};
 use super::gather::{Gatherer, PATIENCE, Serving, Shown};
-use super::health::{Verdict, health, readiness};
-use super::state::Phase;
+use super::health::{health, readiness};
+use super::page;
+use super::query::{StateQuery, Wanted};
+use super::state::{BrokerState, Phase};
+use super::summary::Summary;
 use crate::runtime::Clock;
 
 /// Connections that are open at a time; what comes beyond is closed at once.
@@ -46,17 +47,11 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const HEAD_LINES_MAX: usize = 64;
 
-/// An answer is handed over in pieces of so many bytes, as fast as the client takes them.
-const PIECE_BYTES: usize = 64 * 1024;
-
 /// How long accepting rests when it fails, for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The admin thread yields to the cores where there are fewer CPUs than threads.
 const NICENESS: i32 = 10;
-
-const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
 
 const INDEX: &str = "\
 Corelane's admin endpoint. It can be read only.
@@ -65,6 +60,9 @@ Corelane's admin endpoint. It can be read only.
   /health     200 while every core answers, 503 otherwise
   /ready      200 while all partitions are served, 503 otherwise, with what to do
   /v1/state   the whole state as JSON; `corelane top` shows it live
+              (?form=summary: in short; with &topic=NAME and &group=NAME their partitions)
+
+In a browser there is a page here that shows it live.
 ";
 
 /// A listener for the endpoint, before anything answers on it.
@@ -213,7 +211,9 @@ impl Endpoint {
 
     async fn answer(&self, request: &Request<Incoming>) -> Response<Answer> {
         let path = request.uri().path();
-        let is_known = matches!(path, "/" | "/metrics" | "/health" | "/ready" | "/v1/state");
+        let part = page::part(path);
+        let is_known =
+            part.is_some() || matches!(path, "/" | "/metrics" | "/health" | "/ready" | "/v1/state");
         if !is_known {
             let text = format!(
                 "There is no {} here; / lists what there is.\n",
@@ -228,19 +228,22 @@ impl Endpoint {
             refusal.headers_mut().insert(ALLOW, allowed);
             return refusal;
         }
+        if let Some(part) = part {
+            return shown_part(part);
+        }
         match path {
             "/metrics" => {
-                let accepts = request.headers().get(ACCEPT);
-                let accepts = accepts.and_then(|value| value.to_str().ok());
-                let wants_open =
-                    accepts.is_some_and(|value| value.contains("application/openmetrics-text"));
-                if wants_open {
+                if accepts(request, "application/openmetrics-text") {
                     self.show(Shown::OpenMetrics, OPEN_METRICS).await
                 } else {
                     self.show(Shown::Prometheus, PROMETHEUS).await
                 }
             }
-            "/v1/state" => self.show(Shown::Json, JSON).await,
+            "/v1/state" => match StateQuery::parse(request.uri().query()) {
+                Ok(StateQuery::Whole) => self.show(Shown::Json, JSON).await,
+                Ok(StateQuery::Summary(wanted)) => self.summary(&wanted).await,
+                Err(text) => answer(StatusCode::BAD_REQUEST, TEXT, text.into(), None),
+            },
             "/health" => {
                 let phase = self.phase();
                 let silent = match phase {
@@ -253,14 +256,23 @@ impl Endpoint {
                 let phase = self.phase();
                 let state = match phase {
                     Phase::Serving => self.gatherer.lock().await.state(phase).await,
-                    Phase::Starting | Phase::Draining => Arc::new(super::state::BrokerState {
+                    Phase::Starting | Phase::Draining => Arc::new(BrokerState {
                         phase,
                         ..Default::default()
                     }),
                 };
                 judged(&readiness(&state, PATIENCE.as_millis()))
             }
-            _ => answer(StatusCode::OK, TEXT, INDEX.into(), None),
+            _ => {
+                let mut index = if accepts(request, "text/html") {
+                    shown_part(page::PAGE)
+                } else {
+                    answer(StatusCode::OK, TEXT, INDEX.into(), None)
+                };
+                let varies = HeaderValue::from_static("accept");
+                index.headers_mut().insert(VARY, varies);
+                index
+            }
         }
     }
 
@@ -271,13 +283,42 @@ impl Endpoint {
             let text = "The broker recovers its stores; there is nothing to show yet.\n";
             return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into(), None);
         }
-        let Ok(permit) = self.large_answers.clone().try_acquire_owned() else {
-            let text = "Too many clients read large answers from here; try again.\n";
-            return answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into(), None);
+        let Some(permit) = self.large_answer() else {
+            return too_many();
         };
         let bytes = self.gatherer.lock().await.shown(phase, form).await;
         answer(StatusCode::OK, content_type, bytes, Some(permit))
     }
+
+    /// The state in short. A broker that starts says so in it, since nothing else is known yet.
+    async fn summary(&self, wanted: &Wanted) -> Response<Answer> {
+        let phase = self.phase();
+        if phase == Phase::Starting {
+            let state = BrokerState {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                phase,
+                ..BrokerState::default()
+            };
+            let summary = Summary::new(&state, wanted, PATIENCE.as_millis());
+            return answer(StatusCode::OK, JSON, json(&summary), None);
+        }
+        let Some(permit) = self.large_answer() else {
+            return too_many();
+        };
+        let bytes = self.gatherer.lock().await.summary(phase, wanted).await;
+        answer(StatusCode::OK, JSON, bytes, Some(permit))
+    }
+
+    /// The right to have a large answer on its way, if there is one more.
+    fn large_answer(&self) -> Option<OwnedSemaphorePermit> {
+        self.large_answers.clone().try_acquire_owned().ok()
+    }
+}
+
+/// What is said to who has to come again for a large answer.
+fn too_many() -> Response<Answer> {
+    let text = "Too many clients read large answers from here; try again.\n";
+    answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, text.into(), None)
 }
 
 /// What is repeated of a path that somebody asked for.
@@ -285,57 +326,43 @@ fn shorten(path: &str) -> String {
     path.chars().take(100).collect()
 }
 
-fn judged(verdict: &Verdict) -> Response<Answer> {
-    let status = if verdict.is_good {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let json = serde_json::to_vec(verdict).expect("plain data has a JSON form");
-    answer(status, JSON, json.into(), None)
+/// Whether a client names a type among those that it takes.
+fn accepts(request: &Request<Incoming>, content_type: &str) -> bool {
+    let accepts = request.headers().get(ACCEPT);
+    let accepts = accepts.and_then(|value| value.to_str().ok());
+    accepts.is_some_and(|value| value.contains(content_type))
 }
 
-fn answer(
-    status: StatusCode,
-    content_type: &'static str,
-    bytes: Bytes,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Response<Answer> {
-    let mut response = Response::new(Answer {
-        rest: bytes,
-        _permit: permit,
-    });
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
 
-/// The body of an answer, and the right to have a large one on its way: given back when the last piece is taken.
-struct Answer {
-    rest: Bytes,
-    _permit: Option<OwnedSemaphorePermit>,
-}
+    use super::*;
+    use crate::admin::asks;
 
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let length = self.rest.len().min(PIECE_BYTES);
-        let piece = (length > 0).then(|| Ok(Frame::data(self.rest.split_to(length))));
-        Poll::Ready(piece)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+    /// A broker that recovers for long would have to be waited for; an endpoint whose cores are not there yet is one.
+    #[test]
+    fn before_the_broker_serves_the_short_state_says_that_it_starts() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let (lines, _seats) = asks(2);
+        let endpoint = AdminEndpoint::start(listener, lines, Clock::start(), || false)
+            .expect("a thread and an event loop");
+        let ask = |path: &str| {
+            let mut stream = TcpStream::connect(endpoint.address()).expect("it listens");
+            let head = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            stream.write_all(head.as_bytes()).expect("connected");
+            let mut text = String::new();
+            stream.read_to_string(&mut text).expect("an answer");
+            text
+        };
+        assert!(ask("/v1/state").starts_with("HTTP/1.1 503"));
+        let short = ask("/v1/state?form=summary");
+        let (head, body) = short.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let state: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        assert_eq!(state["phase"], "starting");
+        let problem = state["problems"][0].as_str().expect("a sentence");
+        assert!(problem.contains("recovers its stores"), "{problem}");
     }
 }

@@ -235,6 +235,9 @@ pub struct StoreState {
     pub damage_found: u64,
     /// Weak partitions that may have lost acknowledged records at the broker's start.
     pub weak_losses: u64,
+    /// About what its partitions know of idempotent producers takes in memory, bytes.
+    #[serde(default)]
+    pub producers_bytes: u64,
 }
 
 /// A topic.
@@ -277,6 +280,9 @@ pub struct PartitionState {
     pub readers: Vec<ReaderState>,
     /// Batches that were appended.
     pub batches_in: u64,
+    /// Batches that idempotent producers sent again though they were appended.
+    #[serde(default)]
+    pub duplicates_in: u64,
     /// Records that were appended.
     pub records_in: u64,
     /// Bytes that were appended.

@@ -13,7 +13,7 @@ use corelane_protocol::frame::RequestFlags;
 use crate::http::{Answer, connect, exchange, get, get_as};
 use crate::support::{Client, batch, config, partition, shut_down, start};
 
-fn admin(broker: &Running) -> SocketAddr {
+pub(crate) fn admin(broker: &Running) -> SocketAddr {
     broker.admin().expect("it has an endpoint")
 }
 
@@ -319,6 +319,20 @@ fn many_partitions_are_all_shown_or_counted() {
         .map(|partition| partition.partition)
         .collect();
     assert!(numbers.iter().copied().eq(0..count));
+    // In short they are a row, unless they are asked for.
+    let all = get(admin(&broker), "/v1/state").body;
+    let short = get(admin(&broker), "/v1/state?form=summary").body;
+    assert!(
+        short.len() < 50_000 && all.len() > 400_000,
+        "{}",
+        short.len()
+    );
+    let open = get(admin(&broker), "/v1/state?form=summary&topic=many").body;
+    assert!(open.len() < 200_000, "{}", open.len());
+    let open: serde_json::Value = serde_json::from_str(&open).expect("JSON");
+    let rows = open["topic"]["partitions"]["rows"].as_array();
+    assert_eq!(rows.map(Vec::len), Some(PARTITIONS));
+
     let series = series(&metrics(&broker, "*/*").body);
     let with_series = series
         .keys()

@@ -7,6 +7,7 @@ mod forwarding;
 mod group_metrics;
 mod http;
 mod old_kernels;
+mod page;
 mod restart;
 mod start;
 mod support;

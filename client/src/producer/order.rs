@@ -436,7 +436,8 @@ impl<T, E: Clone> PartitionOrder<T, E> {
             .find_map(|entry| entry.waiting.as_ref())
             .map(|entry| entry.deadline);
         let waiting = self.waiting.front().map(|entry| entry.deadline);
-        let retry = (!self.waiting.is_empty() && now < self.not_before).then_some(self.not_before);
+        // Also if nothing waits here: what callers put in meanwhile has to wait as well.
+        let retry = (now < self.not_before).then_some(self.not_before);
         [in_flight, waiting, retry].into_iter().flatten().min()
     }
 

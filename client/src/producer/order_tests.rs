@@ -247,3 +247,15 @@ fn after_a_lost_connection_the_outcome_stays_unknown() {
     assert_eq!(settled, [Settled::Unknown("a", Some("reset"))]);
     assert!(order.is_empty());
 }
+
+#[test]
+fn a_wait_ends_for_batches_that_come_after_those_refused() {
+    let mut order = order_of(&["a"]);
+    send_all(&mut order, T0, 1);
+    answer(&mut order, 0, refusal("overloaded"));
+    let mut settled: Vec<Outcome> = Vec::new();
+    order.expire(DEADLINE, &mut settled);
+    assert!(order.is_empty());
+    let looked_at = order.wake_at(T0).unwrap();
+    assert!(looked_at > T0 && looked_at <= T0 + BACKOFF.max);
+}

@@ -120,6 +120,8 @@ pub struct StoreMetrics {
     pub damage_found: u64,
     /// Weak partitions that may have lost acknowledged records when the store was opened.
     pub weak_losses: usize,
+    /// About what its partitions know of idempotent producers takes in memory.
+    pub producers_bytes: usize,
 }
 
 /// What one partition's log is like now.
@@ -196,6 +198,7 @@ impl<D: Disk> Store<D> {
             scrubbed_bytes: meters.scrubbed_bytes,
             damage_found: meters.damage_found,
             weak_losses: meters.weak_losses,
+            producers_bytes: state.producers_bytes,
         }
     }
 

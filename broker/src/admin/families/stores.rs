@@ -225,4 +225,14 @@ pub(super) static STORES: &[Family] = &[
             s.each_store(b, |t| t.weak_losses);
         }
     ),
+    family_row!(
+        "corelane_store_producers",
+        Gauge,
+        Bytes,
+        ["core", "store"],
+        "About what the store's partitions know of idempotent producers takes in memory; producers.bytes_max bounds it",
+        |b, s| {
+            s.each_store(b, |t| t.producers_bytes);
+        }
+    ),
 ];

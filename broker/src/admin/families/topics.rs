@@ -41,6 +41,14 @@ pub(super) static TOPICS: &[Family] = &[
         |b, s| s.each_topic(b, |p| p.batches_in)
     ),
     family_row!(
+        "corelane_topic_duplicate_batches_in",
+        Counter,
+        None,
+        ["topic"],
+        "Batches that idempotent producers sent again though they were appended, and that were acknowledged as before",
+        |b, s| s.each_topic(b, |p| p.duplicates_in)
+    ),
+    family_row!(
         "corelane_topic_records_in",
         Counter,
         None,
