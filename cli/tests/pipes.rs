@@ -608,15 +608,15 @@ fn producer_ids(directory: &Path) -> BTreeSet<u64> {
     // Magic, version and encoding of a batch; its producer id stands 36 bytes behind.
     let begin = Finder::new(&[0xBA, 0xC1, 1, 1]);
     let mut ids = BTreeSet::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in std::fs::read_dir(directory).expect("it is there") {
+        let path = entry.expect("it can be read").path();
         if path.is_dir() {
             ids.extend(producer_ids(&path));
             continue;
         }
-        let bytes = std::fs::read(&path).unwrap();
+        let bytes = std::fs::read(&path).expect("it is there");
         for at in begin.find_iter(&bytes) {
-            let id = bytes[at + 36..].first_chunk().unwrap();
+            let id = bytes[at + 36..].first_chunk().expect("a whole header");
             ids.insert(u64::from_le_bytes(*id));
         }
     }
