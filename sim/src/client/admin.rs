@@ -43,6 +43,8 @@ struct OwnTopic {
     partitions: u32,
     /// Its own settings; none where a change had no answer.
     settings: Option<Vec<(String, String)>>,
+    /// Until then such a change may still arrive, even at a topic that was made in between.
+    late_change_us: u64,
     state: TopicState,
     /// The id that it had last.
     last: Option<TopicId>,
@@ -77,6 +79,9 @@ struct Asked {
     logs: Vec<LogAsked>,
 }
 
+/// How long a request may be on its way whose connection is gone: in the network, in a mailbox, behind a slow core.
+const LATE_US: u64 = 30_000_000;
+
 pub(crate) struct Admin {
     number: usize,
     topics: Vec<OwnTopic>,
@@ -108,6 +113,7 @@ impl Admin {
         self.topics.push(OwnTopic {
             partitions: parts.partitions,
             settings: Some(parts.configs.clone()),
+            late_change_us: 0,
             parts,
             state: TopicState::Absent,
             last: None,
@@ -115,7 +121,7 @@ impl Admin {
         });
     }
 
-    fn lose_connection(&mut self) {
+    fn lose_connection(&mut self, now_us: u64) {
         let Some(Asked { index, command, .. }) = self.asked.take() else {
             return;
         };
@@ -123,14 +129,17 @@ impl Admin {
         match (command, topic.state) {
             (Command::Create, TopicState::Absent) => topic.state = TopicState::MayExist,
             (Command::Delete, TopicState::Exists(id)) => topic.state = TopicState::MayBeGone(id),
-            (Command::Alter(..), _) => topic.settings = None,
+            (Command::Alter(..), _) => {
+                topic.settings = None;
+                topic.late_change_us = now_us + LATE_US;
+            }
             _ => {}
         }
     }
 
     fn work(&mut self, context: &mut Context<'_>) {
         if self.link.tend(context) {
-            self.lose_connection();
+            self.lose_connection(context.now_us);
         }
         let mut next = self.link.next_us(context.now_us);
         if self.link.open().is_some() && self.asked.is_none() {
@@ -372,10 +381,10 @@ impl Admin {
         match (result, topic.state) {
             (Ok(id), TopicState::Exists(own) | TopicState::MayBeGone(own)) if id == own => {
                 context.history.reached(Sometimes::TopicDeleted);
-                topic.gone();
+                topic.gone(context.now_us);
             }
             (Err(error), TopicState::MayBeGone(_)) if error.code == ErrorCode::UnknownTopic => {
-                topic.gone();
+                topic.gone(context.now_us);
             }
             (Err(error), TopicState::Exists(id) | TopicState::MayBeGone(id))
                 if matches!(
@@ -407,7 +416,7 @@ impl Admin {
             (Ok(id), TopicState::MayBeGone(own)) if id == own => {}
             (Ok(id), TopicState::MayExist) => topic.exists(context, id, &self.broker),
             (Err(error), TopicState::MayBeGone(_)) if error.code == ErrorCode::UnknownTopic => {
-                topic.gone();
+                topic.gone(context.now_us);
             }
             (Err(error), TopicState::MayExist) if error.code == ErrorCode::UnknownTopic => {}
             (Err(error), _)
@@ -532,9 +541,10 @@ impl OwnTopic {
         }
     }
 
-    fn gone(&mut self) {
+    fn gone(&mut self, now_us: u64) {
         self.partitions = self.parts.partitions;
-        self.settings = Some(self.parts.configs.clone());
+        let is_certain = self.late_change_us <= now_us;
+        self.settings = is_certain.then(|| self.parts.configs.clone());
         self.state = TopicState::Absent;
         self.was_deleted = true;
     }
@@ -563,7 +573,7 @@ impl Client for Admin {
             ClientEvent::Connected(conn) => self.link.connected(conn),
             ClientEvent::Closed(conn) if self.link.is(conn) => {
                 self.link.closed(context);
-                self.lose_connection();
+                self.lose_connection(context.now_us);
             }
             ClientEvent::Reply(conn, reply) if self.link.is(conn) => self.reply(context, &reply),
             ClientEvent::Closed(_) | ClientEvent::Reply(..) => return,
