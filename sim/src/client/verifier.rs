@@ -25,9 +25,14 @@ pub(crate) struct Verifier {
     reading: Option<Reading>,
     asked: Option<u32>,
     pause_until_us: u64,
+    /// How often the partition that is read was not there.
+    waits: u32,
     /// Where each partition ended.
     ends: Vec<(TopicPartition, u64)>,
 }
+
+/// Waits of 20 ms after which a partition does not come any more.
+const WAITS_MAX: u32 = 500;
 
 struct Reading {
     partition: TopicPartition,
@@ -48,6 +53,7 @@ impl Verifier {
             reading: None,
             asked: None,
             pause_until_us: 0,
+            waits: 0,
             ends: Vec::new(),
         }
     }
@@ -212,9 +218,18 @@ impl Verifier {
             return;
         }
         if error.code == ErrorCode::UnknownPartition {
+            context.history.reached(Sometimes::VerifierWaited);
             // A store that had no room for it makes it within a second of there being some; what is never made never
-            // lets the verifier end.
-            return context.history.reached(Sometimes::VerifierWaited);
+            // lets the verifier end, unless a store may be out of service for good.
+            self.waits += 1;
+            if self.waits > WAITS_MAX
+                && context.may_be_damaged()
+                && let Some(reading) = &self.reading
+            {
+                context.history.released(reading.partition);
+                self.next_partition();
+            }
+            return;
         }
         if error.code == ErrorCode::UnknownTopic
             && context.may_be_damaged()
@@ -254,6 +269,7 @@ impl Verifier {
     }
 
     fn next_partition(&mut self) {
+        self.waits = 0;
         self.reading = None;
         self.partitions.pop_front();
     }
