@@ -29,7 +29,11 @@ pub(crate) struct Place {
 
 impl History {
     pub(crate) fn new() -> Self {
-        let checker = Checker::new(Rules::default());
+        // The producer is idempotent: a line that it sends again is there once.
+        let checker = Checker::new(Rules {
+            no_duplicates: true,
+            ..Rules::default()
+        });
         Self(Arc::new(Mutex::new(Inner {
             checker,
             readers: 0,

@@ -300,21 +300,28 @@ impl World {
             .into_iter()
             .filter(|(path, len)| is_segment(path) && *len > 0)
             .collect();
-        if files.is_empty() {
+        let has_later = |path: &str| {
+            let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
+            let mut others = files.iter().map(|(other, _)| other.as_str());
+            others.any(|other| other.starts_with(dir) && other.ends_with(".log") && other > path)
+        };
+        // What the last group of a journal has in a segment is as good as never written once it is damaged and the power
+        // goes: nothing else tells of it. So the segment that is written to is left alone.
+        let candidates: Vec<_> = files
+            .iter()
+            .filter(|(path, _)| !path.ends_with(".log") || has_later(path))
+            .collect();
+        if candidates.is_empty() {
             return;
         }
-        let (path, len) = &files[self.random.index(files.len())];
+        let (path, len) = candidates[self.random.index(candidates.len())];
         let (byte, bit) = (self.random.below(*len), self.random.below(8) as u8);
         let was_in_batch = disk
             .image()
             .read(path)
             .is_some_and(|bytes| is_in_batch(&bytes, byte as usize));
         disk.flip_bit(path, byte, bit);
-        let dir = path.rsplit_once('/').map_or("", |(dir, _)| dir);
-        let is_later =
-            |file: &String| file.starts_with(dir) && file.ends_with(".log") && file > path;
-        let is_complete = path.ends_with(".log") && files.iter().any(|(file, _)| is_later(file));
-        if is_complete && was_in_batch {
+        if path.ends_with(".log") && was_in_batch {
             self.flipped.insert(path.clone());
         }
         self.history.reached(Sometimes::BitFlipped);

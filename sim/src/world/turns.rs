@@ -432,7 +432,12 @@ impl World {
             if !report.was_clean {
                 unclean.push(store);
             }
-            let is_damaged = report.fenced.is_some() || !report.failed.is_empty();
+            // A disk that was full through many starts has used up the catalogue's reserve, as the store says.
+            let is_full = report
+                .fenced
+                .as_ref()
+                .is_some_and(|reason| reason.contains("has no room"));
+            let is_damaged = (report.fenced.is_some() && !is_full) || !report.failed.is_empty();
             let was_struck = self.machines[broker].was_struck;
             if is_damaged && !was_struck && !self.may_be_damaged() {
                 let problem = format!("store {store} is damaged though no device lied: {report:?}");
