@@ -7,10 +7,13 @@ use std::collections::BTreeMap;
 
 use corelane_protocol::{MemberId, PartitionIndex, TopicId, TopicPartition};
 
+use super::Topics;
 use super::assignors::{Assignor, Problem, TopicShape};
 use super::group::{Group, release};
 use super::partitions::PartitionSet;
-use super::{Coordinator, GroupRecord, Now, Topics};
+
+/// The steps that a partition or a member takes.
+const AIM_STEPS: usize = 4;
 
 /// The topics that members subscribe to and that there are.
 struct Resolved {
@@ -58,9 +61,14 @@ impl Group {
         }
     }
 
+    /// Roughly the steps that it took last.
+    pub(super) fn aim_steps(&self) -> usize {
+        AIM_STEPS * (self.partitions() + self.members.len())
+    }
+
     /// Whether the topics that members subscribe to are others, or have other partitions, than
     /// when members got their targets.
-    fn topics_differ(&self, topics: &dyn Topics) -> bool {
+    pub(super) fn topics_differ(&self, topics: &dyn Topics) -> bool {
         let order: Vec<MemberId> = self.members.keys().copied().collect();
         self.resolve(&order, topics).sizes() != *self.topics()
     }
@@ -190,46 +198,5 @@ impl Resolved {
             (0..*count).map(move |index| TopicPartition::new(id, PartitionIndex::new(index)))
         };
         self.topics.iter().flat_map(of_topic).collect()
-    }
-}
-
-impl Coordinator {
-    /// Takes note that topics were made, deleted or extended: groups that subscribe to them get
-    /// new targets, and offsets of topics that are gone go. To be called after every such change.
-    pub fn topics_changed(&mut self, now: Now, topics: &dyn Topics) -> Vec<GroupRecord> {
-        let mut records = Vec::new();
-        let names: Vec<_> = self.groups.keys().cloned().collect();
-        for name in names {
-            self.change(now, &name, &mut records, |group, _, _| {
-                group.drop_offsets_of_gone_topics(topics);
-                group
-                    .patterns
-                    .values_mut()
-                    .for_each(|pattern| pattern.look(topics));
-                if group.topics_differ(topics) {
-                    group.retarget(topics);
-                }
-            });
-        }
-        records
-    }
-}
-
-impl Group {
-    pub(super) fn drop_offsets_of_gone_topics(&mut self, topics: &dyn Topics) {
-        let mut gone = Vec::new();
-        let mut seen: Option<(TopicId, bool)> = None;
-        for partition in self.offsets.keys() {
-            let there = match seen {
-                Some((topic, there)) if topic == partition.topic => there,
-                _ => topics.name_of(partition.topic).is_some(),
-            };
-            seen = Some((partition.topic, there));
-            if !there {
-                gone.push(*partition);
-            }
-        }
-        gone.into_iter()
-            .for_each(|partition| self.remove_offset(partition));
     }
 }

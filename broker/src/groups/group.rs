@@ -15,16 +15,18 @@ use super::member::Member;
 use super::partitions::PartitionSet;
 use super::pattern::Pattern;
 use super::record::{GENERATION_MAX, GroupRecord, GroupValue};
-use super::{Now, Settings, Topics};
+use super::{Now, Topics};
+
+// As they are measured (docs/performance.md), and a little more.
 
 /// Roughly the bytes of a group beside what is in it.
-pub(super) const GROUP_BYTES: usize = 800;
+pub(super) const GROUP_BYTES: usize = 1_400;
 /// Roughly the bytes of a partition that somebody is to hold, and holds.
 pub(super) const PARTITION_BYTES: usize = OWNER_BYTES + TARGET_BYTES;
-const OWNER_BYTES: usize = 80;
-const TARGET_BYTES: usize = 20;
+const OWNER_BYTES: usize = 110;
+const TARGET_BYTES: usize = 28;
 /// Roughly the bytes of a committed offset beside its metadata.
-pub(super) const OFFSET_BYTES: usize = 112;
+pub(super) const OFFSET_BYTES: usize = 128;
 
 /// What there is of a group, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub(super) struct Group {
     pub(super) offsets: BTreeMap<TopicPartition, CommittedOffset>,
     /// When the alarm of its expiry goes off.
     pub(super) expiry_us: Option<u64>,
+    /// The last change of topics that it has looked at, as they are counted.
+    pub(super) looked: u64,
     pub(super) changes: Changes,
     /// The log has a record of it.
     pub(super) logged: bool,
@@ -85,7 +89,8 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub(super) fn new(name: Arc<str>) -> Self {
+    /// A group that knows of the topics up to this change.
+    pub(super) fn new(name: Arc<str>, looked: u64) -> Self {
         Self {
             name,
             generation: Generation::NONE,
@@ -100,6 +105,7 @@ impl Group {
             partitions: 0,
             offsets: BTreeMap::new(),
             expiry_us: None,
+            looked,
             changes: Changes::default(),
             logged: false,
             counted: Tally::default(),
@@ -212,6 +218,11 @@ impl Group {
     /// The topics that members subscribe to, with their partitions, as of the last target.
     pub(super) fn topics(&self) -> &BTreeMap<TopicId, u32> {
         &self.topics
+    }
+
+    /// The partitions of these topics, all together.
+    pub(super) fn partitions(&self) -> usize {
+        self.partitions
     }
 
     pub(super) fn set_topics(&mut self, topics: BTreeMap<TopicId, u32>) {
@@ -341,24 +352,6 @@ impl Group {
             self.empty_since = self.members.is_empty().then_some(now.wall);
             self.changes.group = true;
         }
-    }
-
-    /// When it will have had neither members nor commits for as long as offsets are kept; `None`
-    /// while it has members.
-    pub(super) fn expiry(&self, now: Now, settings: &Settings) -> Option<u64> {
-        let committed = self.offsets.values().map(|committed| committed.time);
-        let used = committed.chain([self.empty_since?]).max()?;
-        let idle_ms = now
-            .wall
-            .get()
-            .saturating_sub(used.get())
-            .max(0)
-            .unsigned_abs();
-        let left_ms = settings.offsets_retention_ms.saturating_sub(idle_ms);
-        Some(
-            now.monotonic_us
-                .saturating_add(left_ms.saturating_mul(1000)),
-        )
     }
 
     /// Removes a committed offset, if there is one.

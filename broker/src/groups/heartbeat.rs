@@ -52,6 +52,19 @@ impl Coordinator {
         host: &str,
         request: &GroupHeartbeatRequest,
     ) -> Outcome<HeartbeatAnswer> {
+        let looked = self.look_first(now, topics, &request.group);
+        let mut outcome = self.checked_heartbeat(now, topics, host, request);
+        outcome.records.splice(0..0, looked);
+        outcome
+    }
+
+    fn checked_heartbeat(
+        &mut self,
+        now: Now,
+        topics: &dyn Topics,
+        host: &str,
+        request: &GroupHeartbeatRequest,
+    ) -> Outcome<HeartbeatAnswer> {
         match self.check_beat(now, topics, host, request) {
             Err(error) => Outcome::refused(error),
             Ok(beat) => match self.known(&beat) {

@@ -3,6 +3,9 @@
 //! Owns what is done about a log that does not fit: nothing that was read may break the rule that
 //! a partition has one holder. A member that cannot stay as it is, is removed, and joins again.
 
+use std::ops::Bound;
+use std::sync::Arc;
+
 use corelane_protocol::{Generation, MemberId};
 
 use super::alarms::Alarms;
@@ -11,7 +14,19 @@ use super::group::{Changes, Group};
 use super::member::Member;
 use super::pattern::Pattern;
 use super::record::{GroupRecord, GroupValue};
-use super::{Coordinator, Now, Topics};
+use super::{Allowance, Coordinator, Now, Topics};
+
+/// The steps that it takes to compile a pattern.
+const COMPILE_STEPS: usize = 4_000;
+
+/// How far groups were made of what was read.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    /// The last group that was made.
+    last: Option<Arc<str>>,
+    /// What has changed by that.
+    records: Vec<GroupRecord>,
+}
 
 impl Coordinator {
     /// Takes up a record of the log, in the order of the log. Only before
@@ -51,26 +66,44 @@ impl Coordinator {
     /// not fit what there is now (topics that are gone, above all) is put right; `topics` must be
     /// all that there are.
     ///
-    /// Returns what has changed by that, to be logged as after a request.
-    pub fn loaded(&mut self, now: Now, topics: &dyn Topics) -> Vec<GroupRecord> {
-        let mut records = Vec::new();
-        let names: Vec<_> = self.groups.keys().cloned().collect();
-        for name in names {
-            self.change(now, &name, &mut records, |group, alarms, _| {
-                group.changes = Changes::default();
-                let removed = group.enlist(now, topics, alarms);
-                group.drop_offsets_of_gone_topics(topics);
-                if group.members.is_empty() && !removed {
-                    return;
-                }
-                group.aim(topics);
-                if removed || !group.members.values().all(Member::holds_target) {
-                    group.raise();
-                    group.target_generation = group.generation;
-                }
+    /// Returns what has changed by that, to be logged as after a request; `None` if it is not done
+    /// within what is allowed: then it goes on with the next call. Nothing else is asked before,
+    /// but [`Coordinator::topics_changed`] is told of changes in between.
+    pub fn loaded(
+        &mut self,
+        now: Now,
+        topics: &dyn Topics,
+        allowance: &mut Allowance,
+    ) -> Option<Vec<GroupRecord>> {
+        let Load {
+            mut last,
+            mut records,
+        } = std::mem::take(&mut self.load);
+        while let Some(name) = self.group_after(last.as_ref()) {
+            if allowance.is_spent() {
+                self.load = Load { last, records };
+                return None;
+            }
+            let steps = self.change(now, &name, &mut records, |group, alarms, _| {
+                group.load(now, topics, alarms)
             });
+            allowance.spend(steps);
+            last = Some(name);
         }
-        records
+        // It may have taken a while: nobody's session is over by it.
+        let members = self
+            .groups
+            .values_mut()
+            .flat_map(|group| group.members.values_mut());
+        members.for_each(|member| member.begin_anew(now));
+        Some(records)
+    }
+
+    /// The first group after another, in the order of their names.
+    pub(super) fn group_after(&self, last: Option<&Arc<str>>) -> Option<Arc<str>> {
+        let after = last.map_or(Bound::Unbounded, |name| Bound::Excluded(&**name));
+        let mut later = self.groups.range::<str, _>((after, Bound::Unbounded));
+        later.next().map(|(name, _)| name.clone())
     }
 
     /// Records of everything that is alive: a log of these alone makes the same coordinator.
@@ -80,6 +113,27 @@ impl Coordinator {
 }
 
 impl Group {
+    /// Makes a group of what was read of it. Returns how many steps it took.
+    fn load(&mut self, now: Now, topics: &dyn Topics, alarms: &mut Alarms) -> usize {
+        self.changes = Changes::default();
+        let mut steps = 1 + self.members.len();
+        let removed = self.enlist(now, topics, alarms);
+        steps += self.drop_offsets_of_gone_topics(topics);
+        if self.members.is_empty() && !removed {
+            return steps;
+        }
+        self.aim(topics);
+        if removed || !self.members.values().all(Member::holds_target) {
+            self.raise();
+            self.target_generation = self.generation;
+        }
+        let patterns = self.patterns.values();
+        steps += patterns
+            .map(|pattern| COMPILE_STEPS + pattern.seen)
+            .sum::<usize>();
+        steps + self.aim_steps()
+    }
+
     fn replay(&mut self, value: Option<GroupValue>) {
         self.logged = value.is_some();
         match value {
@@ -113,12 +167,7 @@ impl Group {
                 self.changes.members.insert(id);
                 continue;
             }
-            if !corelane_storage::planted!(SessionsNotBegunAnew) {
-                member.seen(now);
-            }
-            if !member.revoking.is_empty() {
-                member.must_let_go(now);
-            }
+            member.begin_anew(now);
             self.enlist_one(id, member, alarms);
         }
         removed
@@ -157,6 +206,18 @@ impl Group {
                 true
             }
             Err(_) => false,
+        }
+    }
+}
+
+impl Member {
+    /// Its timers begin anew.
+    fn begin_anew(&mut self, now: Now) {
+        if !corelane_storage::planted!(SessionsNotBegunAnew) {
+            self.seen(now);
+        }
+        if !self.revoking.is_empty() {
+            self.must_let_go(now);
         }
     }
 }

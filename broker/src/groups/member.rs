@@ -14,7 +14,7 @@ use super::settings::Settings;
 use super::{Now, Topics};
 
 /// Roughly the bytes of a member beside its texts and partitions.
-const MEMBER_BYTES: usize = 640;
+const MEMBER_BYTES: usize = 1_000;
 
 /// A member.
 #[derive(Debug, Clone)]

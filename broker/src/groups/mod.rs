@@ -27,6 +27,7 @@
 
 mod aim;
 mod alarms;
+mod allowance;
 mod assignors;
 mod checks;
 mod describe;
@@ -34,6 +35,7 @@ mod group;
 mod heartbeat;
 mod leave;
 mod load;
+mod looks;
 mod member;
 mod offsets;
 mod partitions;
@@ -52,7 +54,10 @@ use corelane_protocol::{ApiError, CoreId, Offset, Timestamp, TopicId, TopicParti
 
 use alarms::{Alarm, Alarms};
 use group::{Group, Tally};
+use load::Load;
+use looks::Looks;
 
+pub use allowance::Allowance;
 pub use record::{GroupRecord, GroupRecordError, GroupValue, MemberValue};
 pub use report::GroupView;
 pub use settings::Settings;
@@ -114,6 +119,8 @@ pub struct Coordinator {
     settings: Settings,
     groups: BTreeMap<Arc<str>, Group>,
     alarms: Alarms,
+    load: Load,
+    looks: Looks,
     total: Tally,
 }
 
@@ -124,12 +131,17 @@ impl Coordinator {
             settings,
             groups: BTreeMap::new(),
             alarms: Alarms::default(),
+            load: Load::default(),
+            looks: Looks::default(),
             total: Tally::default(),
         }
     }
 
     /// When [`Coordinator::tick`] is due, in µs of the monotonic clock.
     pub fn next_deadline(&self) -> Option<u64> {
+        if self.looks.are_due() {
+            return Some(0);
+        }
         self.alarms.next()
     }
 
@@ -204,7 +216,9 @@ impl Coordinator {
     fn make_group(&mut self, name: &str) {
         if !self.groups.contains_key(name) {
             let name: Arc<str> = name.into();
-            self.groups.insert(name.clone(), Group::new(name));
+            let group = Group::new(name.clone(), self.looks.change);
+            self.groups.insert(name, group);
+            self.looks.group_made();
         }
     }
 }

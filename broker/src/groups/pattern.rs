@@ -24,6 +24,8 @@ pub(super) struct Pattern {
     regex: Regex,
     /// The topics that it matches, as of the last look at them.
     pub(super) topics: Vec<TopicId>,
+    /// How many topics it has looked at then.
+    pub(super) seen: usize,
     /// Members that subscribe to it.
     pub(super) members: usize,
 }
@@ -43,6 +45,7 @@ impl Pattern {
         let mut pattern = Self {
             regex,
             topics: Vec::new(),
+            seen: 0,
             members: 0,
         };
         pattern.look(topics);
@@ -52,7 +55,9 @@ impl Pattern {
     /// Finds the topics that it matches now.
     pub(super) fn look(&mut self, topics: &dyn Topics) {
         self.topics.clear();
+        self.seen = 0;
         topics.for_each_name(&mut |name| {
+            self.seen += 1;
             if !is_internal(name) && self.regex.is_match(name.as_bytes()) {
                 self.topics.extend(topics.by_name(name).map(|(id, _)| id));
             }

@@ -1,4 +1,5 @@
 //! What happens by time alone: sessions end, partitions were not let go in time, offsets expire.
+//! What is left to be done from before is done as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,24 +7,44 @@ use std::sync::Arc;
 use corelane_protocol::MemberId;
 
 use super::alarms::Alarm;
-use super::{Coordinator, GroupRecord, Now, Topics};
+use super::group::Group;
+use super::looks::REMOVE_STEPS;
+use super::{Allowance, Coordinator, GroupRecord, Now, Settings, Topics};
+
+/// The steps that an alarm takes by itself.
+const ALARM_STEPS: usize = 4;
 
 impl Coordinator {
     /// Does what is due: members that were not heard of for their session timeout, or have not let
     /// go for their rebalance timeout, are removed, and offsets of groups that have had neither
-    /// members nor commits for as long as they are kept go. To be called at
+    /// members nor commits for as long as they are kept go; groups look at topics that have
+    /// changed. What is not allowed any more stays due. To be called at
     /// [`Coordinator::next_deadline`]; earlier or later does no harm.
-    pub fn tick(&mut self, now: Now, topics: &dyn Topics) -> Vec<GroupRecord> {
-        let mut records = Vec::new();
+    pub fn tick(
+        &mut self,
+        now: Now,
+        topics: &dyn Topics,
+        allowance: &mut Allowance,
+    ) -> Vec<GroupRecord> {
+        let mut records = self.look(now, topics, allowance);
         let mut late: BTreeMap<Arc<str>, Vec<MemberId>> = BTreeMap::new();
-        while let Some(alarm) = self.alarms.take_due(now.monotonic_us) {
+        while !allowance.is_spent()
+            && let Some(alarm) = self.alarms.take_due(now.monotonic_us)
+        {
+            allowance.spend(ALARM_STEPS);
             match alarm {
                 Alarm::Member(name, id) => {
                     if self.is_late(now, &name, id) {
+                        if !late.contains_key(&name) {
+                            allowance.spend(self.groups[&name].aim_steps());
+                        }
                         late.entry(name).or_default().push(id);
                     }
                 }
-                Alarm::Expiry(name) => self.expire(now, &name, &mut records),
+                Alarm::Expiry(name) => {
+                    allowance.spend(self.groups[&name].offsets.len() * REMOVE_STEPS);
+                    self.expire(now, &name, &mut records);
+                }
             }
         }
         for (name, members) in late {
@@ -66,5 +87,25 @@ impl Coordinator {
                 group.remove_all_offsets();
             }
         });
+    }
+}
+
+impl Group {
+    /// When it will have had neither members nor commits for as long as offsets are kept; `None`
+    /// while it has members.
+    pub(super) fn expiry(&self, now: Now, settings: &Settings) -> Option<u64> {
+        let committed = self.offsets.values().map(|committed| committed.time);
+        let used = committed.chain([self.empty_since?]).max()?;
+        let idle_ms = now
+            .wall
+            .get()
+            .saturating_sub(used.get())
+            .max(0)
+            .unsigned_abs();
+        let left_ms = settings.offsets_retention_ms.saturating_sub(idle_ms);
+        Some(
+            now.monotonic_us
+                .saturating_add(left_ms.saturating_mul(1000)),
+        )
     }
 }

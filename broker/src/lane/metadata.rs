@@ -114,7 +114,7 @@ impl<D: Disk> Lane<D> {
                     .expect("checked when it was placed"),
                 leader_epoch: placement.leader_epoch,
             });
-        let settings = topic.settings.effective(&self.config);
+        let settings = topic.effective(&self.config);
         TopicPartitions {
             id: topic.id,
             timestamp_type: settings.timestamp_type,

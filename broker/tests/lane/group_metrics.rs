@@ -275,6 +275,38 @@ fn many_groups_and_offsets_come_in_pieces() {
 }
 
 #[test]
+fn what_follows_of_a_deleted_topic_is_spread_over_events() {
+    const PARTITIONS: u32 = 2000;
+    const GROUPS: usize = 16;
+    let mut config = small_config();
+    config.limits.partitions_max = 2 * PARTITIONS;
+    let mut world = World::with_config(524, 1, config);
+    let gone = world.create("gone", PARTITIONS, &[]);
+    let kept = world.create("kept", 1, &[]);
+    let client = world.connect(0);
+    world.serve_groups(client, at(kept, 0));
+    let of_gone: Vec<_> = (0..PARTITIONS).map(|index| (at(gone, index), 1)).collect();
+    for number in 0..GROUPS {
+        let group = format!("group-{number}");
+        for some in of_gone.chunks(1000).chain([[(at(kept, 0), 1)].as_slice()]) {
+            let committed = world.commit_all(client, &commit(&group, None, some));
+            assert_eq!(committed, Ok(some.len()));
+        }
+    }
+    let all = world.groups_metrics().offsets;
+    assert_eq!(all, GROUPS * (PARTITIONS as usize + 1));
+    world.delete(client, "gone").expect("it is there");
+    let left = world.groups_metrics().offsets;
+    assert!(left > GROUPS && left < all, "{left} of {all} are left");
+    // Nobody has to ask, and no time has to pass: the core is due at once until all is done.
+    world.pass_ms(0);
+    assert_eq!(world.groups_metrics().offsets, GROUPS);
+    assert_eq!(world.groups_metrics().groups, GROUPS);
+    let next = world.cores[0].lane.next_deadline();
+    assert!(next.is_none_or(|next| next > world.now.monotonic_us));
+}
+
+#[test]
 fn pieces_go_on_where_a_group_was_that_is_gone() {
     let mut config = small_config();
     config.groups.offsets_partitions = 1;

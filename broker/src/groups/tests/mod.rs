@@ -6,6 +6,7 @@ mod expiry;
 mod joining;
 mod limits;
 mod loading;
+mod many;
 mod model;
 mod reconciling;
 mod records;
@@ -27,7 +28,7 @@ use corelane_protocol::{
 use uuid::Uuid;
 
 use super::partitions::PartitionSet;
-use super::{Coordinator, GroupRecord, Now, Settings, Topics};
+use super::{Allowance, Coordinator, GroupRecord, Now, Settings, Topics};
 
 /// The topics of a made-up broker; partitions are dealt to four cores.
 #[derive(Debug, Clone, Default)]
@@ -206,7 +207,10 @@ impl Bench {
     /// Lets time pass and what is due happen; says how many records that made.
     fn wait_ms(&mut self, ms: u64) -> usize {
         self.pass_ms(ms);
-        let records = self.coordinator.tick(self.now, &self.topics);
+        let mut allowance = Allowance::of_event();
+        let records = self
+            .coordinator
+            .tick(self.now, &self.topics, &mut allowance);
         let count = records.len();
         self.log.extend(records);
         self.check();
@@ -298,7 +302,11 @@ impl Bench {
     }
 
     fn topics_changed(&mut self) -> usize {
-        let records = self.coordinator.topics_changed(self.now, &self.topics);
+        self.coordinator.topics_changed();
+        let mut allowance = Allowance::of_event();
+        let records = self
+            .coordinator
+            .look(self.now, &self.topics, &mut allowance);
         let count = records.len();
         self.log.extend(records);
         self.check();
@@ -314,7 +322,15 @@ impl Bench {
             assert_eq!(read, *record);
             self.coordinator.replay(read);
         }
-        let records = self.coordinator.loaded(self.now, &self.topics);
+        let records = loop {
+            let mut allowance = Allowance::of_event();
+            let loaded = self
+                .coordinator
+                .loaded(self.now, &self.topics, &mut allowance);
+            if let Some(records) = loaded {
+                break records;
+            }
+        };
         let count = records.len();
         self.log.extend(records);
         self.check();

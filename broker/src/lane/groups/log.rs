@@ -16,7 +16,7 @@ use corelane_storage::planted;
 use corelane_storage::store::{DeleteRecordsError, Fetched};
 
 use super::shard::{ShardState, Snapshot};
-use crate::groups::{Coordinator, GroupRecord};
+use crate::groups::{Allowance, Coordinator, GroupRecord};
 use crate::lane::effect::{LogAnswer, LogTask, LogTaskOf, LogToken};
 use crate::lane::parked::Origin;
 use crate::lane::storage_errors::{partition_error, read_error};
@@ -72,7 +72,12 @@ impl<D: Disk> Lane<D> {
     }
 
     /// Begins to read the log of a shard.
-    pub(super) fn load_shard(&mut self, now: Now, index: PartitionIndex) {
+    pub(super) fn load_shard(
+        &mut self,
+        now: Now,
+        index: PartitionIndex,
+        allowance: &mut Allowance,
+    ) {
         let batch_bytes_max = self.config.limits.batch_bytes_max();
         let partitions = self.groups.shards.len();
         let settings = self.config.groups.settings(partitions, batch_bytes_max);
@@ -95,7 +100,7 @@ impl<D: Disk> Lane<D> {
                     next: offsets.log_start,
                     end: offsets.high_watermark,
                 };
-                self.read_on(now, index);
+                self.read_on(now, index, allowance);
             }
             Err(error) => {
                 shard.state = ShardState::Waiting {
@@ -106,11 +111,17 @@ impl<D: Disk> Lane<D> {
         }
     }
 
-    /// Reads the next part of a log, or begins to serve.
-    fn read_on(&mut self, now: Now, index: PartitionIndex) {
+    /// Reads the next part of a log. Once there is none, its groups are made as far as is allowed, and served when
+    /// all are.
+    pub(super) fn read_on(&mut self, now: Now, index: PartitionIndex, allowance: &mut Allowance) {
         let (shard, topics) = self.shard_and_topics(index);
         let partition = shard.partition;
-        let ShardState::Loading { next, end, .. } = &shard.state else {
+        let ShardState::Loading {
+            coordinator,
+            next,
+            end,
+        } = &mut shard.state
+        else {
             unreachable!("only a log that is being read is read on");
         };
         if next < end {
@@ -129,17 +140,17 @@ impl<D: Disk> Lane<D> {
             });
             return;
         }
+        let Some(records) = coordinator.loaded(now.into(), &topics, allowance) else {
+            return self.count_group_memory(index);
+        };
+        tracing::debug!(%partition, records = shard.records_in_log, "consumer groups are loaded");
         let reason = ErrorCode::GroupLoading.into();
         let retry_us = None;
         let waiting = ShardState::Waiting { reason, retry_us };
-        let ShardState::Loading {
-            mut coordinator, ..
-        } = std::mem::replace(&mut shard.state, waiting)
-        else {
+        let loading = std::mem::replace(&mut shard.state, waiting);
+        let ShardState::Loading { coordinator, .. } = loading else {
             unreachable!("just looked at");
         };
-        let records = coordinator.loaded(now.into(), &topics);
-        tracing::debug!(%partition, records = shard.records_in_log, "consumer groups are loaded");
         shard.state = ShardState::Serving(coordinator);
         self.log_group_records(now, index, &records);
         self.count_group_memory(index);
@@ -158,7 +169,7 @@ impl<D: Disk> Lane<D> {
         }
         match answer {
             LogAnswer::Read(Ok(fetched)) => match self.take_up(index, &fetched) {
-                Ok(()) => self.read_on(now, index),
+                Ok(()) => self.read_on(now, index, &mut Allowance::of_event()),
                 Err(error) => self.load_failed(now, index, error),
             },
             LogAnswer::Read(Err(error)) => self.load_failed(now, index, read_error(&error)),

@@ -12,6 +12,7 @@ mod question;
 mod report;
 mod shard;
 mod topics;
+mod turns;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,7 @@ use corelane_storage::disk::Disk;
 
 use super::mail::{ForwardedReply, ForwardedRequest};
 use super::parked::{ClientRequest, ForwardKind};
-use super::partitions::{Home, Place};
+use super::partitions::Home;
 use super::{Lane, Mail, Now, Topology};
 use crate::controller::{Command, CommandReply};
 use crate::metadata::OFFSETS_TOPIC;
@@ -43,8 +44,10 @@ pub(super) struct Groups {
     creating: bool,
     /// Why it could not be made when that was tried last.
     creation_failed: Option<ApiError>,
-    /// Topics have changed: coordinators look at them within this event.
+    /// Topics have changed: coordinators begin to look at them within this event.
     pub(super) topics_changed: bool,
+    /// The shard that is the first to do what is due, after an event that did not come to all of them.
+    first_in_turn: PartitionIndex,
 }
 
 /// Who asks about a group.
@@ -200,34 +203,6 @@ impl<D: Disk> Lane<D> {
             tracing::warn!(%error, "the topic of consumer groups could not be made");
         }
         true
-    }
-
-    /// At the end of an event: what topics have changed to is followed.
-    pub(super) fn follow_topics(&mut self, now: Now) {
-        if !std::mem::take(&mut self.groups.topics_changed) {
-            return;
-        }
-        let Some(topic) = self.image.topic_named(OFFSETS_TOPIC) else {
-            return;
-        };
-        let id = topic.id;
-        let places = self.partitions.places(id).iter();
-        let mine = (0..).zip(places).filter_map(|(index, place)| match place {
-            Place::Local(key) => Some((PartitionIndex::new(index), *key)),
-            Place::Remote(_) => None,
-        });
-        let mine: Vec<_> = mine.collect();
-        let least = self.config.groups.snapshot_records_min as usize;
-        for (index, key) in mine {
-            let partition = TopicPartition::new(id, index);
-            let shard = self.groups.shards.entry(index);
-            shard.or_insert_with(|| Shard::new(partition, key, least));
-        }
-        let shards: Vec<_> = self.groups.shards.keys().copied().collect();
-        for index in shards {
-            self.advance_shard(now, index);
-            self.tell_topics_changed(now, index);
-        }
     }
 }
 

@@ -14,7 +14,7 @@ use corelane_storage::planted;
 
 use super::topics::ShownTopics;
 use super::{GroupAnswered, GroupAsker, GroupQuestion};
-use crate::groups::{self, Coordinator, GroupRecord};
+use crate::groups::{self, Allowance, Coordinator, GroupRecord};
 use crate::lane::partitions::LocalState;
 use crate::lane::slab::Key;
 use crate::lane::{Lane, Now};
@@ -56,7 +56,7 @@ pub(super) enum ShardState {
         reason: ApiError,
         retry_us: Option<u64>,
     },
-    /// The log is being read: from `next` on, up to `end`.
+    /// The log is being read: from `next` on, up to `end`. Then groups are made of what was read.
     Loading {
         coordinator: Box<Coordinator>,
         next: Offset,
@@ -76,6 +76,13 @@ pub(super) struct Snapshot {
     pub(super) records: usize,
     /// Records that the log held when it was made, with its own.
     pub(super) in_log: usize,
+}
+
+impl ShardState {
+    /// Whether the log was read, and groups have yet to be made of it.
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Self::Loading { next, end, .. } if next >= end)
+    }
 }
 
 impl Shard {
@@ -121,11 +128,11 @@ impl Shard {
     }
 
     /// When it is to be looked at again, monotonic µs.
-    fn next_deadline(&self) -> Option<u64> {
+    pub(super) fn next_deadline(&self) -> Option<u64> {
         match &self.state {
             ShardState::Serving(coordinator) => coordinator.next_deadline(),
             ShardState::Waiting { retry_us, .. } => *retry_us,
-            ShardState::Loading { .. } => None,
+            ShardState::Loading { .. } => self.state.is_read().then_some(0),
         }
     }
 
@@ -317,11 +324,19 @@ impl<D: Disk> Lane<D> {
         shard.expect("named by the caller").count_memory(ledger);
     }
 
-    /// Lets a shard that does not serve begin to read its log, if that may be now.
-    pub(super) fn advance_shard(&mut self, now: Now, index: PartitionIndex) {
+    /// Lets a shard that does not serve begin to read its log, if that may be now, or go on making groups of it.
+    pub(super) fn advance_shard(
+        &mut self,
+        now: Now,
+        index: PartitionIndex,
+        allowance: &mut Allowance,
+    ) {
         let Some(shard) = self.groups.shards.get_mut(&index) else {
             return;
         };
+        if shard.state.is_read() {
+            return self.read_on(now, index, allowance);
+        }
         let ShardState::Waiting { reason, retry_us } = &mut shard.state else {
             return;
         };
@@ -342,20 +357,7 @@ impl<D: Disk> Lane<D> {
             LocalState::Failed(message) => {
                 *reason = ApiError::new(ErrorCode::StorageFailed, message.as_str());
             }
-            LocalState::Online => self.load_shard(now, index),
-        }
-    }
-
-    /// Tells a coordinator that topics have changed.
-    pub(super) fn tell_topics_changed(&mut self, now: Now, index: PartitionIndex) {
-        let (shard, topics) = self.shard_and_topics(index);
-        if let Some(coordinator) = shard.serving_mut() {
-            if planted!(GrowthNotFollowed) {
-                return;
-            }
-            let records = coordinator.topics_changed(now.into(), &topics);
-            self.count_generations(&records);
-            self.log_group_records(now, index, &records);
+            LocalState::Online => self.load_shard(now, index, allowance),
         }
     }
 
@@ -363,35 +365,6 @@ impl<D: Disk> Lane<D> {
     pub(in crate::lane) fn refuses_groups(&self, index: PartitionIndex) -> bool {
         let shard = self.groups.shards.get(&index);
         shard.is_none_or(|shard| shard.is_refusing)
-    }
-
-    /// When groups are to be looked at, monotonic µs.
-    pub(in crate::lane) fn groups_deadline(&self) -> Option<u64> {
-        if self.groups.topics_changed {
-            return Some(0);
-        }
-        let shards = self.groups.shards.values();
-        shards.filter_map(Shard::next_deadline).min()
-    }
-
-    /// Time has passed: sessions end, logs are tried again.
-    pub(in crate::lane) fn tick_groups(&mut self, now: Now) {
-        let due = self.groups.shards.iter().filter(|(_, shard)| {
-            let deadline = shard.next_deadline();
-            deadline.is_some_and(|deadline| deadline <= now.monotonic_us)
-        });
-        let due: Vec<_> = due.map(|(index, _)| *index).collect();
-        for index in due {
-            self.advance_shard(now, index);
-            let (shard, topics) = self.shard_and_topics(index);
-            if let Some(coordinator) = shard.serving_mut() {
-                let records = coordinator.tick(now.into(), &topics);
-                self.count_generations(&records);
-                self.count_expired(&records);
-                self.log_group_records(now, index, &records);
-                self.maybe_snapshot(now, index);
-            }
-        }
     }
 }
 
