@@ -200,6 +200,70 @@ fn print_formats_append_nothing() {
 }
 
 #[test]
+fn a_null_value_goes_through_a_pipe_and_stays_null() {
+    let broker = TestBroker::start();
+    let compact = ["--partitions", "1", "--config", "cleanup.policy=compact"];
+    broker.succeed(&[&["topic", "create", "t"][..], &compact].concat());
+    let marked = [
+        "produce",
+        "t",
+        "--key-separator",
+        "=",
+        "--null-marker",
+        "NULL",
+    ];
+    let input = "tea=3\ntea=NULL\nempty=\nNULL=NULL\nNULL=5\n";
+    broker.feed(&marked, input).assert_code(0);
+    // Line by line, which is another way to the broker; and without the option it is a text.
+    let receipts = broker.feed(&[&marked[..], &["--receipts"]].concat(), "cake=NULL\n");
+    receipts.assert_code(0);
+    assert_eq!(receipts.stdout, "1 0 5 durable\n");
+    broker.feed(&marked[..4], "tea=NULL\n").assert_code(0);
+
+    let consume = ["consume", "t", "--until-end"];
+    let read = |options: &[&str]| broker.succeed(&[&consume[..], options].concat());
+    let pairs: Vec<_> = records(&read(&["--print", "json", "--null-marker", "nil"]))
+        .iter()
+        .map(|record| (record["key"].clone(), record["value"].clone()))
+        .collect();
+    let expected = [
+        ("tea", json!("3")),
+        ("tea", Value::Null),
+        ("empty", json!("")),
+        ("NULL", Value::Null),
+        ("NULL", json!("5")),
+        ("cake", Value::Null),
+        ("tea", json!("NULL")),
+    ];
+    assert_eq!(pairs, expected.map(|(key, value)| (key.into(), value)));
+    assert_eq!(
+        read(&["--null-marker", "\\\\N"]),
+        "3\n\\N\n\n\\N\n5\n\\N\nNULL\n"
+    );
+    assert_eq!(read(&[]), "3\n\n\n\n5\n\nNULL\n");
+
+    // From one topic into another by a marker that no value equals.
+    broker.create("copy", 1);
+    let format = ["--print", "%k=%v\\n"];
+    let text = read(&[&format[..], &["--null-marker", "nil"]].concat());
+    let copy = ["produce", "copy", "--key-separator", "="];
+    broker
+        .feed(&[&copy[..], &["--null-marker", "nil"]].concat(), &text)
+        .assert_code(0);
+    let copied = broker.succeed(&["consume", "copy", "--until-end", "--print", "json"]);
+    let copied = records(&copied).into_iter();
+    let copied: Vec<_> = copied
+        .map(|record| (record["key"].clone(), record["value"].clone()))
+        .collect();
+    assert_eq!(copied, pairs);
+
+    let wrong = broker.feed(&["produce", "t", "--null-marker", "a\\n"], "");
+    wrong
+        .assert_code(2)
+        .assert_error_says(&["--null-marker", "a marker with a newline"]);
+}
+
+#[test]
 fn a_read_starts_and_ends_where_it_is_told() {
     let broker = TestBroker::start();
     broker.create("t", 1);

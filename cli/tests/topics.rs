@@ -317,6 +317,62 @@ fn a_description_says_what_bounds_a_value() {
 }
 
 #[test]
+fn a_topic_is_compacted_by_key_where_its_policy_says_so() {
+    let broker = TestBroker::start_with(&[("CORELANE_LOG_MIN_CLEANABLE_DIRTY_RATIO", "0.25")]);
+    let compact = ["--partitions", "1", "--config", "cleanup.policy=compact"];
+    broker.succeed(&[&["topic", "create", "prices"][..], &compact].concat());
+    let setting = |key: &str| {
+        let described = broker.succeed(&["topic", "describe", "prices", "--format", "json"]);
+        let described = json(&described);
+        let configs = described["configs"].as_array().unwrap();
+        let found = configs.iter().find(|config| config["key"] == key).unwrap();
+        let text = |field: &str| found[field].as_str().unwrap().to_owned();
+        (text("value"), text("source"))
+    };
+    let is = |key: &str, value: &str, source: &str| {
+        assert_eq!(setting(key), (value.into(), source.into()), "{key}");
+    };
+    is("cleanup.policy", "compact", "topic");
+    is("min.compaction.lag.ms", "0", "default");
+    is("delete.retention.ms", "86400000", "default");
+    is("min.cleanable.dirty.ratio", "0.25", "broker");
+
+    let produce = ["produce", "prices"];
+    let keyed = [&produce[..], &["--key-separator", "="]].concat();
+    broker.feed(&keyed, "tea=3\ncake=4\n").assert_code(0);
+    broker
+        .feed(&produce, "nobody knows whose\n")
+        .assert_code(1)
+        .assert_error_says(&["line 1", "has no key", "compacted by key"]);
+    let compressed = [&produce[..], &["--compression", "zstd"]].concat();
+    broker
+        .feed(&compressed, "x".repeat(3_000) + "\n")
+        .assert_code(0);
+
+    let both = ["--config", "cleanup.policy=delete,compact"];
+    let ratio = ["--config", "min.cleanable.dirty.ratio=0.10"];
+    broker.succeed(&[&["topic", "alter", "prices"], &both[..], &ratio].concat());
+    is("cleanup.policy", "compact,delete", "topic");
+    is("min.cleanable.dirty.ratio", "0.1", "topic");
+    for (setting, part) in [
+        (
+            "cleanup.policy=keep",
+            "choose delete, compact, or compact,delete",
+        ),
+        ("min.cleanable.dirty.ratio=7", "a number from 0 to 1"),
+        ("delete.retention.ms=never", "not a duration"),
+    ] {
+        broker
+            .run(&["topic", "alter", "prices", "--config", setting])
+            .assert_code(1)
+            .assert_error_says(&[part]);
+    }
+    broker.succeed(&["topic", "alter", "prices", "--unset", "cleanup.policy"]);
+    is("cleanup.policy", "delete", "default");
+    broker.feed(&produce, "anybody\n").assert_code(0);
+}
+
+#[test]
 fn a_reader_reports_what_it_has_printed() {
     let mut broker = TestBroker::start();
     let named = [
@@ -376,4 +432,52 @@ fn a_reader_reports_what_it_has_printed() {
         .run(&refused)
         .assert_code(1)
         .assert_error_says(&["choose off, warn or wait"]);
+}
+
+/// Through a kill: what is left is the last record of each key, at its offset.
+#[test]
+fn a_topic_is_compacted_by_key() {
+    let mut broker = TestBroker::start();
+    let settings = [
+        "cleanup.policy=compact",
+        "segment.bytes=1048576",
+        "segment.ms=1000",
+        "min.cleanable.dirty.ratio=0.01",
+    ];
+    let settings = settings.iter().flat_map(|setting| ["--config", setting]);
+    let create = ["topic", "create", "users", "--partitions", "1"].into_iter();
+    broker.succeed(&create.chain(settings).collect::<Vec<_>>());
+    let refused = broker.feed(&["produce", "users"], "no key\n");
+    refused.assert_error_says(&["record 0", "has no key", "compacted by key"]);
+
+    let padding = "x".repeat(100);
+    let round = |number: usize| -> String {
+        let lines =
+            (0..10_000).map(|line| format!("user {}|{number} {line} {padding}\n", line % 50));
+        lines.collect()
+    };
+    let produce = ["produce", "users", "--key-separator", "|"];
+    broker.feed(&produce, round(0)).assert_code(0);
+    broker.feed(&produce, round(1)).assert_code(0);
+    broker.kill();
+    broker.restart();
+    broker.feed(&produce, round(2)).assert_code(0);
+
+    let consume = ["consume", "users", "--until-end", "--format", "json"];
+    let mut left = String::new();
+    for _ in 0..300 {
+        left = broker.succeed(&consume);
+        if left.lines().count() <= 50 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let left: Vec<Value> = left.lines().map(json).collect();
+    assert_eq!(left.len(), 50, "{}", broker.log());
+    for (index, record) in left.iter().enumerate() {
+        let line = 9_950 + index;
+        assert_eq!(record["key"], format!("user {}", line % 50));
+        assert_eq!(record["offset"], 20_000 + line);
+        assert_eq!(record["value"], format!("2 {line} {padding}"));
+    }
 }

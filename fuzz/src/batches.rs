@@ -21,6 +21,7 @@ const LIMITS: BatchLimits = BatchLimits {
     batch_bytes_max: 1 << 20,
     uncompressed_bytes_max: LIMIT.bytes_max,
     uncompressed_ratio_max: LIMIT.ratio_max,
+    needs_keys: false,
 };
 
 /// What the codecs themselves need, in bytes.

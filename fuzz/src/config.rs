@@ -194,6 +194,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         "retention.ms=7d\nsegment.bytes=1 GiB\nflush.ms",
         "max.message.bytes=1000012\nmessage.timestamp.type=LogAppendTime",
         "retention.bytes=-1\nsegment.ms=1000\nflush.messages=10",
+        "cleanup.policy=delete,compact\nmin.cleanable.dirty.ratio=0.125\ndelete.retention.ms",
     ] {
         seeds.push(seed(3, pair));
     }

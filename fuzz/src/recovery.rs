@@ -6,7 +6,7 @@
 //!
 //! Input: a byte of choices (bit 0: which directory; bit 1: the checksums are made right; bit 2: appends and a
 //! second opening; bit 3: a third directory, with large parts in segments; else bit 4: a fourth, with idempotent
-//! producers), and mutations.
+//! producers; else bit 5: a fifth, whose log was compacted), and mutations.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -26,6 +26,7 @@ const CLOSED: &[u8] = include_bytes!("../../storage/tests/golden/version-1-close
 const LEFT: &[u8] = include_bytes!("../../storage/tests/golden/version-1-left");
 const STRAIGHT: &[u8] = include_bytes!("../../storage/tests/golden/version-1-straight");
 const PRODUCERS: &[u8] = include_bytes!("../../storage/tests/golden/version-1-producers");
+const COMPACTED: &[u8] = include_bytes!("../../storage/tests/golden/version-1-compacted");
 
 /// A directory that is sound, and what it holds.
 struct Specimen {
@@ -43,11 +44,12 @@ struct Log {
 }
 
 thread_local! {
-    static SPECIMENS: [Specimen; 4] = [
+    static SPECIMENS: [Specimen; 5] = [
         specimen(CLOSED, true),
         specimen(LEFT, false),
         specimen(STRAIGHT, false),
         specimen(PRODUCERS, false),
+        specimen(COMPACTED, false),
     ];
 }
 
@@ -58,6 +60,7 @@ pub(crate) fn run(input: &[u8]) {
         let which = match choices {
             _ if choices & 8 != 0 => 2,
             _ if choices & 16 != 0 => 3,
+            _ if choices & 32 != 0 => 4,
             _ => choices & 1,
         };
         let specimen = &specimens[usize::from(which)];
@@ -315,12 +318,12 @@ fn specimen(golden: &[u8], is_closed: bool) -> Specimen {
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = vec![vec![0], vec![1], vec![4], vec![5]];
     for kind in 0..10_u8 {
-        for choices in 0..16_u8 {
+        for choices in (0..16_u8).chain(32..40) {
             let file = kind.wrapping_mul(7).wrapping_add(choices);
             let place = u16::from(kind) * 37 + u16::from(choices);
             let mut seed = vec![choices, file, kind];
             seed.extend(place.to_le_bytes());
-            seed.extend([choices * 8, 3, 1, 0, 0, 0, 0, 0]);
+            seed.extend([choices.wrapping_mul(8), 3, 1, 0, 0, 0, 0, 0]);
             seeds.push(seed);
         }
     }

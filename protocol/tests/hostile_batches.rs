@@ -26,6 +26,7 @@ const LIMITS: BatchLimits = BatchLimits {
     batch_bytes_max: 64 * 1024,
     uncompressed_bytes_max: 64 * 1024,
     uncompressed_ratio_max: 64,
+    needs_keys: false,
 };
 
 /// A batch that uses every column, or the least one.

@@ -7,6 +7,7 @@
 
 pub mod block_log;
 pub mod catalogue;
+pub mod compaction;
 pub mod directory;
 pub mod disk;
 pub mod distribution;

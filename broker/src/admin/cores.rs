@@ -120,6 +120,10 @@ pub(super) fn store_state(core: u16, store: &StoreMetrics) -> StoreState {
         scrubbed_segments: store.scrubbed_segments,
         scrubbed_bytes: store.scrubbed_bytes,
         damage_found: store.damage_found,
+        compaction_passes: store.compaction.passes,
+        compaction_read_bytes: store.compaction.read_bytes,
+        compaction_written_bytes: store.compaction.written_bytes,
+        compaction_records_removed: store.compaction.records_removed,
         weak_losses: store.weak_losses as u64,
         producers_bytes: store.producers_bytes as u64,
     }

@@ -233,6 +233,18 @@ pub struct StoreState {
     pub scrubbed_bytes: u64,
     /// Places that were found damaged.
     pub damage_found: u64,
+    /// Passes of compaction over a partition.
+    #[serde(default)]
+    pub compaction_passes: u64,
+    /// Bytes of segment files that compaction has read.
+    #[serde(default)]
+    pub compaction_read_bytes: u64,
+    /// Bytes of segment files that it has written in their place.
+    #[serde(default)]
+    pub compaction_written_bytes: u64,
+    /// Records that it has left out.
+    #[serde(default)]
+    pub compaction_records_removed: u64,
     /// Weak partitions that may have lost acknowledged records at the broker's start.
     pub weak_losses: u64,
     /// About what its partitions know of idempotent producers takes in memory, bytes.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use super::compaction::{CleanupPolicy, format_share, parse_cleanup_policy, parse_share};
 use super::value::{
     Limit, format_bytes, format_cores, format_millis, guard_mode_name, parse_address, parse_bool,
     parse_bytes, parse_cores, parse_count, parse_guard_mode, parse_millis, parse_timestamp_type,
@@ -43,6 +44,9 @@ enum Slot<'a> {
     Level(&'a mut LogLevel),
     TimestampType(&'a mut TimestampType),
     Guard(&'a mut GuardMode),
+    Cleanup(&'a mut CleanupPolicy),
+    /// In thousandths.
+    Share(&'a mut u16),
     Limit(&'a mut Limit, Unit),
     Number(Number<'a>, Unit, RangeInclusive<u64>),
 }
@@ -106,6 +110,8 @@ impl Key {
             }
             Slot::TimestampType(kind) => *kind = parse_timestamp_type(text)?,
             Slot::Guard(mode) => *mode = parse_guard_mode(text)?,
+            Slot::Cleanup(policy) => *policy = parse_cleanup_policy(text)?,
+            Slot::Share(thousandths) => *thousandths = parse_share(text)?,
             Slot::Limit(limit, unit) => *limit = Limit::parse(text, |text| unit.parse(text))?,
             Slot::Number(number, unit, range) => {
                 let value = unit.parse(text)?;
@@ -139,6 +145,8 @@ impl Key {
             Slot::Level(level) => level.as_str().to_owned(),
             Slot::TimestampType(kind) => kind.as_str().to_owned(),
             Slot::Guard(mode) => guard_mode_name(*mode).to_owned(),
+            Slot::Cleanup(policy) => policy.as_str().to_owned(),
+            Slot::Share(thousandths) => format_share(*thousandths),
             Slot::Limit(Limit(None), _) => "-1".to_owned(),
             Slot::Limit(Limit(Some(value)), unit) => unit.show(*value),
             Slot::Number(number, unit, _) => unit.show(number.load()),
@@ -285,6 +293,18 @@ pub(super) static KEYS: &[Key] = &[
     key("log.retention_guard_max_bytes", |c| {
         bytes64(&mut c.log.retention_guard_max_bytes, 0..=1024 * GIB)
     }),
+    key("log.cleanup_policy", |c| {
+        Slot::Cleanup(&mut c.log.cleanup_policy)
+    }),
+    key("log.min_compaction_lag_ms", |c| {
+        millis64(&mut c.log.min_compaction_lag_ms)
+    }),
+    key("log.delete_retention_ms", |c| {
+        millis64(&mut c.log.delete_retention_ms)
+    }),
+    key("log.min_cleanable_dirty_ratio", |c| {
+        Slot::Share(&mut c.log.min_cleanable_dirty_ratio)
+    }),
     key("log.message_timestamp_type", |c| {
         Slot::TimestampType(&mut c.log.message_timestamp_type)
     }),
@@ -420,6 +440,12 @@ pub(super) static KEYS: &[Key] = &[
     }),
     key("producers.bytes_max", |c| {
         bytes64(&mut c.producers.bytes_max, MIB..=64 * GIB)
+    }),
+    key("compaction.keys_bytes_max", |c| {
+        bytes64(&mut c.compaction.keys_bytes_max, MIB..=64 * GIB)
+    }),
+    key("compaction.bytes_per_second", |c| {
+        bytes64(&mut c.compaction.bytes_per_second, 0..=GIB)
     }),
     key("admin.listen", |c| Slot::AddressOrOff(&mut c.admin.listen)),
     key("admin.partition_series_max", |c| {

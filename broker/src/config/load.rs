@@ -154,12 +154,14 @@ fn read_item(
     let text = match value.get_ref() {
         DeValue::String(text) => text.to_string(),
         DeValue::Integer(integer) if integer.radix() == 10 => integer.as_str().to_owned(),
+        // As it is written: shares have up to three decimals, and other keys say what they take instead.
+        DeValue::Float(float) => float.as_str().to_owned(),
         DeValue::Boolean(flag) => flag.to_string(),
         other => {
             return Err(ConfigError {
                 origin: place(value.span().start),
                 problem: format!(
-                    "{path}: a value of type {} cannot be used; write a string, a whole number, true or false",
+                    "{path}: a value of type {} cannot be used; write a string, a number, true or false",
                     other.type_str()
                 ),
             });

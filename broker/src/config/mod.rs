@@ -6,6 +6,7 @@
 //!
 //! `docs/corelane.example.toml` documents every key; a test holds it against this module.
 
+mod compaction;
 mod error;
 mod groups;
 mod keys;
@@ -20,6 +21,9 @@ use std::path::PathBuf;
 use corelane_protocol::batch::{BATCH_BYTES_MAX_DEFAULT, TimestampType};
 use corelane_storage::store::GuardMode;
 
+pub use compaction::{
+    CleanupPolicy, CompactionConfig, format_share, parse_cleanup_policy, parse_share,
+};
 pub use error::{ConfigError, Origin};
 pub use groups::GroupsConfig;
 pub use limits::{
@@ -49,6 +53,8 @@ pub struct BrokerConfig {
     pub groups: GroupsConfig,
     /// Idempotent producers.
     pub producers: ProducersConfig,
+    /// Compaction by key.
+    pub compaction: CompactionConfig,
     /// What those who operate it see.
     pub admin: AdminConfig,
     /// What the broker says about itself.
@@ -132,6 +138,15 @@ pub struct LogDefaults {
     pub retention_guard_max_ms: u64,
     /// `retention.guard.max.bytes`: bytes that it keeps for readers beyond `retention.bytes`.
     pub retention_guard_max_bytes: u64,
+    /// `cleanup.policy`: what happens to old records.
+    pub cleanup_policy: CleanupPolicy,
+    /// `min.compaction.lag.ms`: milliseconds after its last record in which a segment file is not compacted.
+    pub min_compaction_lag_ms: u64,
+    /// `delete.retention.ms`: milliseconds for which a record without a value is kept after those that it deletes.
+    pub delete_retention_ms: u64,
+    /// `min.cleanable.dirty.ratio`, in thousandths: the share of closed segment files that must be new since the
+    /// last time.
+    pub min_cleanable_dirty_ratio: u16,
     /// `message.timestamp.type`: which time records have.
     pub message_timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: milliseconds that a producer's time may be behind the broker's
@@ -165,6 +180,10 @@ impl Default for LogDefaults {
             retention_guard: GuardMode::Off,
             retention_guard_max_ms: DAY_MS,
             retention_guard_max_bytes: 1024 * 1024 * 1024,
+            cleanup_policy: CleanupPolicy::Delete,
+            min_compaction_lag_ms: 0,
+            delete_retention_ms: DAY_MS,
+            min_cleanable_dirty_ratio: 500,
             message_timestamp_type: TimestampType::Create,
             message_timestamp_before_max_ms: i64::MAX.unsigned_abs(),
             message_timestamp_after_max_ms: 3_600_000,

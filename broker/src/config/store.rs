@@ -28,6 +28,9 @@ impl BrokerConfig {
             producers_bytes_max: usize::try_from(self.producers.bytes_max)
                 .expect("a 64-bit machine"),
             producer_expiration_ms: i64::try_from(self.producers.expiration_ms).unwrap_or(i64::MAX),
+            compaction_keys_bytes_max: usize::try_from(self.compaction.keys_bytes_max)
+                .expect("a 64-bit machine"),
+            compaction_bytes_per_second: self.compaction.bytes_per_second,
             batch_limits: BatchLimits {
                 batch_bytes_max: self.limits.batch_bytes_max(),
                 ..BatchLimits::default()

@@ -1,5 +1,6 @@
 use super::keys::KEYS;
 use super::*;
+use corelane_storage::store::StoreConfig;
 
 const EXAMPLE: &str = include_str!("../../../docs/corelane.example.toml");
 
@@ -66,7 +67,7 @@ fn every_key_reads_what_it_shows() {
 fn unknown_keys_are_refused_with_their_line() {
     assert_eq!(
         refusal("data_dir = \"x\"\n\nspeed = 3\n"),
-        "corelane.toml:3: unknown key `speed`; known at the top of the file are data_dir, listen, advertised_host, broker_id, cores, stores, insecure, shutdown_drain_ms; sections are [log], [journal], [memory], [limits], [groups], [producers], [admin], [logging]"
+        "corelane.toml:3: unknown key `speed`; known at the top of the file are data_dir, listen, advertised_host, broker_id, cores, stores, insecure, shutdown_drain_ms; sections are [log], [journal], [memory], [limits], [groups], [producers], [compaction], [admin], [logging]"
     );
     let message = refusal("[journal]\nfile_bytes = 67108864\nfiles = 3\n");
     assert!(message.starts_with(
@@ -87,8 +88,10 @@ fn impossible_values_are_refused_with_their_line() {
     );
     assert!(
         refusal("[log]\n# comment\n\nsegment_bytes = 1.5\n")
-            .starts_with("corelane.toml:4: log.segment_bytes: a value of type float")
+            .starts_with("corelane.toml:4: log.segment_bytes: `1.5` is not a size")
     );
+    assert!(refusal("stores = 1.5").contains("`1.5` is not a whole number"));
+    assert!(refusal("stores = 2026-01-31").contains("a value of type datetime"));
     assert!(refusal("cores = \"0\"").contains("corelane.toml:1: cores: `0` names no cores"));
     assert!(refusal("insecure = 1").contains("neither true nor false"));
     assert!(refusal("data_dir = \"\"").contains("name a directory"));
@@ -118,6 +121,74 @@ fn values_that_do_not_fit_together_are_refused_where_they_were_set() {
     );
     assert!(refusal("[journal]\nfiles_max = 100\n").contains("may grow to 6400 MiB"));
     assert!(refusal("cores = 4\nstores = 2\n").contains("at least 4"));
+}
+
+#[test]
+fn compaction_is_configured_for_topics_and_for_stores() {
+    let config = from_file(
+        "[log]\ncleanup_policy = \"delete,compact\"\nmin_compaction_lag_ms = \"1 h\"\n\
+         delete_retention_ms = 5\nmin_cleanable_dirty_ratio = 0.25\n\
+         [compaction]\nkeys_bytes_max = \"2 MiB\"\nbytes_per_second = 0\n",
+    )
+    .expect("a sound file");
+    let log = &config.log;
+    assert_eq!(log.cleanup_policy, CleanupPolicy::CompactAndDelete);
+    assert_eq!(log.min_compaction_lag_ms, 3_600_000);
+    assert_eq!(log.delete_retention_ms, 5);
+    assert_eq!(log.min_cleanable_dirty_ratio, 250);
+    let store = config.store_config();
+    assert_eq!(store.compaction_keys_bytes_max, 2 << 20);
+    assert_eq!(store.compaction_bytes_per_second, 0);
+    assert_eq!(store.check(), Ok(()));
+    let shown = config.entries();
+    for (path, value) in [
+        ("log.cleanup_policy", "compact,delete"),
+        ("log.min_cleanable_dirty_ratio", "0.25"),
+        ("compaction.keys_bytes_max", "2 MiB"),
+    ] {
+        assert!(shown.contains(&(path, value.to_owned())), "{path}");
+    }
+    // What a store does by itself is what is documented here.
+    let (config, store) = (
+        BrokerConfig::default().store_config(),
+        StoreConfig::default(),
+    );
+    assert_eq!(
+        (
+            config.compaction_keys_bytes_max,
+            config.compaction_bytes_per_second
+        ),
+        (
+            store.compaction_keys_bytes_max,
+            store.compaction_bytes_per_second
+        )
+    );
+    for (file, part) in [
+        (
+            "[log]\ncleanup_policy = \"keep\"",
+            "choose delete, compact, or compact,delete",
+        ),
+        (
+            "[log]\nmin_cleanable_dirty_ratio = 1.5",
+            "`1.5` is no share",
+        ),
+        ("[log]\nmin_cleanable_dirty_ratio = nan", "from 0 to 1"),
+        ("[log]\nmin_compaction_lag_ms = -1", "not a duration"),
+        (
+            "[compaction]\nkeys_bytes_max = 1000",
+            "between 1 MiB and 64 GiB",
+        ),
+        (
+            "[compaction]\nbytes_per_second = \"2 GiB\"",
+            "between 0 and 1 GiB",
+        ),
+        (
+            "[compaction]\nkeys_memory = 1",
+            "known in [compaction] are keys_bytes_max",
+        ),
+    ] {
+        assert!(refusal(file).contains(part), "{}", refusal(file));
+    }
 }
 
 #[test]

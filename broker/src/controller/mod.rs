@@ -166,8 +166,8 @@ impl<'a> Controller<'a> {
         self.create_named(plan, topic, name, next_id)
     }
 
-    /// The topic of consumer groups: whatever the broker's defaults are, nothing of it expires, and everything is
-    /// flushed.
+    /// The topic of consumer groups: whatever the broker's defaults are, nothing of it expires or is compacted, and
+    /// everything is flushed.
     fn create_offsets_topic(
         &self,
         plan: &mut Plan<'_>,
@@ -185,6 +185,7 @@ impl<'a> Controller<'a> {
             ("flush.ms", "0".to_owned()),
             ("retention.ms", "-1".to_owned()),
             ("retention.bytes", "-1".to_owned()),
+            ("cleanup.policy", "delete".to_owned()),
             ("message.timestamp.type", "CreateTime".to_owned()),
         ];
         let topic = NewTopic {

@@ -74,7 +74,7 @@ fn losses(report: &RecoveryReport, image: &MetadataImage, config: &BrokerConfig)
         let Some(topic) = image.topic(partition.topic) else {
             continue;
         };
-        let settings = topic.settings.effective(config);
+        let settings = topic.effective(config);
         let was_weak = report.weak_losses.iter().any(|(weak, _)| weak == partition);
         if settings.is_weak() || was_weak {
             let (name, number) = (&topic.name, partition.partition);

@@ -71,7 +71,7 @@ pub async fn reconcile<D: Disk>(
 ) -> Result<Reconciled, ReconcileError> {
     let mut wanted: BTreeMap<StoreId, Vec<_>> = BTreeMap::new();
     for topic in image.topics() {
-        let settings = log_config(&topic.settings.effective(config));
+        let settings = log_config(&topic.effective(config));
         for (index, placement) in topic.partitions.iter().enumerate() {
             if topology.core_of(placement.store).is_none() {
                 return Err(ReconcileError::NoSuchStore {

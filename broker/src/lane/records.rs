@@ -65,17 +65,20 @@ struct Creations {
     keys: Vec<Key>,
 }
 
-/// The settings of a partition's log.
+/// The settings of a partition's log. One that is only compacted loses nothing by its age or size.
 pub(super) fn log_config(settings: &EffectiveSettings) -> LogConfig {
+    let policy = settings.cleanup_policy;
+    let bound = |limit: Option<u64>| limit.filter(|_| policy.deletes());
     LogConfig {
         segment_bytes: settings.segment_bytes,
         flush_messages: settings.flush_messages,
         flush_ms: settings.flush_ms,
         batch_bytes_max: settings.max_message_bytes,
         segment_ms: Some(settings.segment_ms),
-        retention_ms: settings.retention_ms,
-        retention_bytes: settings.retention_bytes,
+        retention_ms: bound(settings.retention_ms),
+        retention_bytes: bound(settings.retention_bytes),
         guard: settings.guard.clone(),
+        compaction: policy.compacts().then_some(settings.compaction),
     }
 }
 
@@ -298,7 +301,7 @@ impl<D: Disk> Lane<D> {
     /// appended before is answered as was promised when it came.
     fn follow_settings(&mut self, id: TopicId) {
         let topic = self.image.topic(id).expect("just changed");
-        let settings = topic.settings.effective(&self.config);
+        let settings = topic.effective(&self.config);
         for key in self.partitions.local_keys_of(id) {
             let partition = self.partitions.local_mut(key).expect("just listed");
             partition.settings = settings.clone();
@@ -344,7 +347,7 @@ impl<D: Disk> Lane<D> {
 
     /// The places of a topic's partitions from `first` on, and the keys of those that this core owns.
     fn place_partitions(&mut self, topic: &Topic, first: usize) -> (Vec<Place>, Vec<Key>) {
-        let settings = topic.settings.effective(&self.config);
+        let settings = topic.effective(&self.config);
         let mine: Vec<_> = self.topology.stores_of(self.core).collect();
         let mut made = Vec::new();
         let mut places = Vec::with_capacity(topic.partitions.len() - first);
@@ -408,8 +411,47 @@ impl<D: Disk> Lane<D> {
         let settings = self
             .image
             .topics()
-            .map(|topic| topic.settings.effective(&self.config));
+            .map(|topic| topic.effective(&self.config));
         self.store_clock
             .follow(settings.map(|settings| settings.flush_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_storage::store::CompactionConfig;
+
+    use super::*;
+    use crate::config::BrokerConfig;
+    use crate::metadata::TopicSettings;
+
+    #[test]
+    fn the_policy_says_whether_a_log_is_deleted_from_and_compacted() {
+        let config = |policy: &str| {
+            let pairs = [
+                ("cleanup.policy", policy),
+                ("retention.ms", "1000"),
+                ("retention.bytes", "5000"),
+                ("min.compaction.lag.ms", "70"),
+                ("delete.retention.ms", "80"),
+                ("min.cleanable.dirty.ratio", "0.9"),
+            ];
+            let settings = TopicSettings::parse(pairs).expect("valid settings");
+            let config = log_config(&settings.effective(&BrokerConfig::default()));
+            (
+                config.retention_ms,
+                config.retention_bytes,
+                config.compaction,
+            )
+        };
+        let compaction = Some(CompactionConfig {
+            min_lag_ms: 70,
+            delete_retention_ms: 80,
+            dirty_ratio_min: 900,
+        });
+        assert_eq!(config("delete"), (Some(1000), Some(5000), None));
+        assert_eq!(config("compact"), (None, None, compaction));
+        let both = (Some(1000), Some(5000), compaction);
+        assert_eq!(config("compact,delete"), both);
     }
 }

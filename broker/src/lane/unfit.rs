@@ -93,7 +93,7 @@ fn placed_in(
 ) -> Vec<(TopicPartition, LogConfig)> {
     let mut placed = Vec::new();
     for topic in image.topics() {
-        let settings = log_config(&topic.settings.effective(config));
+        let settings = log_config(&topic.effective(config));
         for (index, placement) in (0..).zip(&topic.partitions) {
             if placement.store == store {
                 let partition = TopicPartition::new(topic.id, PartitionIndex::new(index));

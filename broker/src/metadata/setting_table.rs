@@ -9,12 +9,14 @@ use corelane_storage::store::{READERS_MAX, SEGMENT_BYTES_MAX};
 
 use super::TopicSettings;
 use crate::config::{
-    Limit, LogDefaults, format_bytes, guard_mode_name, parse_bytes, parse_guard_mode, parse_millis,
-    parse_timestamp_type,
+    CleanupPolicy, Limit, LogDefaults, format_bytes, format_share, guard_mode_name, parse_bytes,
+    parse_cleanup_policy, parse_guard_mode, parse_millis, parse_share, parse_timestamp_type,
 };
 
 pub(super) const SEGMENT_BYTES: &str = "segment.bytes";
 pub(super) const MAX_MESSAGE_BYTES: &str = "max.message.bytes";
+/// The setting that says whether a topic is compacted by key.
+pub(crate) const CLEANUP_POLICY: &str = "cleanup.policy";
 /// The setting that bounds how late a producer's time may be.
 pub(crate) const MESSAGE_TIMESTAMP_BEFORE_MAX_MS: &str = "message.timestamp.before.max.ms";
 /// The setting that bounds how early a producer's time may be.
@@ -161,6 +163,46 @@ pub(super) static SETTINGS: &[Setting] = &[
         clear: |topic| topic.guard_max_bytes = None,
         own: |topic| shown(topic.guard_max_bytes),
         broker: |log| log.retention_guard_max_bytes.to_string(),
+    },
+    Setting {
+        key: CLEANUP_POLICY,
+        set: |topic, text| {
+            topic.cleanup_policy = Some(parse_cleanup_policy(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.cleanup_policy = None,
+        own: |topic| shown(topic.cleanup_policy.map(CleanupPolicy::as_str)),
+        broker: |log| log.cleanup_policy.as_str().to_owned(),
+    },
+    Setting {
+        key: "min.compaction.lag.ms",
+        set: |topic, text| {
+            topic.min_compaction_lag_ms = Some(parse_millis(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.min_compaction_lag_ms = None,
+        own: |topic| shown(topic.min_compaction_lag_ms),
+        broker: |log| log.min_compaction_lag_ms.to_string(),
+    },
+    Setting {
+        key: "delete.retention.ms",
+        set: |topic, text| {
+            topic.delete_retention_ms = Some(parse_millis(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.delete_retention_ms = None,
+        own: |topic| shown(topic.delete_retention_ms),
+        broker: |log| log.delete_retention_ms.to_string(),
+    },
+    Setting {
+        key: "min.cleanable.dirty.ratio",
+        set: |topic, text| {
+            topic.min_cleanable_dirty_ratio = Some(parse_share(text)?);
+            Ok(())
+        },
+        clear: |topic| topic.min_cleanable_dirty_ratio = None,
+        own: |topic| topic.min_cleanable_dirty_ratio.map(format_share),
+        broker: |log| format_share(log.min_cleanable_dirty_ratio),
     },
     Setting {
         key: "message.timestamp.type",

@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use corelane_protocol::batch::TimestampType;
 use corelane_protocol::{ApiError, ErrorCode};
-use corelane_storage::store::{GuardMode, RetentionGuard};
+use corelane_storage::store::{CompactionConfig, GuardMode, RetentionGuard};
 
 use super::setting_table::{MAX_MESSAGE_BYTES, SEGMENT_BYTES, SETTINGS, Setting};
-use crate::config::{BrokerConfig, Limit, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes};
+use super::{Topic, is_internal};
+use crate::config::{
+    BrokerConfig, CleanupPolicy, Limit, LogDefaults, TOPIC_CONFIG_VALUE_BYTES_MAX, format_bytes,
+};
 
 /// What a segment holds beside its batches: its header block and the padding of its last one.
 const SEGMENT_OVERHEAD_BYTES: u64 = 8192;
@@ -48,6 +51,14 @@ pub struct TopicSettings {
     pub guard_max_ms: Option<u64>,
     /// Bytes that it keeps more than `retention_bytes` at most.
     pub guard_max_bytes: Option<u64>,
+    /// What happens to old records.
+    pub cleanup_policy: Option<CleanupPolicy>,
+    /// Milliseconds after its last record in which a segment file is not compacted.
+    pub min_compaction_lag_ms: Option<u64>,
+    /// Milliseconds for which a record without a value is kept after those that it deletes.
+    pub delete_retention_ms: Option<u64>,
+    /// The share of closed segment files that must be new since they were compacted, in thousandths.
+    pub min_cleanable_dirty_ratio: Option<u16>,
 }
 
 /// What applies to the partitions of a topic.
@@ -63,10 +74,14 @@ pub struct EffectiveSettings {
     pub flush_ms: Option<u64>,
     /// Milliseconds after its first record at which a segment file is closed.
     pub segment_ms: u64,
-    /// Milliseconds after which records are deleted.
+    /// Milliseconds after which records are deleted, where the policy deletes.
     pub retention_ms: Option<u64>,
-    /// Bytes of a partition beyond which its oldest records are deleted.
+    /// Bytes of a partition beyond which its oldest records are deleted, where the policy deletes.
     pub retention_bytes: Option<u64>,
+    /// What happens to old records.
+    pub cleanup_policy: CleanupPolicy,
+    /// How they are compacted, where the policy compacts.
+    pub compaction: CompactionConfig,
     /// Which time records have.
     pub timestamp_type: TimestampType,
     /// Milliseconds that a producer's time may be behind the broker's clock.
@@ -199,6 +214,16 @@ impl TopicSettings {
             segment_ms: self.segment_ms.unwrap_or(log.segment_ms),
             retention_ms: self.retention_ms.unwrap_or(log.retention_ms).0,
             retention_bytes: self.retention_bytes.unwrap_or(log.retention_bytes).0,
+            cleanup_policy: self.cleanup_policy.unwrap_or(log.cleanup_policy),
+            compaction: CompactionConfig {
+                min_lag_ms: self
+                    .min_compaction_lag_ms
+                    .unwrap_or(log.min_compaction_lag_ms),
+                delete_retention_ms: self.delete_retention_ms.unwrap_or(log.delete_retention_ms),
+                dirty_ratio_min: self
+                    .min_cleanable_dirty_ratio
+                    .unwrap_or(log.min_cleanable_dirty_ratio),
+            },
             timestamp_type: self.timestamp_type.unwrap_or(log.message_timestamp_type),
             timestamp_before_max_ms: self
                 .timestamp_before_max_ms
@@ -267,6 +292,18 @@ impl TopicSettings {
     }
 }
 
+impl Topic {
+    /// What applies to its partitions, given the broker's configuration. A topic of the broker's own is never
+    /// compacted, whatever the defaults of topics are: it writes snapshots of itself.
+    pub fn effective(&self, config: &BrokerConfig) -> EffectiveSettings {
+        let mut effective = self.settings.effective(config);
+        if is_internal(self.name.as_str()) {
+            effective.cleanup_policy = CleanupPolicy::Delete;
+        }
+        effective
+    }
+}
+
 /// The setting of this name.
 fn setting(key: &str) -> Result<&'static Setting, ApiError> {
     let known = SETTINGS.iter().find(|setting| setting.key == key);
@@ -285,189 +322,4 @@ fn invalid(message: String) -> ApiError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(pairs: &[(&str, &str)]) -> Result<TopicSettings, ApiError> {
-        TopicSettings::parse(pairs.iter().copied())
-    }
-
-    #[test]
-    fn settings_are_read_as_they_are_written() {
-        let settings = parse(&[
-            ("flush.ms", "1 s"),
-            ("segment.bytes", "1 MiB"),
-            ("max.message.bytes", "65536"),
-            ("flush.messages", "100"),
-            ("compression.type", "producer"),
-        ])
-        .expect("valid settings");
-        let pairs = settings.to_pairs();
-        assert_eq!(
-            pairs,
-            [
-                ("segment.bytes", "1048576".to_owned()),
-                ("max.message.bytes", "65536".to_owned()),
-                ("flush.messages", "100".to_owned()),
-                ("flush.ms", "1000".to_owned()),
-            ]
-        );
-        let again = TopicSettings::parse(pairs.iter().map(|(key, value)| (*key, value.as_str())));
-        assert_eq!(again, Ok(settings));
-    }
-
-    #[test]
-    fn what_cannot_be_is_refused_by_name() {
-        for (pairs, message) in [
-            (
-                &[("colour", "1")][..],
-                "unknown setting \"colour\"; known are segment.bytes,",
-            ),
-            (
-                &[("segment.bytes", "1")],
-                "segment.bytes: choose between 64 KiB",
-            ),
-            (
-                &[("segment.bytes", "big")],
-                "segment.bytes: `big` is not a size",
-            ),
-            (&[("segment.ms", "0")], "segment.ms: write at least 1"),
-            (
-                &[("retention.ms", "-2")],
-                "retention.ms: `-2` is not a duration",
-            ),
-            (&[("flush.ms", "-1")], "flush.ms: `-1` is not a duration"),
-            (
-                &[("flush.messages", "all")],
-                "flush.messages: write a whole number",
-            ),
-            (
-                &[("compression.type", "zstd")],
-                "compression.type: batches are kept",
-            ),
-            (
-                &[("flush.ms", "1"), ("flush.ms", "2")],
-                "flush.ms is given twice",
-            ),
-        ] {
-            let error = parse(pairs).expect_err(message);
-            assert_eq!(error.code, ErrorCode::InvalidConfig);
-            assert!(error.message.starts_with(message), "{}", error.message);
-        }
-        let config = BrokerConfig::default();
-        let large = parse(&[("max.message.bytes", "1 GiB")]).expect("valid by itself");
-        assert!(large.check(&config).is_err());
-        let tight = parse(&[("max.message.bytes", "1 MiB"), ("segment.bytes", "1 MiB")]);
-        assert!(tight.expect("valid by itself").check(&config).is_err());
-    }
-
-    #[test]
-    fn retention_follows_the_broker_unless_the_topic_has_its_own() {
-        let mut config = BrokerConfig::default();
-        let week = 7 * 86_400_000;
-        let effective = |pairs: &[(&str, &str)], config: &BrokerConfig| {
-            let settings = parse(pairs).expect("valid settings");
-            assert_eq!(
-                TopicSettings::parse(
-                    settings
-                        .to_pairs()
-                        .iter()
-                        .map(|(key, value)| (*key, value.as_str()))
-                ),
-                Ok(settings.clone())
-            );
-            let effective = settings.effective(config);
-            (
-                effective.retention_ms,
-                effective.retention_bytes,
-                effective.segment_ms,
-            )
-        };
-        assert_eq!(effective(&[], &config), (Some(week), None, week));
-        let own = [
-            ("retention.ms", "-1"),
-            ("retention.bytes", "1 GiB"),
-            ("segment.ms", "1 h"),
-        ];
-        assert_eq!(effective(&own, &config), (None, Some(1 << 30), 3_600_000));
-        config.log.retention_bytes = Limit(Some(5));
-        config.log.retention_ms = Limit(None);
-        assert_eq!(effective(&[], &config), (None, Some(5), week));
-        let unbounded = [("retention.bytes", "-1")];
-        assert_eq!(effective(&unbounded, &config), (None, None, week));
-    }
-
-    #[test]
-    fn a_topic_is_weak_only_if_it_may_acknowledge_before_a_flush() {
-        let mut config = BrokerConfig::default();
-        let weak = |pairs: &[(&str, &str)], config: &BrokerConfig| {
-            parse(pairs)
-                .expect("valid settings")
-                .effective(config)
-                .is_weak()
-        };
-        assert!(!weak(&[], &config));
-        assert!(!weak(&[("flush.messages", "1")], &config));
-        assert!(!weak(
-            &[("flush.messages", "0"), ("flush.ms", "0")],
-            &config
-        ));
-        assert!(weak(&[("flush.messages", "2")], &config));
-        assert!(weak(&[("flush.ms", "10")], &config));
-        config.log.flush_ms = 100;
-        assert!(weak(&[], &config));
-        assert!(!weak(&[("flush.messages", "1")], &config));
-        assert!(!weak(&[("flush.ms", "0")], &config));
-    }
-
-    #[test]
-    fn the_largest_batch_fits_its_segment() {
-        let settings = parse(&[("segment.bytes", "64 KiB")]).expect("valid settings");
-        let effective = settings.effective(&BrokerConfig::default());
-        assert_eq!(effective.max_message_bytes, 56 * 1024);
-    }
-
-    #[test]
-    fn a_value_that_is_less_than_was_set_says_what_bounds_it() {
-        let mut config = BrokerConfig::default();
-        let described = |pairs: &[(&str, &str)], config: &BrokerConfig| {
-            let settings = parse(pairs).expect("valid settings");
-            let mut described = settings.describe(config);
-            described.retain(|row| row.bounded_by.is_some() || row.key == MAX_MESSAGE_BYTES);
-            assert_eq!(described.len(), 1, "nothing else is bounded");
-            described.remove(0)
-        };
-        let small = described(&[("segment.bytes", "64 KiB")], &config);
-        assert_eq!(
-            (&*small.value, small.bounded_by),
-            ("57344", Some("segment.bytes"))
-        );
-        assert_eq!(small.source, SettingSource::Default);
-        let usual = described(&[], &config);
-        assert_eq!((&*usual.value, usual.bounded_by), ("1048588", None));
-        config.limits.frame_bytes_max = 1024 * 1024;
-        let framed = described(&[("max.message.bytes", "1 MiB")], &config);
-        assert_eq!(
-            (&*framed.value, framed.bounded_by),
-            ("983040", Some("limits.frame_bytes_max"))
-        );
-    }
-
-    #[test]
-    fn descriptions_say_where_a_value_comes_from() {
-        let mut config = BrokerConfig::default();
-        config.log.flush_ms = 100;
-        let settings = parse(&[("flush.messages", "1")]).expect("valid settings");
-        let described = settings.describe(&config);
-        let source = |key| {
-            described
-                .iter()
-                .find(|row| row.key == key)
-                .expect("described")
-                .source
-        };
-        assert_eq!(source("flush.messages"), SettingSource::Topic);
-        assert_eq!(source("flush.ms"), SettingSource::Broker);
-        assert_eq!(source("segment.bytes"), SettingSource::Default);
-    }
-}
+mod tests;

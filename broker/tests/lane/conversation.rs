@@ -300,24 +300,55 @@ fn session(topic: TopicId) -> Vec<Vec<u8>> {
 /// The last request that there was when the conversation was recorded.
 const LAST_RECORDED: ApiKey = ApiKey::ReportPositions;
 
-/// The answer with another version of the software, which is no part of the format.
+/// Settings of topics that came after the conversation was recorded.
+const ADDED_SETTINGS: [&str; 4] = [
+    "cleanup.policy",
+    "min.compaction.lag.ms",
+    "delete.retention.ms",
+    "min.cleanable.dirty.ratio",
+];
+
+/// The answer without what is no part of the format: the version of the software, and what has been added since.
 fn without_release(answer: &[u8]) -> Vec<u8> {
     let header = ResponseHeader::parse(answer, u32::MAX)
         .expect("sound")
         .expect("whole");
     let response = Response::decode(&header, &answer[ResponseHeader::LEN..header.frame_length()]);
-    let Ok(Ok(Response::ApiVersions(response))) = response else {
-        return answer.to_vec();
-    };
-    let mut same = ApiVersionsResponse {
-        broker_version: String::new(),
-        ..response
-    };
-    // Requests are added, and none changes.
-    same.apis
-        .retain(|api| api.api_key <= LAST_RECORDED.as_u16());
     let names = (header.api_key, header.api_version, header.correlation_id);
-    format!("{names:?} {same:?}").into_bytes()
+    match response {
+        Ok(Ok(Response::ApiVersions(response))) => {
+            let mut same = ApiVersionsResponse {
+                broker_version: String::new(),
+                ..response
+            };
+            // Requests are added, and none changes.
+            same.apis
+                .retain(|api| api.api_key <= LAST_RECORDED.as_u16());
+            format!("{names:?} {same:?}").into_bytes()
+        }
+        // So are settings, which are described, and named where one is unknown.
+        Ok(Ok(Response::DescribeTopics(mut same))) => {
+            let described = same.topics.iter_mut();
+            for topic in described.filter_map(|topic| topic.result.as_mut().ok()) {
+                topic
+                    .configs
+                    .retain(|config| !ADDED_SETTINGS.contains(&&*config.key));
+            }
+            format!("{names:?} {same:?}").into_bytes()
+        }
+        Ok(Ok(Response::CreateTopics(same))) => without_added(&format!("{names:?} {same:?}")),
+        Ok(Ok(Response::AlterTopicConfigs(same))) => without_added(&format!("{names:?} {same:?}")),
+        _ => answer.to_vec(),
+    }
+}
+
+/// A text that lists settings, without those that were added.
+fn without_added(text: &str) -> Vec<u8> {
+    let added = ADDED_SETTINGS.iter();
+    let text = added.fold(text.to_owned(), |text, key| {
+        text.replace(&format!("{key}, "), "")
+    });
+    text.into_bytes()
 }
 
 /// The session of two members of a group, and of whoever looks after it.

@@ -5,6 +5,7 @@ mod altering;
 mod backpressure;
 mod client;
 mod cold_reads;
+mod compacting;
 mod conversation;
 mod failures;
 mod fetching;

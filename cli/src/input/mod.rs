@@ -2,4 +2,5 @@
 
 pub(crate) mod escapes;
 pub(crate) mod lines;
+pub(crate) mod null_marker;
 pub(crate) mod start;

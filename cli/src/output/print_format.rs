@@ -35,17 +35,40 @@ pub(crate) enum Piece {
     Partition,
     Offset,
     Key,
-    Value,
+    /// The value, or these bytes where it is null.
+    Value {
+        null: Vec<u8>,
+    },
     Timestamp,
+}
+
+impl Piece {
+    /// A value that prints as nothing where it is null.
+    fn value() -> Self {
+        Self::Value { null: Vec::new() }
+    }
 }
 
 impl PrintFormat {
     /// A value and a newline.
     pub(crate) fn values_by_line() -> Self {
-        Self::Pieces(vec![Piece::Value, Piece::Literal(b"\n".to_vec())])
+        Self::Pieces(vec![Piece::value(), Piece::Literal(b"\n".to_vec())])
     }
 
-    /// Prints one record. A null key or value prints as nothing, except in JSON.
+    /// The same with null values printed as these bytes. JSON stays as it is: it has a null.
+    pub(crate) fn with_null_values_as(mut self, marker: &[u8]) -> Self {
+        if let Self::Pieces(pieces) = &mut self {
+            for piece in pieces {
+                if let Piece::Value { null } = piece {
+                    *null = marker.to_vec();
+                }
+            }
+        }
+        self
+    }
+
+    /// Prints one record. A null key prints as nothing, and so does a null value without a marker;
+    /// JSON has null for both.
     pub(crate) fn write(
         &self,
         output: &mut impl Write,
@@ -63,7 +86,7 @@ impl PrintFormat {
                 Piece::Offset => write!(output, "{}", record.offset)?,
                 Piece::Timestamp => write!(output, "{}", record.timestamp_ms)?,
                 Piece::Key => output.write_all(record.key.unwrap_or_default())?,
-                Piece::Value => output.write_all(record.value.unwrap_or_default())?,
+                Piece::Value { null } => output.write_all(record.value.unwrap_or(null))?,
             }
         }
         Ok(())
@@ -113,7 +136,7 @@ fn field(character: Option<char>) -> Result<Piece, String> {
         Some('p') => Ok(Piece::Partition),
         Some('o') => Ok(Piece::Offset),
         Some('k') => Ok(Piece::Key),
-        Some('v') => Ok(Piece::Value),
+        Some('v') => Ok(Piece::value()),
         Some('T') => Ok(Piece::Timestamp),
         Some(other) => Err(format!(
             "%{other} is unknown; known are %t topic, %p partition, %o offset, %k key, %v value, %T time in ms, and %% for a percent sign"
@@ -166,6 +189,26 @@ mod tests {
             ..RECORD
         };
         assert_eq!(print("[%k|%v]", record), b"[|]");
+    }
+
+    #[test]
+    fn a_null_value_prints_as_the_marker_and_nothing_else_does() {
+        let print = |format: &str, value| {
+            let record = PrintedRecord {
+                key: None,
+                value,
+                ..RECORD
+            };
+            let format: PrintFormat = format.parse().unwrap();
+            let mut output = Vec::new();
+            let marked = format.with_null_values_as(b"\\N");
+            marked.write(&mut output, record).unwrap();
+            String::from_utf8(output).unwrap()
+        };
+        assert_eq!(print("%v,[%k],%v", None), "\\N,[],\\N");
+        assert_eq!(print("%v,[%k],%v", Some(b"")), ",[],");
+        assert_eq!(print("%v", Some(b"v")), "v");
+        assert!(print("json", None).contains("\"key\":null,\"value\":null,"));
     }
 
     #[test]

@@ -97,6 +97,8 @@ pub struct BatchBuilder {
     /// The least and the greatest timestamp delta.
     span: (i32, i32),
     deltas: Vec<i32>,
+    /// One for each record, or none: then the offsets are consecutive.
+    offsets: Vec<u32>,
     values: Column,
     keys: Column,
     any_key: bool,
@@ -159,6 +161,7 @@ impl BatchBuilder {
             first_timestamp: 0,
             span: (0, 0),
             deltas: Vec::new(),
+            offsets: Vec::new(),
             values: Column::default(),
             keys: Column::default(),
             any_key: false,
@@ -230,6 +233,25 @@ impl BatchBuilder {
         Ok(index as u32)
     }
 
+    /// Adds a record whose offset is `offset_delta` after the batch's base offset, more than the
+    /// record's before it. Either all records of a batch are added so, or none.
+    ///
+    /// # Errors
+    /// See [`PushError`]; the batch is as it was before.
+    pub(super) fn try_push_at(
+        &mut self,
+        record: RecordRef<'_>,
+        offset_delta: u32,
+    ) -> Result<u32, PushError> {
+        debug_assert_eq!(self.offsets.len(), self.len());
+        debug_assert!(self.offsets.last().is_none_or(|last| *last < offset_delta));
+        // Before the record, so that it counts in what the batch would have.
+        self.offsets.push(offset_delta);
+        self.try_push(record).inspect_err(|_| {
+            self.offsets.pop();
+        })
+    }
+
     /// Sets the sequence number of the batch's first record, for an idempotent
     /// producer.
     pub const fn set_base_sequence(&mut self, base_sequence: u32) {
@@ -243,6 +265,7 @@ impl BatchBuilder {
         self.span = (0, 0);
         self.any_key = false;
         self.deltas.clear();
+        self.offsets.clear();
         self.header_record_ends.clear();
         for column in [
             &mut self.values,
@@ -270,6 +293,15 @@ impl BatchBuilder {
     /// # Errors
     /// There are no records.
     pub fn finish_into(&mut self, out: &mut AlignedBytes) -> Result<(), BuildError> {
+        self.finish_with(out, |_| ())
+    }
+
+    /// As [`Self::finish_into`], with a header as `change` wants it.
+    pub(super) fn finish_with(
+        &mut self,
+        out: &mut AlignedBytes,
+        change: impl FnOnce(&mut BatchHeader),
+    ) -> Result<(), BuildError> {
         if self.is_empty() {
             return Err(BuildError::Empty);
         }
@@ -280,7 +312,7 @@ impl BatchBuilder {
         let (compression, uncompressed_length) = self.write_payload(out);
         let payload_length = out.len() - PREFIX_LEN;
         out.resize(out.len().next_multiple_of(BATCH_ALIGN), 0);
-        let header = BatchHeader {
+        let mut header = BatchHeader {
             crc: 0,
             encoding: ENCODING_COLUMNAR,
             total_length: length_u32(out.len()),
@@ -298,6 +330,7 @@ impl BatchBuilder {
             payload_length: length_u32(payload_length),
             uncompressed_length: length_u32(uncompressed_length),
         };
+        change(&mut header);
         header.write(out);
         self.take_back_archive();
         self.clear();
@@ -376,7 +409,7 @@ impl BatchBuilder {
     fn bytes_with(&self, growth: &Growth) -> usize {
         let rows = self.len() + growth.value.rows;
         let mut bytes = PREFIX_LEN + ARCHIVE_BYTES + self.values.bytes_with(&growth.value);
-        bytes += rows * delta_width(growth.deltas);
+        bytes += rows * delta_width(growth.deltas) + self.offsets.len() * 4;
         if growth.any_key {
             bytes += ARCHIVE_KEYS_BYTES + self.keys.bytes_with(&growth.key);
         }
@@ -416,6 +449,7 @@ impl BatchBuilder {
             }
             _ => Deltas::Wide(std::mem::take(&mut self.deltas)),
         };
+        self.archive.offsets = std::mem::take(&mut self.offsets);
         if self.header_record_ends.is_empty() {
             self.archive.headers = None;
             return;
@@ -440,6 +474,7 @@ impl BatchBuilder {
             Deltas::Narrow(deltas) => self.narrow_deltas = deltas,
             Deltas::Wide(deltas) => self.deltas = deltas,
         }
+        self.offsets = std::mem::take(&mut self.archive.offsets);
         if let Some(headers) = &mut self.archive.headers {
             if let Ends::Wide(ends) = std::mem::take(&mut headers.record_ends) {
                 self.header_record_ends = ends;

@@ -151,6 +151,15 @@ impl ArchivedColumns {
         }
     }
 
+    /// The first record without a key. The columns are checked.
+    pub(super) fn first_null_key(&self) -> Option<u32> {
+        let Some(keys) = self.keys.as_ref() else {
+            return Some(0);
+        };
+        let byte = keys.nulls.iter().position(|marks| *marks != 0)?;
+        Some(byte as u32 * 8 + keys.nulls[byte].trailing_zeros())
+    }
+
     fn check_offsets(&self, header: &BatchHeader) -> Result<(), BatchError> {
         let Some(last) = self.offsets.last() else {
             // The last record may be gone without a gap before it.

@@ -72,6 +72,15 @@ pub enum BatchError {
         /// Which kind.
         kind: &'static str,
     },
+    /// A record has no key, and the log is compacted by key.
+    #[error(
+        "record {record} of the batch, counted from 0, has no key, and the topic is compacted by key \
+         (cleanup.policy); nothing of the batch was written"
+    )]
+    NoKey {
+        /// Which.
+        record: u32,
+    },
     /// The lengths in the header contradict each other.
     #[error("the lengths in the header do not fit together")]
     Lengths,
@@ -142,6 +151,7 @@ impl BatchError {
             | Self::Encoding { .. }
             | Self::Attributes { .. }
             | Self::NotFromProducers { .. } => ErrorCode::UnsupportedBatch,
+            Self::NoKey { .. } => ErrorCode::InvalidRequest,
             _ => ErrorCode::CorruptBatch,
         }
     }

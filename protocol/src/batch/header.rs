@@ -133,9 +133,9 @@ pub struct BatchHeader {
     pub transactional: bool,
     /// Whether it is a marker of the broker's, and no data.
     pub control: bool,
-    /// Records, at least 1.
+    /// Records: at least 1 in what a producer sends, none in what compaction leaves where all are gone.
     pub record_count: u32,
-    /// The last record's offset less the first one's, at least the count less 1.
+    /// The last offset that the batch covers less its base offset, at least the count less 1.
     pub last_offset_delta: u32,
     /// The first record's timestamp.
     pub first_timestamp: Timestamp,
@@ -248,8 +248,7 @@ impl BatchHeader {
             return Err(BatchError::Lengths);
         }
         let record_count = self.record_count;
-        if record_count == 0
-            || self.last_offset_delta < record_count - 1
+        if u64::from(self.last_offset_delta) + 1 < u64::from(record_count)
             || record_count > self.uncompressed_length / RECORD_BYTES_MIN
         {
             return Err(BatchError::RecordCount { record_count });

@@ -6,21 +6,26 @@
 //! that the producer writes, and a columnar payload, zero padded to a multiple
 //! of 8. The CRC covers what the producer wrote, the stamp has a checksum of
 //! its own, so that a broker assigns offsets without touching the payload.
-//! Never re-encodes a batch, and never decompresses one on a broker's behalf.
+//! Never re-encodes a batch, and never decompresses one on a broker's behalf,
+//! but for compaction (`compact`), which writes without some of its records
+//! what is in the log already.
 
 mod builder;
 mod columns;
+mod compact;
 mod compression;
 mod error;
 mod header;
 mod layout;
 mod record;
+mod retain;
 mod sequence;
 mod split;
 mod stamp;
 mod validate;
 
 pub use builder::{BatchBuilder, BatchBuilderConfig, BuildError, PushError, RecordRef};
+pub use compact::{CompactError, Retained, extend_to, hollow};
 pub use compression::{
     Compression, DecompressLimit, UNCOMPRESSED_BYTES_MAX_DEFAULT, UnknownCompression,
 };
@@ -30,10 +35,13 @@ pub use layout::{
     BATCH_ALIGN, ENCODING_COLUMNAR, HEADER_LEN, MAGIC, PREFIX_LEN, STAMP_LEN, VERSION,
 };
 pub use record::{Headers, RecordBatch, RecordView, Records};
+pub use retain::retain;
 pub use sequence::{SEQUENCES, advance_sequence, sequence_distance};
 pub use split::{Batches, batches};
 pub use stamp::{Stamp, is_padding};
 pub use validate::{BATCH_BYTES_MAX_DEFAULT, BatchLimits, validate, verify_crc};
 
+#[cfg(test)]
+mod compact_tests;
 #[cfg(test)]
 mod tests;

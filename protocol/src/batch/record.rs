@@ -90,7 +90,7 @@ impl<B: AsRef<[u8]>> RecordBatch<B> {
         self.bytes.as_ref()
     }
 
-    /// The offset of the first record.
+    /// The first offset that it covers: that of its first record, if it has one.
     pub fn base_offset(&self) -> Offset {
         self.stamp.map_or(Offset::ZERO, |stamp| stamp.base_offset)
     }
@@ -101,12 +101,12 @@ impl<B: AsRef<[u8]>> RecordBatch<B> {
             .map_or(LeaderEpoch::new(0), |stamp| stamp.leader_epoch)
     }
 
-    /// The offset after the last record: where the next batch begins.
+    /// Where the next batch begins: after the last record, and after those that compaction has left out behind it.
     pub fn end_offset(&self) -> Offset {
         self.base_offset().advance(self.header.offsets_taken())
     }
 
-    /// Records in the batch, at least 1.
+    /// Records in the batch: at least 1, unless compaction has left out all of them.
     pub const fn record_count(&self) -> u32 {
         self.header.record_count
     }

@@ -20,6 +20,8 @@ pub struct BatchLimits {
     pub uncompressed_bytes_max: u32,
     /// Unpacked bytes for each packed byte, beyond a free 64 KiB.
     pub uncompressed_ratio_max: u32,
+    /// Whether every record has a key, as far as that can be seen: nobody looks into a compressed payload.
+    pub needs_keys: bool,
 }
 
 impl Default for BatchLimits {
@@ -28,6 +30,7 @@ impl Default for BatchLimits {
             batch_bytes_max: BATCH_BYTES_MAX_DEFAULT,
             uncompressed_bytes_max: UNCOMPRESSED_BYTES_MAX_DEFAULT,
             uncompressed_ratio_max: DecompressLimit::default().ratio_max,
+            needs_keys: false,
         }
     }
 }
@@ -58,6 +61,11 @@ pub fn validate(bytes: &[u8], limits: &BatchLimits) -> Result<BatchHeader, Batch
         let columns = columns::checked(&bytes[PREFIX_LEN..header.payload_end()], &header)?;
         if !columns.offsets.is_empty() {
             return Err(BatchError::NotFromProducers { kind: "compacted" });
+        }
+        if limits.needs_keys
+            && let Some(record) = columns.first_null_key()
+        {
+            return Err(BatchError::NoKey { record });
         }
     }
     Ok(header)
@@ -111,7 +119,7 @@ fn check_producer_rules(header: &BatchHeader) -> Result<(), BatchError> {
             kind: "transactional",
         });
     }
-    if header.last_offset_delta != header.record_count - 1 {
+    if header.offsets_taken() != u64::from(header.record_count) {
         return Err(BatchError::RecordCount {
             record_count: header.record_count,
         });
@@ -149,4 +157,57 @@ fn check_crc(bytes: &[u8], header: &BatchHeader) -> Result<(), BatchError> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aligned::AlignedBytes;
+    use crate::batch::{BatchBuilder, BatchBuilderConfig, RecordRef};
+
+    /// A batch of so many records, those at `nulls` without a key.
+    fn batch(records: usize, nulls: &[usize], compression: Compression) -> AlignedBytes {
+        let config = BatchBuilderConfig {
+            compression,
+            ..BatchBuilderConfig::default()
+        };
+        let mut builder = BatchBuilder::new(config).expect("a codec");
+        for index in 0..records {
+            let record = RecordRef {
+                key: (!nulls.contains(&index)).then_some(b"key"),
+                value: index.is_multiple_of(2).then_some(&[b'v'; 100]),
+                ..RecordRef::default()
+            };
+            builder.try_push(record).expect("room");
+        }
+        builder.finish().expect("records")
+    }
+
+    #[test]
+    fn the_first_record_without_a_key_is_named_where_keys_are_needed() {
+        let limits = BatchLimits {
+            needs_keys: true,
+            ..BatchLimits::default()
+        };
+        let all: Vec<_> = (0..20).collect();
+        for (records, nulls, first) in [
+            (1, &[][..], None),
+            (20, &[], None),
+            (1, &[0], Some(0)),
+            (20, &[0], Some(0)),
+            (20, &[7], Some(7)),
+            (20, &[8, 3], Some(3)),
+            (20, &[19], Some(19)),
+            (20, &all, Some(0)),
+        ] {
+            let plain = batch(records, nulls, Compression::None);
+            assert!(validate(&plain, &BatchLimits::default()).is_ok());
+            let error = validate(&plain, &limits).err();
+            let expected = first.map(|record| BatchError::NoKey { record });
+            assert_eq!(error, expected, "{records} {nulls:?}");
+        }
+        let packed = batch(20, &all, Compression::Lz4);
+        let header = validate(&packed, &limits).expect("nobody looks into it");
+        assert_eq!(header.compression, Compression::Lz4);
+    }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use corelane_protocol::{Offset, TopicPartition};
 
 use super::{CatalogueRecord, FlushState, SealedSegment};
+use crate::compaction::CompactionHistory;
 use crate::epochs::EpochHistory;
 use crate::layout::block_ceiling;
 use crate::position::is_data_position;
@@ -32,6 +33,8 @@ pub struct PartitionImage {
     pub epochs: EpochHistory,
     /// Its idempotent producers; what they are said to have behind the flushed part does not count.
     pub(crate) producers: Producers,
+    /// Up to where it is compacted, and since when.
+    pub compaction: CompactionHistory,
     /// Why it is given up, if it is.
     pub failed: Option<String>,
 }
@@ -61,6 +64,7 @@ impl CatalogueImage {
                     readers: BTreeMap::new(),
                     epochs: EpochHistory::default(),
                     producers: Producers::default(),
+                    compaction: CompactionHistory::default(),
                     failed: None,
                 };
                 match self.partitions.insert(partition, image) {
@@ -106,12 +110,7 @@ impl CatalogueImage {
                 if !follows || segment.end_offset <= segment.base {
                     return Err("a sealed segment does not follow the one before");
                 }
-                if !is_data_position(segment.data_end) {
-                    return Err("a sealed segment ends where no segment has data");
-                }
-                if segment.file_bytes != block_ceiling(segment.data_end) {
-                    return Err("a sealed segment's file does not end with its data");
-                }
+                check_ends(&segment)?;
                 if segment.end_offset <= image.log_start {
                     image.expired.push(segment);
                 } else {
@@ -119,6 +118,15 @@ impl CatalogueImage {
                 }
                 Ok(())
             }
+            CatalogueRecord::SegmentsCompacted { partition, segment } => {
+                check_ends(&segment)?;
+                self.existing(partition)?.replace(segment)
+            }
+            CatalogueRecord::CompactedUpto {
+                partition,
+                upto,
+                at,
+            } => self.existing(partition)?.compaction.note(upto, at),
             CatalogueRecord::LogStartMoved {
                 partition,
                 log_start,
@@ -197,9 +205,7 @@ impl CatalogueImage {
                 });
             }
             let segments = image.expired.iter().chain(&image.sealed);
-            records.extend(
-                segments.map(|&segment| CatalogueRecord::SegmentSealed { partition, segment }),
-            );
+            records.extend(segments.map(|&segment| segment.record(partition)));
             if image.flush != FlushState::empty(Offset::ZERO) {
                 records.push(CatalogueRecord::PartitionFlushed {
                     partition,
@@ -219,6 +225,7 @@ impl CatalogueImage {
                 Offset::ZERO,
                 Offset::MAX,
             ));
+            records.extend(compaction_records(partition, &image.compaction));
             if let Some(reason) = &image.failed {
                 records.push(CatalogueRecord::PartitionFailed {
                     partition,
@@ -240,6 +247,69 @@ impl CatalogueImage {
             .get_mut(&partition)
             .ok_or("a record names an unknown partition")
     }
+}
+
+impl PartitionImage {
+    /// Puts a segment in the place of those whose offsets it has; behind the last one where the catalogue was written
+    /// anew since.
+    fn replace(&mut self, segment: SealedSegment) -> Result<(), &'static str> {
+        let last = self.sealed.last().or(self.expired.last());
+        let follows = match last {
+            Some(last) => segment.base == last.end_offset,
+            None => segment.base <= self.log_start,
+        };
+        if segment.end_offset <= segment.base {
+            return Err("a compacted segment has no offsets");
+        }
+        if follows && segment.end_offset <= self.log_start {
+            self.expired.push(segment);
+            return Ok(());
+        }
+        if follows {
+            self.sealed.push(segment);
+            return Ok(());
+        }
+        let replaced = places_of(&self.sealed, &segment)
+            .ok_or("a compacted segment is not in the place of others")?;
+        self.sealed.splice(replaced, [segment]);
+        Ok(())
+    }
+}
+
+/// Which segments have exactly the offsets of another one.
+pub(crate) fn places_of(
+    sealed: &[SealedSegment],
+    segment: &SealedSegment,
+) -> Option<std::ops::Range<usize>> {
+    let first = sealed.iter().position(|found| found.base == segment.base)?;
+    let rest = &sealed[first..];
+    let count = rest
+        .iter()
+        .position(|found| found.end_offset == segment.end_offset)?;
+    Some(first..first + count + 1)
+}
+
+fn check_ends(segment: &SealedSegment) -> Result<(), &'static str> {
+    if !is_data_position(segment.data_end) {
+        return Err("a sealed segment ends where no segment has data");
+    }
+    if segment.file_bytes != block_ceiling(segment.data_end) {
+        return Err("a sealed segment's file does not end with its data");
+    }
+    Ok(())
+}
+
+/// The records that say up to where a log is compacted.
+pub(crate) fn compaction_records(
+    partition: TopicPartition,
+    compaction: &CompactionHistory,
+) -> impl Iterator<Item = CatalogueRecord> {
+    let entries = compaction.entries().iter();
+    entries.map(move |&(upto, at)| CatalogueRecord::CompactedUpto {
+        partition,
+        upto,
+        at,
+    })
 }
 
 /// The records that give a log its epochs.
@@ -284,6 +354,7 @@ mod tests {
         let segment = SealedSegment {
             base: Offset::new(base),
             incarnation: base + 1,
+            is_compacted: false,
             end_offset: Offset::new(end),
             data_end: 5000,
             file_bytes: 8192,
@@ -293,6 +364,26 @@ mod tests {
         CatalogueRecord::SegmentSealed {
             partition: partition(),
             segment,
+        }
+    }
+
+    fn compacted(base: u64, end: u64) -> CatalogueRecord {
+        let CatalogueRecord::SegmentSealed { partition, segment } = sealed(base, end) else {
+            unreachable!("it is one")
+        };
+        let segment = SealedSegment {
+            incarnation: 77,
+            is_compacted: true,
+            ..segment
+        };
+        CatalogueRecord::SegmentsCompacted { partition, segment }
+    }
+
+    fn compacted_upto(upto: u64, at: i64) -> CatalogueRecord {
+        CatalogueRecord::CompactedUpto {
+            partition: partition(),
+            upto: Offset::new(upto),
+            at: Timestamp::new(at),
         }
     }
 
@@ -392,6 +483,22 @@ mod tests {
     }
 
     #[test]
+    fn a_compacted_segment_is_in_the_place_of_those_that_it_covers() {
+        let mut records = vec![sealed(0, 10), sealed(10, 20), sealed(20, 30), flushed(30)];
+        records.push(compacted(0, 20));
+        let found = image(&records).expect("they follow");
+        let found = &found.partitions[&partition()];
+        assert_eq!(bases(&found.sealed), [0, 20]);
+        let kinds: Vec<_> = found
+            .sealed
+            .iter()
+            .map(|found| found.is_compacted)
+            .collect();
+        assert_eq!(kinds, [true, false]);
+        assert!(found.expired.is_empty(), "the old files are nobody's");
+    }
+
+    #[test]
     fn a_segment_that_is_sealed_below_the_log_start_expires_at_once() {
         let records = [moved(15), sealed(0, 10), sealed(10, 20), flushed(20)];
         let found = image(&records).expect("they follow");
@@ -426,6 +533,23 @@ mod tests {
             started(7, 40),
             read(5, 0),
             read(7, 2),
+            sealed(40, 50),
+            flushed(50),
+            compacted(30, 50),
+            compacted_upto(50, 100),
+            sealed(50, 60),
+            flushed(60),
+            sealed(60, 70),
+            flushed(70),
+            compacted(60, 70),
+            compacted(30, 60),
+            compacted_upto(65, 90),
+            moved(60),
+            moved(75),
+            sealed(70, 80),
+            flushed(80),
+            removed(70),
+            compacted(70, 80),
         ];
         for count in 0..=steps.len() {
             let expected = image(&steps[..count]).expect("they follow");
@@ -447,6 +571,11 @@ mod tests {
             vec![moved(10), sealed(11, 20)],
             vec![moved(10), moved(9)],
             vec![sealed(0, 10), moved(9), removed(10)],
+            vec![sealed(0, 10), sealed(10, 20), compacted(0, 15)],
+            vec![sealed(0, 10), sealed(10, 20), compacted(5, 20)],
+            vec![sealed(0, 10), compacted(11, 20)],
+            vec![sealed(0, 10), compacted(10, 10)],
+            vec![sealed(0, 10), compacted_upto(5, 1), compacted_upto(5, 2)],
             vec![started(0, 0)],
             vec![started(2, 5), started(2, 6)],
             vec![started(2, 5), started(3, 4)],

@@ -14,13 +14,14 @@ use crate::epochs::EpochStart;
 use crate::layout::{BLOCK, block_ceiling};
 use crate::position::{LogPoint, LogPosition};
 use crate::producers::ProducerSnapshot;
+use crate::segment::{compacted_path, segment_path};
 use crate::store::{LogConfig, ReaderState, RetentionGuard};
 use crate::times::SegmentTimes;
 
 pub(crate) use checkpoint::CHECKPOINT_FILES_MAX;
 pub use checkpoint::Checkpoint;
 pub use image::{CatalogueImage, PartitionImage};
-pub(crate) use image::{epoch_records, producer_records};
+pub(crate) use image::{compaction_records, epoch_records, places_of, producer_records};
 
 /// The version of records and checkpoint that this code writes and reads.
 pub const CATALOGUE_VERSION: u8 = 1;
@@ -83,6 +84,8 @@ pub struct SealedSegment {
     pub base: Offset,
     /// The incarnation of its file.
     pub incarnation: u64,
+    /// Whether compaction wrote its file, which has another name then.
+    pub is_compacted: bool,
     /// The offset after its last record.
     pub end_offset: Offset,
     /// Where its last batch ends.
@@ -93,6 +96,28 @@ pub struct SealedSegment {
     pub max_timestamp: Timestamp,
     /// When the last of its batches was appended.
     pub last_append_time: Timestamp,
+}
+
+impl SealedSegment {
+    /// The path of its file.
+    #[must_use]
+    pub fn path(&self, store_dir: &str, partition: TopicPartition) -> String {
+        if self.is_compacted {
+            compacted_path(store_dir, partition, self.base, self.incarnation)
+        } else {
+            segment_path(store_dir, partition, self.base)
+        }
+    }
+
+    /// The record that gives a partition this segment.
+    pub(crate) fn record(self, partition: TopicPartition) -> CatalogueRecord {
+        let segment = self;
+        if self.is_compacted {
+            CatalogueRecord::SegmentsCompacted { partition, segment }
+        } else {
+            CatalogueRecord::SegmentSealed { partition, segment }
+        }
+    }
 }
 
 /// A change of the catalogue.
@@ -170,6 +195,23 @@ pub enum CatalogueRecord {
         /// Those who appended to it, and what.
         producers: Vec<ProducerSnapshot>,
     },
+    /// Compaction has written a segment in the place of all those from its base to its end offset, whose files are no
+    /// part of the log any more.
+    SegmentsCompacted {
+        /// Which partition's.
+        partition: TopicPartition,
+        /// The new one.
+        segment: SealedSegment,
+    },
+    /// A partition's log is compacted up to an offset: of the records of a key below it only the last one is left.
+    CompactedUpto {
+        /// Which.
+        partition: TopicPartition,
+        /// Up to where.
+        upto: Offset,
+        /// When that was done, by the broker's clock.
+        at: Timestamp,
+    },
     /// A partition's log is damaged and part of its journal was given up, so it never serves again.
     PartitionFailed {
         /// Which.
@@ -191,10 +233,12 @@ mod kind {
     pub(super) const EPOCH_STARTED: u8 = 9;
     pub(super) const READER_AT: u8 = 10;
     pub(super) const PRODUCERS_AT: u8 = 11;
+    pub(super) const SEGMENTS_COMPACTED: u8 = 12;
+    pub(super) const COMPACTED_UPTO: u8 = 13;
 }
 
 /// The kinds of records are the numbers from 1 up to this one.
-pub const LAST_KIND: u8 = kind::PRODUCERS_AT;
+pub const LAST_KIND: u8 = kind::COMPACTED_UPTO;
 
 const REASON_BYTES_MAX: usize = 1024;
 
@@ -228,13 +272,22 @@ impl CatalogueRecord {
             Self::SegmentSealed { partition, segment } => {
                 out.u8(kind::SEGMENT_SEALED);
                 out.topic_partition(*partition);
-                out.offset(segment.base);
-                out.u64(segment.incarnation);
-                out.offset(segment.end_offset);
-                out.u64(segment.data_end);
-                out.u64(segment.file_bytes);
-                out.timestamp(segment.max_timestamp);
-                out.timestamp(segment.last_append_time);
+                encode_segment(&mut out, segment);
+            }
+            Self::SegmentsCompacted { partition, segment } => {
+                out.u8(kind::SEGMENTS_COMPACTED);
+                out.topic_partition(*partition);
+                encode_segment(&mut out, segment);
+            }
+            Self::CompactedUpto {
+                partition,
+                upto,
+                at,
+            } => {
+                out.u8(kind::COMPACTED_UPTO);
+                out.topic_partition(*partition);
+                out.offset(*upto);
+                out.timestamp(*at);
             }
             Self::LogStartMoved {
                 partition,
@@ -321,15 +374,16 @@ impl CatalogueRecord {
             },
             kind::SEGMENT_SEALED => Self::SegmentSealed {
                 partition,
-                segment: SealedSegment {
-                    base: input.offset()?,
-                    incarnation: input.u64()?,
-                    end_offset: input.offset()?,
-                    data_end: input.u64()?,
-                    file_bytes: input.u64()?,
-                    max_timestamp: input.timestamp()?,
-                    last_append_time: input.timestamp()?,
-                },
+                segment: decode_segment(&mut input, false)?,
+            },
+            kind::SEGMENTS_COMPACTED => Self::SegmentsCompacted {
+                partition,
+                segment: decode_segment(&mut input, true)?,
+            },
+            kind::COMPACTED_UPTO => Self::CompactedUpto {
+                partition,
+                upto: input.offset()?,
+                at: input.timestamp()?,
             },
             kind::LOG_START_MOVED => Self::LogStartMoved {
                 partition,
@@ -372,6 +426,32 @@ impl CatalogueRecord {
     }
 }
 
+fn encode_segment(out: &mut Writer<'_>, segment: &SealedSegment) {
+    out.offset(segment.base);
+    out.u64(segment.incarnation);
+    out.offset(segment.end_offset);
+    out.u64(segment.data_end);
+    out.u64(segment.file_bytes);
+    out.timestamp(segment.max_timestamp);
+    out.timestamp(segment.last_append_time);
+}
+
+fn decode_segment(
+    input: &mut Reader<'_>,
+    is_compacted: bool,
+) -> Result<SealedSegment, DecodeError> {
+    Ok(SealedSegment {
+        base: input.offset()?,
+        incarnation: input.u64()?,
+        is_compacted,
+        end_offset: input.offset()?,
+        data_end: input.u64()?,
+        file_bytes: input.u64()?,
+        max_timestamp: input.timestamp()?,
+        last_append_time: input.timestamp()?,
+    })
+}
+
 fn encode_config(out: &mut Writer<'_>, config: &LogConfig) {
     out.u64(config.segment_bytes);
     out.u32(config.batch_bytes_max);
@@ -405,6 +485,7 @@ fn decode_config(input: &mut Reader<'_>) -> Result<LogConfig, DecodeError> {
         retention_bytes: option()?,
         retention_ms: option()?,
         guard: RetentionGuard::default(),
+        compaction: None,
     })
 }
 
@@ -462,6 +543,7 @@ mod tests {
                 retention_bytes: None,
                 retention_ms: Some(4),
                 guard: RetentionGuard::default(),
+                compaction: None,
             },
         };
         let bytes = [
@@ -505,6 +587,7 @@ mod tests {
         let segment = SealedSegment {
             base: Offset::new(1),
             incarnation: 2,
+            is_compacted: false,
             end_offset: Offset::new(3),
             data_end: 4,
             file_bytes: 5,
@@ -513,7 +596,24 @@ mod tests {
         };
         let sealed = CatalogueRecord::SegmentSealed { partition, segment };
         let numbers: Vec<u8> = (1..=7).flat_map(number).collect();
-        assert_eq!(sealed.encode(), [prefix(3), numbers].concat());
+        assert_eq!(sealed.encode(), [&prefix(3)[..], &numbers].concat());
+        let compacted = CatalogueRecord::SegmentsCompacted {
+            partition,
+            segment: SealedSegment {
+                is_compacted: true,
+                ..segment
+            },
+        };
+        assert_eq!(compacted.encode(), [prefix(12), numbers].concat());
+        let upto = CatalogueRecord::CompactedUpto {
+            partition,
+            upto: Offset::new(8),
+            at: Timestamp::new(9),
+        };
+        assert_eq!(
+            upto.encode(),
+            [&prefix(13)[..], &number(8), &number(9)].concat()
+        );
         let moved = CatalogueRecord::LogStartMoved {
             partition,
             log_start: Offset::new(8),

@@ -1,6 +1,6 @@
 //! The records and the checkpoint of a catalogue, in words.
 
-use crate::catalogue::{CatalogueRecord, Checkpoint};
+use crate::catalogue::{CatalogueRecord, Checkpoint, SealedSegment};
 use crate::times::SegmentTimes;
 
 /// One line for a record.
@@ -40,16 +40,20 @@ pub(super) fn record_text(record: &CatalogueRecord) -> String {
             times_text(state.times)
         ),
         CatalogueRecord::SegmentSealed { partition, segment } => format!(
-            "segment {} of partition {partition} sealed: end offset {}, data up to byte {} of {}, incarnation {:#x}, \
-             largest timestamp {}, last append at {}",
+            "segment {} of partition {partition} sealed: {}",
             segment.base,
-            segment.end_offset,
-            segment.data_end,
-            segment.file_bytes,
-            segment.incarnation,
-            segment.max_timestamp,
-            segment.last_append_time
+            segment_text(segment)
         ),
+        CatalogueRecord::SegmentsCompacted { partition, segment } => format!(
+            "segment {} of partition {partition} written by compaction in the place of all it covers: {}",
+            segment.base,
+            segment_text(segment)
+        ),
+        CatalogueRecord::CompactedUpto {
+            partition,
+            upto,
+            at,
+        } => format!("partition {partition} compacted up to offset {upto} at {at}"),
         CatalogueRecord::LogStartMoved {
             partition,
             log_start,
@@ -140,6 +144,18 @@ pub(super) fn checkpoint_text(checkpoint: &Checkpoint) -> String {
     text + &format!("next incarnation {next_incarnation}")
 }
 
+fn segment_text(segment: &SealedSegment) -> String {
+    format!(
+        "end offset {}, data up to byte {} of {}, incarnation {:#x}, largest timestamp {}, last append at {}",
+        segment.end_offset,
+        segment.data_end,
+        segment.file_bytes,
+        segment.incarnation,
+        segment.max_timestamp,
+        segment.last_append_time
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use corelane_protocol::{
@@ -148,7 +164,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::catalogue::{FlushState, SealedSegment};
+    use crate::catalogue::FlushState;
     use crate::epochs::EpochStart;
     use crate::journal::{ChainPoint, JournalCheckpoint, JournalFile};
     use crate::producers::{ProducerSnapshot, SequenceRun};
@@ -199,6 +215,7 @@ mod tests {
                 segment: SealedSegment {
                     base: Offset::new(0),
                     incarnation: 1,
+                    is_compacted: false,
                     end_offset: Offset::new(9),
                     data_end: 5000,
                     file_bytes: 8192,

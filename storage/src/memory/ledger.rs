@@ -20,17 +20,20 @@ pub enum MemoryKind {
     Reply,
     /// Consumer groups that the core coordinates.
     Groups,
+    /// The keys that compaction knows, and what it writes anew.
+    Compaction,
 }
 
 impl MemoryKind {
     /// Every kind, in the order of the enum.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Receive,
         Self::Tail,
         Self::Journal,
         Self::ReadAhead,
         Self::Reply,
         Self::Groups,
+        Self::Compaction,
     ];
 
     /// Its name in metrics.
@@ -43,6 +46,7 @@ impl MemoryKind {
             Self::ReadAhead => "read_ahead",
             Self::Reply => "reply",
             Self::Groups => "groups",
+            Self::Compaction => "compaction",
         }
     }
 }

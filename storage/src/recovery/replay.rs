@@ -48,6 +48,7 @@ impl Replay {
             }
             partition.expired.clone_from(&found.expired);
             partition.epochs.clone_from(&found.epochs);
+            partition.compaction.clone_from(&found.compaction);
             if !crate::planted!(ProducersForgotten) {
                 partition.producers.clone_from(&found.producers);
                 // What is said of them before a flush counts only with it; the journal has the rest.

@@ -56,11 +56,14 @@ fn needed_files(
     let sealed = partition
         .sealed
         .iter()
-        .map(|segment| (segment.base, segment.file_bytes));
-    let active = (partition.flush.incarnation != 0)
-        .then_some((partition.flush.flushed.segment, partition.flush.flushed.at));
+        .map(|segment| (segment.path(dir, partition.id), segment.file_bytes));
+    let flushed = partition.flush.flushed;
+    let active = (partition.flush.incarnation != 0).then(|| {
+        let path = segment_path(dir, partition.id, flushed.segment);
+        (path, flushed.at)
+    });
     let files = sealed.chain(active);
     files
-        .map(|(base, bytes)| (partition.id, segment_path(dir, partition.id, base), bytes))
+        .map(|(path, bytes)| (partition.id, path, bytes))
         .collect()
 }

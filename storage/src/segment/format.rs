@@ -119,6 +119,47 @@ pub fn segment_path(store_dir: &str, partition: TopicPartition, base: Offset) ->
     )
 }
 
+/// The path of a file that compaction wrote in the place of those of one or more segments. An original and every
+/// file that is made in its place have different names, so that none is ever in the place of another.
+#[must_use]
+pub fn compacted_path(
+    store_dir: &str,
+    partition: TopicPartition,
+    base: Offset,
+    incarnation: u64,
+) -> String {
+    format!(
+        "{}/{:020}-{incarnation:016x}.log",
+        partition_dir(store_dir, partition),
+        base.get()
+    )
+}
+
+/// The path of the index file beside a segment's file.
+#[must_use]
+pub fn index_beside(segment_path: &str) -> String {
+    let name = segment_path.strip_suffix(".log").unwrap_or(segment_path);
+    format!("{name}.index")
+}
+
+/// What the name of a segment's or an index's file says: the base offset, and the incarnation if compaction wrote it.
+#[must_use]
+pub fn parse_file_name(name: &str) -> Option<(Offset, Option<u64>)> {
+    let stem = name.strip_suffix(".log").or(name.strip_suffix(".index"))?;
+    let (base, incarnation) = match stem.split_once('-') {
+        Some((base, incarnation)) => (base, Some(incarnation)),
+        None => (stem, None),
+    };
+    let is_digits = base.len() == 20 && base.bytes().all(|byte| byte.is_ascii_digit());
+    let base = base.parse().ok().filter(|_| is_digits)?;
+    let incarnation = match incarnation {
+        None => None,
+        Some(digits) if digits.len() == 16 => Some(u64::from_str_radix(digits, 16).ok()?),
+        Some(_) => return None,
+    };
+    Some((Offset::new(base), incarnation))
+}
+
 /// The path of a segment's index file.
 #[must_use]
 pub fn index_path(store_dir: &str, partition: TopicPartition, base: Offset) -> String {
@@ -148,6 +189,37 @@ mod tests {
             block[bit / 8] ^= 1 << (bit % 8);
             assert!(SegmentHeader::decode(&block).is_err(), "bit {bit}");
             block[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn names_say_what_they_are_of() {
+        let partition = TopicPartition::new(TopicId::from_bytes([0; 16]), PartitionIndex::new(12));
+        let base = Offset::new(42);
+        let compacted = compacted_path("store-0001", partition, base, 0x1_0000_0002);
+        assert_eq!(
+            compacted,
+            "store-0001/00000000-0000-0000-0000-000000000000/12/00000000000000000042-0000000100000002.log"
+        );
+        let original = segment_path("store-0001", partition, base);
+        assert_eq!(
+            index_beside(&original),
+            index_path("store-0001", partition, base)
+        );
+        let name = |path: &str| path.rsplit_once('/').map(|(_, name)| name.to_owned());
+        let parsed = |path: &str| parse_file_name(&name(path).expect("it has a directory"));
+        assert_eq!(parsed(&original), Some((base, None)));
+        assert_eq!(
+            parsed(&index_beside(&compacted)),
+            Some((base, Some(0x1_0000_0002)))
+        );
+        for foreign in [
+            "42.log",
+            "notes.log",
+            "00000000000000000042.txt",
+            "00000000000000000042-2.log",
+        ] {
+            assert_eq!(parse_file_name(foreign), None, "{foreign}");
         }
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct HandleKey {
     pub(crate) partition: PartitionHandle,
     /// The segment's base offset.
     pub(crate) base: Offset,
+    /// The incarnation of its file: compaction puts another file in its place.
+    pub(crate) incarnation: u64,
 }
 
 /// The open segment files of a store; the least recently used is closed first.
@@ -75,6 +77,7 @@ impl<F: Clone> SegmentHandles<F> {
         self.close_below(HandleKey {
             partition,
             base: Offset::MAX,
+            incarnation: 0,
         });
     }
 
@@ -82,6 +85,7 @@ impl<F: Clone> SegmentHandles<F> {
     pub(crate) fn close_below(&mut self, end: HandleKey) {
         let from = HandleKey {
             base: Offset::ZERO,
+            incarnation: 0,
             ..end
         };
         let keys: Vec<HandleKey> = self.files.range(from..end).map(|(key, _)| *key).collect();
@@ -99,6 +103,7 @@ mod tests {
         HandleKey {
             partition: PartitionHandle::new(partition, 0),
             base: Offset::new(base),
+            incarnation: 1,
         }
     }
 

@@ -9,8 +9,8 @@ mod handles;
 pub(crate) mod walk;
 
 pub use format::{
-    SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader, SegmentHeaderError, index_path, partition_dir,
-    segment_path, topic_dir,
+    SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader, SegmentHeaderError, compacted_path,
+    index_beside, index_path, parse_file_name, partition_dir, segment_path, topic_dir,
 };
 
 pub(crate) use handles::{HandleKey, SegmentHandles};

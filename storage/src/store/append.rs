@@ -141,6 +141,7 @@ impl State {
         }
         let limits = BatchLimits {
             batch_bytes_max,
+            needs_keys: partition.config.compaction.is_some(),
             ..self.config.batch_limits
         };
         Ok((limits, Sequenced::of(&header)))

@@ -57,6 +57,11 @@ pub struct StoreConfig {
     pub producers_bytes_max: usize,
     /// A producer that has appended nothing to a partition for so many ms is forgotten there.
     pub producer_expiration_ms: i64,
+    /// About how much memory compaction may take for the keys that it knows at the same time; what has more keys is
+    /// compacted in several passes.
+    pub compaction_keys_bytes_max: usize,
+    /// Bytes of segments that compaction may read in a second; 0 for no compaction.
+    pub compaction_bytes_per_second: u64,
     /// What a batch may be.
     pub batch_limits: BatchLimits,
 }
@@ -86,6 +91,8 @@ impl Default for StoreConfig {
             disk_reserve_bytes: 0,
             producers_bytes_max: 16 << 20,
             producer_expiration_ms: 86_400_000,
+            compaction_keys_bytes_max: 16 << 20,
+            compaction_bytes_per_second: 32 << 20,
             batch_limits: BatchLimits::default(),
         }
     }
@@ -185,6 +192,32 @@ pub struct LogConfig {
     pub retention_ms: Option<u64>,
     /// What retention does about readers that have not come so far. It is not in the catalogue.
     pub guard: RetentionGuard,
+    /// Whether and when only the last record of each key is kept. It is not in the catalogue.
+    pub compaction: Option<CompactionConfig>,
+}
+
+/// How a log is compacted: of the records with the same key only the last one is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// ms after its last append, by the broker's clock, in which a segment is not compacted: Kafka's
+    /// `min.compaction.lag.ms`.
+    pub min_lag_ms: u64,
+    /// ms for which a record without a value is kept after everything that it deletes is gone, so that whoever reads
+    /// the log meanwhile learns of it: Kafka's `delete.retention.ms`.
+    pub delete_retention_ms: u64,
+    /// Thousandths of the complete segments' bytes that must be new since the last time: Kafka's
+    /// `min.cleanable.dirty.ratio`.
+    pub dirty_ratio_min: u16,
+}
+
+impl Default for CompactionConfig {
+    fn default() -> Self {
+        Self {
+            min_lag_ms: 0,
+            delete_retention_ms: 86_400_000,
+            dirty_ratio_min: 500,
+        }
+    }
 }
 
 /// The largest segment: positions in an index have 32 bits.
@@ -200,6 +233,7 @@ impl Default for LogConfig {
             retention_bytes: None,
             retention_ms: None,
             guard: RetentionGuard::default(),
+            compaction: None,
             batch_bytes_max: BatchLimits::default().batch_bytes_max,
         }
     }

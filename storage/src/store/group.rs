@@ -209,6 +209,7 @@ impl Partition {
         let key = HandleKey {
             partition,
             base: self.flush.flushed.segment,
+            incarnation: self.flush.incarnation,
         };
         let is_possible = self.pending_bytes >= bytes_min
             && self.room > self.journaled.position.at

@@ -15,9 +15,9 @@ use crate::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
 use crate::index::{IndexIdentity, SparseIndex};
 use crate::memory::AlignedBuf;
 use crate::position::LogPoint;
+use crate::segment::HandleKey;
 use crate::segment::batches::{Check, peek_times};
 use crate::segment::walk::{Step, Stop};
-use crate::segment::{HandleKey, index_path};
 
 /// Indexes of sealed segments kept in memory: some 130 KiB for a segment of 1 GiB.
 const INDEXES_MAX: usize = 64;
@@ -144,6 +144,7 @@ impl<D: Disk> Store<D> {
         let key = HandleKey {
             partition: segment.handle,
             base: segment.place.base,
+            incarnation: segment.place.incarnation,
         };
         if let Some(found) = self.find_in_memory(key, segment, &search) {
             return Ok(found);
@@ -213,7 +214,7 @@ impl<D: Disk> Store<D> {
             incarnation: segment.place.incarnation,
         };
         let interval = self.state.borrow().config.index_interval_bytes;
-        let path = index_path(&self.dir, segment.partition, identity.base);
+        let path = self.index_path(segment);
         let bytes = self.read_index_file(&path).await;
         let mut index = SparseIndex::decode(identity, interval, segment.place.flushed, &bytes);
         if !self.is_credible(segment, file, &index).await? {
@@ -234,8 +235,7 @@ impl<D: Disk> Store<D> {
     pub(super) fn begin_index_write(&self, segment: &Segment) -> Option<IndexWrite<'_>> {
         let state = self.state.borrow();
         let partition = state.partitions.get(segment.handle)?;
-        let base = segment.place.base;
-        let is_there = partition.sealed.iter().any(|sealed| sealed.base == base);
+        let is_there = partition.has_sealed(&segment.place);
         // Another reader may be making the same one.
         let is_writing = partition.index_writes.get() > 0;
         if !is_there || partition.flags.is_deleting || is_writing {
@@ -328,7 +328,12 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    async fn write_index_file(&self, path: &str, identity: IndexIdentity, index: &SparseIndex) {
+    pub(super) async fn write_index_file(
+        &self,
+        path: &str,
+        identity: IndexIdentity,
+        index: &SparseIndex,
+    ) {
         let written = async {
             let file = self.disk.open(path, OpenOptions::CREATE).await?;
             file.truncate(0).await?;

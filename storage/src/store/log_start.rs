@@ -316,7 +316,10 @@ impl State {
                 continue;
             };
             partition.flags.is_move_queued = false;
-            if partition.flags.is_deleting || !partition.wants_move() {
+            if partition.flags.is_deleting
+                || partition.flags.is_replacing
+                || !partition.wants_move()
+            {
                 continue;
             }
             partition.flags.is_moving = true;

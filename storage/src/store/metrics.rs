@@ -28,8 +28,22 @@ pub(crate) struct Meters {
     pub(crate) scrubbed_bytes: u64,
     pub(crate) scrubbed_segments: u64,
     pub(crate) damage_found: u64,
+    pub(crate) compaction: CompactionMeters,
     /// Weak partitions that may have lost records at the opening.
     pub(crate) weak_losses: usize,
+}
+
+/// What compaction has done since the store was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompactionMeters {
+    /// Passes over a partition that have ended.
+    pub passes: u64,
+    /// Bytes of segments that were read, to learn their keys and to write them anew.
+    pub read_bytes: u64,
+    /// Bytes of segments that were written in their place.
+    pub written_bytes: u64,
+    /// Records that were left out.
+    pub records_removed: u64,
 }
 
 impl Default for Meters {
@@ -47,6 +61,7 @@ impl Default for Meters {
             scrubbed_bytes: 0,
             scrubbed_segments: 0,
             damage_found: 0,
+            compaction: CompactionMeters::default(),
             weak_losses: 0,
         }
     }
@@ -118,6 +133,8 @@ pub struct StoreMetrics {
     pub scrubbed_bytes: u64,
     /// Places that were found damaged.
     pub damage_found: u64,
+    /// What compaction has done.
+    pub compaction: CompactionMeters,
     /// Weak partitions that may have lost acknowledged records when the store was opened.
     pub weak_losses: usize,
     /// About what its partitions know of idempotent producers takes in memory.
@@ -197,6 +214,7 @@ impl<D: Disk> Store<D> {
             scrubbed_segments: meters.scrubbed_segments,
             scrubbed_bytes: meters.scrubbed_bytes,
             damage_found: meters.damage_found,
+            compaction: meters.compaction,
             weak_losses: meters.weak_losses,
             producers_bytes: state.producers_bytes,
         }

@@ -7,6 +7,8 @@
 mod append;
 mod close;
 mod commit;
+mod compact;
+mod compact_write;
 mod config;
 mod configure;
 mod disk_reserve;
@@ -21,6 +23,7 @@ mod maintain;
 mod metrics;
 mod notify;
 mod open;
+mod pace;
 mod partition;
 mod partitions;
 mod producers;
@@ -49,13 +52,13 @@ use corelane_protocol::{Offset, StoreId, Timestamp, TopicPartition};
 use futures_util::future::LocalBoxFuture;
 use uuid::Uuid;
 
-pub use config::{LogConfig, SEGMENT_BYTES_MAX, StoreConfig};
+pub use config::{CompactionConfig, LogConfig, SEGMENT_BYTES_MAX, StoreConfig};
 pub use error::{
     AppendError, Corruption, DeleteRecordsError, PartitionError, ReadError, ReportError, StoreError,
 };
 pub use fetch::{DiskRead, Fetched, Read};
 pub use guard::{GuardMode, READERS_MAX, ReaderState, RetentionGuard, Unread};
-pub use metrics::{PartitionMetrics, StoreMetrics};
+pub use metrics::{CompactionMeters, PartitionMetrics, StoreMetrics};
 pub use partition::PartitionHandle;
 pub use report::RecoveryReport;
 
@@ -119,6 +122,8 @@ struct Wakes {
     ahead: Notify,
     /// More may be scrubbed.
     scrub: Notify,
+    /// More may be compacted.
+    compact: Notify,
     /// The device's room is to be looked at.
     reserve: Notify,
     /// A log start may have to be moved, or files to be removed.
@@ -236,6 +241,7 @@ impl<D: Disk> Store<D> {
             Box::pin(Rc::clone(self).run_trims()),
             Box::pin(Rc::clone(self).run_reserve()),
             Box::pin(Rc::clone(self).run_scrub()),
+            Box::pin(Rc::clone(self).run_compaction()),
         ]
     }
 
@@ -347,8 +353,12 @@ impl<D: Disk> Store<D> {
             self.wake.trim.notify();
         }
         let scrub_rate = state.config.scrub_bytes_per_second;
-        if state.scrub.give(now, scrub_rate) {
+        if state.scrub.pace.give(now, scrub_rate) {
             self.wake.scrub.notify();
+        }
+        let compaction_rate = state.config.compaction_bytes_per_second;
+        if state.compaction.give(now, compaction_rate) {
+            self.wake.compact.notify();
         }
         if state.reserve.is_look_due(now) {
             self.wake.reserve.notify();
@@ -445,6 +455,7 @@ impl<D: Disk> Store<D> {
         self.wake.trim.notify();
         self.wake.reserve.notify();
         self.wake.scrub.notify();
+        self.wake.compact.notify();
         self.wake.idle.notify();
     }
 }

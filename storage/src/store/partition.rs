@@ -12,6 +12,7 @@ use corelane_protocol::{Offset, Timestamp, TopicPartition};
 use super::guard::Readers;
 use super::{LogConfig, LogOffsets};
 use crate::catalogue::{FlushState, SealedSegment};
+use crate::compaction::CompactionHistory;
 use crate::epochs::EpochHistory;
 use crate::index::SparseIndex;
 use crate::journal::{FileId, PendingPart};
@@ -79,6 +80,8 @@ pub(crate) struct Partition {
     pub(crate) readers: Readers,
     /// Its leader epochs; the latest is that of every append.
     pub(crate) epochs: EpochHistory,
+    /// Up to where it is compacted, and since when.
+    pub(crate) compaction: CompactionHistory,
     /// The idempotent producers that have appended to it, up to its end.
     pub(crate) producers: Producers,
     /// After the last batch that was appended.
@@ -141,6 +144,16 @@ pub(crate) struct Flags {
     pub(crate) is_moving: bool,
     /// Files of it are being removed.
     pub(crate) is_removing: bool,
+    /// In the queue of those to be compacted.
+    pub(crate) is_compaction_queued: bool,
+    /// It is being compacted.
+    pub(crate) is_compacting: bool,
+    /// The catalogue is being told of a segment that compaction wrote: its log start stays where it is.
+    pub(crate) is_replacing: bool,
+    /// It is not compacted until the store is opened again, since it is damaged.
+    pub(crate) is_not_compactable: bool,
+    /// What compactions that were interrupted left in its directory is removed.
+    pub(crate) is_swept: bool,
     /// A spill of it is running.
     pub(crate) is_spilling: bool,
     /// It is being deleted: it takes nothing and is not spilled any more.
@@ -178,6 +191,7 @@ impl Partition {
             given_up: None,
             readers,
             epochs: EpochHistory::default(),
+            compaction: CompactionHistory::default(),
             producers: Producers::default(),
             end: flush.whole,
             journaled: flush.whole,
@@ -207,12 +221,6 @@ impl Partition {
                 ..Flags::default()
             },
         }
-    }
-
-    /// The base offset of the oldest segment that is part of the log, or of the one that is written to.
-    pub(crate) fn first_segment(&self) -> Offset {
-        let sealed = self.sealed.first();
-        sealed.map_or(self.flush.flushed.segment, |segment| segment.base)
     }
 
     /// The end of what readers may see: what is durable, and what was appended while the partition was weak.

@@ -19,7 +19,7 @@ use crate::memory::{AlignedBuf, AlignedSlice, MemoryKind};
 use crate::position::LogPoint;
 use crate::segment::batches::{BatchPeek, Check};
 use crate::segment::walk::{Step, Stop, Walk};
-use crate::segment::{HandleKey, segment_path};
+use crate::segment::{HandleKey, compacted_path, index_beside, segment_path};
 
 /// Bytes of a segment's file, and where they are.
 pub(super) struct SegmentBytes {
@@ -135,25 +135,46 @@ impl Segment {
 impl<D: Disk> Store<D> {
     /// Reads and verifies the window at an offset.
     pub(super) async fn load(&self, (handle, from): WindowKey) -> Result<Loaded, ReadError> {
-        let segment = {
-            let state = self.state.borrow();
-            let Some(found) = state.partitions.get(handle) else {
-                return Ok(Loaded::Elsewhere);
+        loop {
+            let segment = {
+                let state = self.state.borrow();
+                let Some(found) = state.partitions.get(handle) else {
+                    return Ok(Loaded::Elsewhere);
+                };
+                found.expect_readable(from)?;
+                match found.segment_of(from) {
+                    Some(place) => Segment {
+                        handle,
+                        partition: found.id,
+                        place,
+                    },
+                    None => return Ok(Loaded::Elsewhere),
+                }
             };
-            found.expect_readable(from)?;
-            match found.segment_of(from) {
-                Some(place) => Segment {
-                    handle,
-                    partition: found.id,
-                    place,
-                },
-                None => return Ok(Loaded::Elsewhere),
+            match self.load_from(&segment, from).await {
+                // Compaction put another file in its place meanwhile, and removed this one.
+                Err(_) if self.is_replaced(&segment) => {}
+                loaded => return loaded,
             }
-        };
-        let file = self.open_segment(&segment).await?;
-        let piece = self.index_piece(&segment, &file, from).await?;
-        let window = self.load_window(&segment, &file, piece, from).await?;
+        }
+    }
+
+    async fn load_from(&self, segment: &Segment, from: Offset) -> Result<Loaded, ReadError> {
+        let file = self.open_segment(segment).await?;
+        let piece = self.index_piece(segment, &file, from).await?;
+        let window = self.load_window(segment, &file, piece, from).await?;
         Ok(Loaded::Window(Rc::new(window)))
+    }
+
+    /// Whether the segment's offsets are in another file now.
+    pub(super) fn is_replaced(&self, segment: &Segment) -> bool {
+        let state = self.state.borrow();
+        let partition = state.partitions.get(segment.handle);
+        partition.is_some_and(|partition| {
+            let last = Offset::new(segment.place.end_offset.get().saturating_sub(1));
+            let now = partition.segment_of(last);
+            now.is_some_and(|now| now.incarnation != segment.place.incarnation)
+        })
     }
 
     async fn load_window(
@@ -258,19 +279,43 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// The path of the segment's file.
+    pub(super) fn segment_path(&self, segment: &Segment) -> String {
+        let (partition, place) = (segment.partition, &segment.place);
+        if place.is_compacted {
+            compacted_path(&self.dir, partition, place.base, place.incarnation)
+        } else {
+            segment_path(&self.dir, partition, place.base)
+        }
+    }
+
+    /// The path of the segment's index file.
+    pub(super) fn index_path(&self, segment: &Segment) -> String {
+        index_beside(&self.segment_path(segment))
+    }
+
+    /// Whether the segment is part of the log, and its file the one that it was.
+    pub(super) fn is_current(&self, segment: &Segment) -> bool {
+        let state = self.state.borrow();
+        let partition = state.partitions.get(segment.handle);
+        partition.is_some_and(|partition| {
+            let flush = &partition.flush;
+            let is_active = (flush.flushed.segment, flush.incarnation)
+                == (segment.place.base, segment.place.incarnation);
+            is_active || partition.has_sealed(&segment.place)
+        })
+    }
+
     pub(super) async fn open_segment(&self, segment: &Segment) -> Result<D::File, ReadError> {
         let key = HandleKey {
             partition: segment.handle,
             base: segment.place.base,
+            incarnation: segment.place.incarnation,
         };
-        match self
-            .segment_file(segment.partition, key, segment.place.incarnation)
-            .await
-        {
+        let path = self.segment_path(segment);
+        match self.segment_file(segment.partition, key, &path).await {
             Ok(file) => {
-                let state = self.state.borrow();
-                let partition = state.partitions.get(segment.handle);
-                if partition.is_none_or(|partition| partition.first_segment() > key.base) {
+                if !self.is_current(segment) {
                     // It was removed while it was being opened, and an open file keeps its room on the device.
                     self.handles.borrow_mut().close(key);
                 }
@@ -282,7 +327,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn read_failed(&self, segment: &Segment, source: std::io::Error) -> ReadError {
-        let file = segment_path(&self.dir, segment.partition, segment.place.base);
+        let file = self.segment_path(segment);
         ReadError::Io {
             file,
             source: Rc::new(source),
@@ -295,7 +340,7 @@ impl<D: Disk> Store<D> {
         position: u64,
         reason: String,
     ) -> Corruption {
-        let file = segment_path(&self.dir, segment.partition, segment.place.base);
+        let file = self.segment_path(segment);
         tracing::error!(file, position, reason, "damage found");
         Corruption {
             file,

@@ -12,9 +12,9 @@ use futures_util::{StreamExt, stream};
 use super::Store;
 use super::partition::PartitionHandle;
 use super::state::State;
-use crate::catalogue::CatalogueRecord;
+use crate::catalogue::{CatalogueRecord, SealedSegment};
 use crate::disk::Disk;
-use crate::segment::{HandleKey, index_path, partition_dir, segment_path};
+use crate::segment::{HandleKey, index_beside, partition_dir};
 
 /// The most partitions of one round, after which the catalogue is told.
 const PARTITIONS_MAX: usize = 32;
@@ -28,7 +28,7 @@ const REMOVALS_IN_FLIGHT: usize = 2;
 struct Removal {
     handle: PartitionHandle,
     partition: TopicPartition,
-    bases: Vec<Offset>,
+    segments: Vec<SealedSegment>,
     /// After the last of them.
     upto: Offset,
 }
@@ -71,11 +71,10 @@ impl<D: Disk> Store<D> {
             .until(|| !self.has_index_writes(removal.handle))
             .await;
         self.forget_segments(removal.handle, removal.upto);
-        for &base in &removal.bases {
-            let index = index_path(&self.dir, removal.partition, base);
-            remove_if_there(&self.disk, &index).await?;
-            let segment = segment_path(&self.dir, removal.partition, base);
-            remove_if_there(&self.disk, &segment).await?;
+        for segment in &removal.segments {
+            let path = segment.path(&self.dir, removal.partition);
+            remove_if_there(&self.disk, &index_beside(&path)).await?;
+            remove_if_there(&self.disk, &path).await?;
         }
         let dir = partition_dir(&self.dir, removal.partition);
         match self.disk.file_len(&dir).await? {
@@ -85,7 +84,7 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    fn has_index_writes(&self, handle: PartitionHandle) -> bool {
+    pub(super) fn has_index_writes(&self, handle: PartitionHandle) -> bool {
         let state = self.state.borrow();
         let partition = state.partitions.get(handle);
         partition.is_some_and(|partition| partition.index_writes.get() > 0)
@@ -96,6 +95,7 @@ impl<D: Disk> Store<D> {
         self.handles.borrow_mut().close_below(HandleKey {
             partition: handle,
             base: upto,
+            incarnation: 0,
         });
         self.read_cache.borrow_mut().forget_below(handle, upto);
         self.indexes.borrow_mut().forget_below(handle, upto);
@@ -119,7 +119,7 @@ impl State {
             removals.push(Removal {
                 handle,
                 partition: partition.id,
-                bases: segments.iter().map(|segment| segment.base).collect(),
+                segments: segments.to_vec(),
                 upto: last.end_offset,
             });
             partition.flags.is_removing = true;
@@ -140,7 +140,7 @@ impl State {
     }
 }
 
-async fn remove_if_there<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
+pub(super) async fn remove_if_there<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
     match disk.remove_file(path).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,

@@ -45,6 +45,7 @@ impl State {
             if partition.producers.len() > 0 {
                 self.expire_producers(handle, now);
             }
+            self.look_for_compaction(handle, now);
             let Some(partition) = self.partitions.get(handle) else {
                 continue;
             };
@@ -141,6 +142,7 @@ mod tests {
         let sealed = [0, 10, 20].map(|base| SealedSegment {
             base: Offset::new(base),
             incarnation: 1,
+            is_compacted: false,
             end_offset: Offset::new(base + 10),
             data_end: SEGMENT_DATA + 1000,
             file_bytes: SEGMENT_DATA + 4096,

@@ -6,8 +6,9 @@
 
 use std::rc::Rc;
 
-use corelane_protocol::{Offset, Timestamp, TopicPartition};
+use corelane_protocol::{Offset, TopicPartition};
 
+use super::pace::{PIECE_BYTES, Pace};
 use super::partition::PartitionHandle;
 use super::read_window::Segment;
 use super::state::State;
@@ -17,38 +18,17 @@ use crate::index::{IndexEntry, IndexIdentity, SparseIndex};
 use crate::layout::{BLOCK, block_floor};
 use crate::position::LogPoint;
 use crate::segment::batches::Check;
-use crate::segment::index_path;
 use crate::segment::walk::{Step, Stop};
-use crate::times::elapsed_ms;
 
-/// Bytes of one read, unless a batch is larger.
-const PIECE_BYTES: u64 = 256 << 10;
 /// Findings of one partition that are remembered.
 const DAMAGE_MAX: usize = 16;
 
 /// How far scrubbing is, and what it may read now.
 #[derive(Debug, Default)]
 pub(crate) struct Scrub {
-    /// Bytes that may be read now.
-    allowance: u64,
-    given_at: Option<Timestamp>,
+    pub(super) pace: Pace,
     /// The segment that was looked at last.
     last: Option<(TopicPartition, Offset)>,
-}
-
-impl Scrub {
-    /// Adds what the time since the last call allows. Returns whether a piece can be read.
-    pub(super) fn give(&mut self, now: Timestamp, bytes_per_second: u64) -> bool {
-        let since = self.given_at.replace(now).unwrap_or(now);
-        let ms = elapsed_ms(since, now).min(1000);
-        let given = bytes_per_second.saturating_mul(ms) / 1000;
-        if given == 0 && ms > 0 && bytes_per_second > 0 {
-            // Too little time to count: the next call counts it.
-            self.given_at = Some(since);
-        }
-        self.allowance = (self.allowance + given).min(bytes_per_second.max(PIECE_BYTES));
-        self.allowance >= PIECE_BYTES
-    }
 }
 
 /// How the look at a segment ended.
@@ -73,7 +53,7 @@ impl<D: Disk> Store<D> {
                 None => true,
             };
             if rests && !self.has_ended() {
-                self.state.borrow_mut().scrub.allowance = 0;
+                self.state.borrow_mut().scrub.pace.allowance = 0;
                 self.wake.scrub.notified().await;
             }
         }
@@ -152,7 +132,7 @@ impl<D: Disk> Store<D> {
             base,
             incarnation: segment.place.incarnation,
         };
-        let path = index_path(&self.dir, segment.partition, base);
+        let path = self.index_path(segment);
         let bytes = self.read_index_file(&path).await;
         let interval = self.state.borrow().config.index_interval_bytes;
         let index = SparseIndex::decode(identity, interval, segment.place.flushed, &bytes);
@@ -164,7 +144,7 @@ impl<D: Disk> Store<D> {
         let Some(_writing) = self.begin_index_write(segment) else {
             return;
         };
-        let path = index_path(&self.dir, segment.partition, segment.place.base);
+        let path = self.index_path(segment);
         tracing::warn!(path, "the index does not fit its segment, and is removed");
         if let Err(error) = self.disk.remove_file(&path).await {
             tracing::warn!(path, %error, "the index could not be removed");
@@ -178,10 +158,7 @@ impl<D: Disk> Store<D> {
             {
                 let mut state = self.state.borrow_mut();
                 let ended = state.is_closing || state.fenced.is_some();
-                // A batch larger than what is ever allowed at once is read all the same.
-                if ended || state.scrub.allowance >= bytes.min(PIECE_BYTES) {
-                    let allowance = &mut state.scrub.allowance;
-                    *allowance = allowance.saturating_sub(bytes);
+                if ended || state.scrub.pace.take(bytes) {
                     return;
                 }
             }
@@ -225,16 +202,14 @@ impl State {
     }
 
     fn has_segment(&self, segment: &Segment) -> bool {
-        let base = segment.place.base;
         let partition = self.partitions.get(segment.handle);
         partition.is_some_and(|partition| {
-            let is_there = partition.sealed.iter().any(|sealed| sealed.base == base);
-            is_there && !partition.flags.is_deleting
+            partition.has_sealed(&segment.place) && !partition.flags.is_deleting
         })
     }
 
     /// Remembers damage, and tells it once.
-    fn found_damage(&mut self, handle: PartitionHandle, reason: &str) {
+    pub(super) fn found_damage(&mut self, handle: PartitionHandle, reason: &str) {
         let Some(partition) = self.partitions.get_mut(handle) else {
             return;
         };
@@ -247,39 +222,5 @@ impl State {
         let partition = partition.id;
         self.meters.damage_found += 1;
         self.tell(Progress::Damaged { partition, reason });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rate_is_kept_however_often_the_time_is_told() {
-        for step_ms in [1, 7, 50, 400] {
-            let mut scrub = Scrub::default();
-            let (mut read, mut now) = (0, 0);
-            while now < 60_000 {
-                now += step_ms;
-                if scrub.give(Timestamp::new(now), 100_000) {
-                    scrub.allowance -= PIECE_BYTES;
-                    read += PIECE_BYTES;
-                }
-            }
-            let expected = 6_000_000;
-            assert!(
-                (expected - 600_000..=expected).contains(&read),
-                "{step_ms} ms: {read}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_pause_is_not_made_up_for() {
-        let mut scrub = Scrub::default();
-        scrub.give(Timestamp::new(0), 1 << 20);
-        assert!(scrub.give(Timestamp::new(3_600_000), 1 << 20));
-        assert_eq!(scrub.allowance, 1 << 20);
-        assert!(!Scrub::default().give(Timestamp::new(5), 0));
     }
 }

@@ -7,6 +7,7 @@
 use std::io;
 use std::rc::Rc;
 
+use corelane_protocol::{Offset, TopicPartition};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Store;
@@ -138,6 +139,7 @@ impl<D: Disk> Store<D> {
             self.handles.borrow_mut().close(HandleKey {
                 partition: work.handle,
                 base: work.from.segment,
+                incarnation: work.incarnation,
             });
         }
         self.wake.idle.notify();
@@ -157,13 +159,14 @@ impl<D: Disk> Store<D> {
         let key = HandleKey {
             partition: work.handle,
             base: work.from.segment,
+            incarnation: work.incarnation,
         };
         let file = if work.is_new_file {
             let file = self.create_segment(work, path).await?;
             self.handles.borrow_mut().insert(key, file.clone());
             file
         } else {
-            let file = self.segment_file(work.partition, key, work.incarnation);
+            let file = self.segment_file(work.partition, key, &path);
             file.await.map_err(into_io)?
         };
         if let Some(bytes) = work.left_file_bytes {
@@ -237,16 +240,28 @@ impl<D: Disk> Store<D> {
             _ => {}
         }
         let file = self.disk.open(path, OpenOptions::CREATE_NEW).await?;
+        let (partition, base_offset) = (work.partition, work.from.segment);
+        self.write_segment_header(&file, partition, base_offset, work.incarnation)
+            .await?;
+        Ok(file)
+    }
+
+    pub(super) async fn write_segment_header(
+        &self,
+        file: &D::File,
+        partition: TopicPartition,
+        base_offset: Offset,
+        incarnation: u64,
+    ) -> io::Result<()> {
         let mut block = AlignedBuf::zeroed(BLOCK as usize);
         let header = SegmentHeader {
             store: self.uuid,
-            partition: work.partition,
-            base_offset: work.from.segment,
-            incarnation: work.incarnation,
+            partition,
+            base_offset,
+            incarnation,
         };
         header.encode(&mut block);
-        file.write(0, WriteData::from(block), Durable::No).await?;
-        Ok(file)
+        file.write(0, WriteData::from(block), Durable::No).await
     }
 
     async fn create_directories(&self, work: &SpillWork) -> io::Result<()> {
@@ -293,15 +308,7 @@ impl<D: Disk> Store<D> {
             return;
         };
         let path = index_path(&self.dir, work.partition, identity.base);
-        let written = async {
-            let file = self.disk.open(&path, OpenOptions::CREATE).await?;
-            file.truncate(0).await?;
-            file.write(0, WriteData::from(index.encode(*identity)), Durable::No)
-                .await
-        };
-        if let Err(error) = written.await {
-            tracing::warn!(path, %error, "the index could not be written");
-        }
+        self.write_index_file(&path, *identity, index).await;
     }
 }
 

@@ -256,6 +256,7 @@ impl State {
             sealed = Some(SealedSegment {
                 base: rolled.base,
                 incarnation,
+                is_compacted: false,
                 end_offset: rolled.end.offset,
                 data_end: rolled.end.position.at,
                 file_bytes: spillable.end,
@@ -389,7 +390,7 @@ impl State {
 
     /// A number that no segment file of this store has had: the recovery epoch, which grows with every
     /// opening, and a count.
-    fn next_segment_incarnation(&mut self) -> u64 {
+    pub(super) fn next_segment_incarnation(&mut self) -> u64 {
         self.segments_made += 1;
         (self.chain.recovery_epoch << 32) + self.segments_made
     }

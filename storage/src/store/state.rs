@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use corelane_protocol::{Timestamp, TopicPartition};
 
+use super::compact::Compaction;
 use super::disk_reserve::Reserve;
 use super::log_start::Trims;
 use super::metrics::Meters;
@@ -16,7 +17,9 @@ use super::partitions::Partitions;
 use super::room::RoomWanted;
 use super::scrub::Scrub;
 use super::{Progress, StoreConfig};
-use crate::catalogue::{CatalogueRecord, Checkpoint, FlushState, epoch_records, producer_records};
+use crate::catalogue::{
+    CatalogueRecord, Checkpoint, FlushState, compaction_records, epoch_records, producer_records,
+};
 use crate::journal::{CheckpointEffects, CommitPlanner, FileId, JournalFiles};
 use crate::memory::{Chunk, Ledger, LedgerFull};
 use crate::tail::ChunkPool;
@@ -46,6 +49,7 @@ pub(crate) struct State {
     pub(crate) full: Full,
     pub(crate) reserve: Reserve,
     pub(crate) scrub: Scrub,
+    pub(crate) compaction: Compaction,
     /// About what the producers of all partitions take in memory, bytes.
     pub(crate) producers_bytes: usize,
     pub(crate) meters: Meters,
@@ -117,6 +121,7 @@ impl State {
             full: Full::default(),
             reserve: Reserve::default(),
             scrub: Scrub::default(),
+            compaction: Compaction::default(),
             producers_bytes: 0,
             meters: Meters::default(),
             wants_room: false,
@@ -364,10 +369,7 @@ fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
         });
     }
     let segments = partition.expired.iter().chain(&partition.sealed);
-    records.extend(segments.map(|&segment| CatalogueRecord::SegmentSealed {
-        partition: id,
-        segment,
-    }));
+    records.extend(segments.map(|&segment| segment.record(id)));
     if partition.flush != FlushState::empty(corelane_protocol::Offset::ZERO) {
         records.push(CatalogueRecord::PartitionFlushed {
             partition: id,
@@ -379,6 +381,7 @@ fn partition_records(partition: &Partition) -> Vec<CatalogueRecord> {
     let from = corelane_protocol::Offset::ZERO;
     let upto = partition.flush.whole.offset;
     records.extend(producer_records(id, &partition.producers, from, upto));
+    records.extend(compaction_records(id, &partition.compaction));
     if let Some(reason) = &partition.given_up {
         records.push(CatalogueRecord::PartitionFailed {
             partition: id,

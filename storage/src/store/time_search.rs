@@ -57,6 +57,8 @@ impl<D: Disk> Store<D> {
                     let end = segment.place.end_offset;
                     match self.time_floor(&segment, timestamp).await {
                         Ok(floor) => from = from.max(floor),
+                        // Compaction may have put another file in its place.
+                        Err(_) if self.is_replaced(&segment) => continue,
                         // It may have been deleted meanwhile, and then there is another first one.
                         Err(_) if self.log_start_of(handle) > from => continue,
                         Err(_) if self.partition_handle(partition) != Some(handle) => {

@@ -122,6 +122,7 @@ impl<D: Disk> Store<D> {
             }
         }
         self.wake.trim.notify();
+        self.wake.compact.notify();
         // Whoever waits for its records to be deleted need not wait.
         self.wake.idle.notify();
     }
@@ -134,6 +135,7 @@ impl<D: Disk> Store<D> {
                 flags.is_spilling
                     || flags.is_moving
                     || flags.is_removing
+                    || flags.is_compacting
                     || found.index_writes.get() > 0
             })
         })

@@ -170,9 +170,10 @@ fn catalogue(image: &DiskImage) -> Vec<Vec<u8>> {
 #[test]
 fn a_directory_of_version_1_has_every_kind_of_record() {
     let image = golden();
-    // That of producers came later, and has a directory of its own.
+    // Those of producers and of compaction came later, and have directories of their own.
     let producers = crate::producers::golden();
-    let records = [catalogue(&image), catalogue(&producers)].concat();
+    let compacted = crate::compaction::golden();
+    let records = [&image, &producers, &compacted].map(catalogue).concat();
     let found: BTreeSet<u8> = records.iter().map(|record| record[1]).collect();
     assert_eq!(found, (1..=LAST_KIND).collect());
     for unknown in [0, LAST_KIND + 1] {

@@ -1,5 +1,6 @@
 //! The store on the in-memory disk: what it promises, through crashes, errors and damage.
 
+mod compaction;
 mod delete_records;
 mod disk_full_places;
 mod disk_reserve;

@@ -43,6 +43,8 @@ pub(crate) fn small_config() -> StoreConfig {
         disk_reserve_bytes: 0,
         producers_bytes_max: 1 << 20,
         producer_expiration_ms: 86_400_000,
+        compaction_keys_bytes_max: 64 << 10,
+        compaction_bytes_per_second: 1 << 30,
         batch_limits: BatchLimits {
             batch_bytes_max: 20_000,
             ..BatchLimits::default()

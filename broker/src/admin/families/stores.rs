@@ -1,4 +1,4 @@
-//! Metrics of stores: journal, segments, scrubbing.
+//! Metrics of stores: journal, segments, scrubbing, compaction.
 
 use super::family_row;
 use crate::admin::family::{Family, Kind, Unit};
@@ -213,6 +213,38 @@ pub(super) static STORES: &[Family] = &[
         |b, s| {
             s.each_store(b, |t| t.damage_found);
         }
+    ),
+    family_row!(
+        "corelane_store_compaction_passes",
+        Counter,
+        None,
+        ["core", "store"],
+        "Times that a partition was compacted by key, or a part of its keys where they are too many for compaction.keys_bytes_max",
+        |b, s| s.each_store(b, |t| t.compaction_passes)
+    ),
+    family_row!(
+        "corelane_store_compaction_read",
+        Counter,
+        Bytes,
+        ["core", "store"],
+        "Bytes of segment files that compaction has read; compaction.bytes_per_second bounds how many in a second",
+        |b, s| s.each_store(b, |t| t.compaction_read_bytes)
+    ),
+    family_row!(
+        "corelane_store_compaction_written",
+        Counter,
+        Bytes,
+        ["core", "store"],
+        "Bytes of segment files that compaction has written in their place",
+        |b, s| s.each_store(b, |t| t.compaction_written_bytes)
+    ),
+    family_row!(
+        "corelane_store_compaction_records_removed",
+        Counter,
+        None,
+        ["core", "store"],
+        "Records that compaction has left out: later ones have their keys, or they deleted keys and their time was over",
+        |b, s| s.each_store(b, |t| t.compaction_records_removed)
     ),
     family_row!(
         "corelane_store_weak_losses",

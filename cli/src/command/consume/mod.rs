@@ -12,6 +12,7 @@ use clap::Args;
 
 use crate::command::{BrokerArguments, Format};
 use crate::failure::Failure;
+use crate::input::null_marker::NullMarker;
 use crate::input::start::From;
 use crate::output::print_format::PrintFormat;
 use crate::runtime::block_on;
@@ -22,7 +23,11 @@ FORMAT is printed for each record, with nothing appended:
   %t topic   %p partition   %o offset   %k key   %v value   %T time in ms since 1970
   \\n newline   \\t tab   %% percent sign   \\\\ backslash
 `--print json` (or `--format json`) prints an object per line; bytes that are no UTF-8 appear there
-as {\"base64\": \"…\"}, headers too, and null differs from empty. Records of one partition come in order; partitions have no order among them.
+as {\"base64\": \"…\"}, headers too, and null differs from empty. Records of one partition come in
+order; partitions have no order among them.
+
+A null value prints as nothing, or as the TEXT of --null-marker: give one that no value equals. JSON
+has null for it either way. A null key prints as nothing outside of JSON.
 
 With --group the partitions are shared with all who consume with that name, and where one ends or
 is lost the others go on. What was written out is committed, and nothing else: after a crash some
@@ -35,6 +40,7 @@ Examples:
   corelane consume orders --from -10 --partition 0 --print '%o %k: %v\\n'
   corelane consume orders --from @2026-01-31T08:00:00+01:00 --until-end
   corelane consume orders --from end --print json | jq .value
+  corelane consume prices --until-end --print '%k=%v\\n' --null-marker NULL
   corelane consume orders payments --group billing
   corelane consume --pattern 'orders-.*' --group audit --from end --instance $HOSTNAME")]
 pub(crate) struct Arguments {
@@ -73,6 +79,10 @@ pub(crate) struct Arguments {
     /// How each record is printed: a FORMAT, or json [default: the value and a newline]
     #[arg(long, value_name = "FORMAT|json")]
     print: Option<PrintFormat>,
+
+    /// What a null value is printed as, outside of JSON; \t stands for a tab [default: nothing]
+    #[arg(long, value_name = "TEXT")]
+    null_marker: Option<NullMarker>,
 
     /// Report what was printed as read by the reader of this name, one of those in the topic's
     /// retention.guard.readers: retention then knows what it has read
@@ -122,10 +132,14 @@ struct GroupArguments {
 impl Arguments {
     /// How each record is printed.
     fn form(&self) -> PrintFormat {
-        match (&self.print, self.broker.format) {
+        let form = match (&self.print, self.broker.format) {
             (Some(form), _) => form.clone(),
             (None, Format::Json) => PrintFormat::Json,
             (None, Format::Table) => PrintFormat::values_by_line(),
+        };
+        match &self.null_marker {
+            Some(marker) => form.with_null_values_as(&marker.0),
+            None => form,
         }
     }
 }

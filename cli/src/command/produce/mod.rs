@@ -4,6 +4,7 @@
 //! library, and [`settle`] awaits what the broker says of each. The library's buffer bounds what is
 //! under way.
 
+mod line;
 mod send;
 mod settle;
 mod summary;
@@ -23,6 +24,7 @@ use crate::command::names::{AcksName, CompressionName};
 use crate::failure::Failure;
 use crate::input::escapes::unescape;
 use crate::input::lines::{LineReader, Piece};
+use crate::input::null_marker::NullMarker;
 use crate::interrupt;
 use crate::output::say;
 use crate::runtime::{block_on, check_partition, connect_patiently};
@@ -31,14 +33,19 @@ use crate::runtime::{block_on, check_partition, connect_patiently};
 #[command(after_help = "\
 Each line is a record: its value without the newline (a carriage return before it stays). With
 --key-separator, what stands before the first separator is the key; a line without a separator has
-no key. Records of one key go to one partition and stay in order. A record is in the log once, also where
-its answer was lost and it had to be sent again.
+no key. Records of one key go to one partition and stay in order. A record is in the log once, also
+where its answer was lost and it had to be sent again.
+
+With --null-marker, a value that equals TEXT is null: the record has no value, and deletes its key
+where the topic is compacted. The value is what the key separator leaves; a key that equals TEXT is
+a key like others. An empty TEXT makes empty values null. Without the option no value is null.
 
 Exit code 0 says that every record was acknowledged. A summary goes to standard error.
 
 Examples:
   dmesg | corelane produce kernel --compression zstd
-  corelane produce users --file users.tsv --key-separator '\\t' --receipts")]
+  corelane produce users --file users.tsv --key-separator '\\t' --receipts
+  echo 'cake=NULL' | corelane produce prices --key-separator = --null-marker NULL")]
 pub(crate) struct Arguments {
     /// The topic's name
     topic: String,
@@ -50,6 +57,10 @@ pub(crate) struct Arguments {
     /// Divides key and value of a line; \t stands for a tab
     #[arg(long, value_name = "S", value_parser = parse_separator)]
     key_separator: Option<Separator>,
+
+    /// A value that equals this text is null; \t stands for a tab
+    #[arg(long, value_name = "TEXT")]
+    null_marker: Option<NullMarker>,
 
     /// Send to this partition, whatever the key says
     #[arg(long, value_name = "N", allow_negative_numbers = true)]

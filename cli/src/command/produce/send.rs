@@ -4,10 +4,10 @@
 use std::io;
 
 use corelane_client::{BatchDelivery, Delivery, Error, Producer, Record, RecordRef};
-use memchr::memmem::Finder;
 use tokio::sync::mpsc;
 
 use super::Arguments;
+use super::line::{Line, LineForm};
 use crate::failure::Failure;
 use crate::input::lines::Piece;
 use crate::runtime::topic_failure;
@@ -54,10 +54,7 @@ pub(super) async fn send(
         .collect();
     let sender = Sender {
         topic: &arguments.topic,
-        splitter: arguments
-            .key_separator
-            .as_ref()
-            .map(|separator| Finder::new(&separator.0)),
+        form: LineForm::new(arguments),
         partition: arguments.partition,
         headers: &headers,
         producer,
@@ -89,7 +86,7 @@ enum Stop {
 
 struct Sender<'a> {
     topic: &'a str,
-    splitter: Option<Finder<'a>>,
+    form: LineForm<'a>,
     partition: Option<u32>,
     headers: &'a [(&'a str, Option<&'a [u8]>)],
     producer: &'a Producer,
@@ -109,10 +106,13 @@ impl Sender<'_> {
 
     async fn line_by_line(&self, piece: &Piece) -> Result<(), Stop> {
         for (number, line) in (piece.first_number()..).zip(piece.lines()) {
-            let (key, value) = self.split(line);
-            let mut record = Record::to(self.topic).value(value);
+            let Line { key, value } = self.form.read(line);
+            let mut record = Record::to(self.topic);
             if let Some(key) = key {
                 record = record.key(key);
+            }
+            if let Some(value) = value {
+                record = record.value(value);
             }
             if let Some(partition) = self.partition {
                 record = record.partition(partition);
@@ -140,8 +140,9 @@ impl Sender<'_> {
     }
 
     fn record<'l>(&'l self, line: &'l [u8]) -> RecordRef<'l> {
-        let (key, value) = self.split(line);
-        let mut record = RecordRef::value(value).headers(self.headers);
+        let Line { key, value } = self.form.read(line);
+        let record = value.map_or_else(RecordRef::tombstone, RecordRef::value);
+        let mut record = record.headers(self.headers);
         if let Some(key) = key {
             record = record.key(key);
         }
@@ -149,17 +150,5 @@ impl Sender<'_> {
             record = record.partition(partition);
         }
         record
-    }
-
-    /// Key and value of a line. A line without the separator has no key.
-    fn split<'l>(&self, line: &'l [u8]) -> (Option<&'l [u8]>, &'l [u8]) {
-        let found = self
-            .splitter
-            .as_ref()
-            .and_then(|finder| Some((finder, finder.find(line)?)));
-        match found {
-            Some((finder, at)) => (Some(&line[..at]), &line[at + finder.needle().len()..]),
-            None => (None, line),
-        }
     }
 }

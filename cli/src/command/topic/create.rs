@@ -24,11 +24,17 @@ Settings, by Kafka's names:
   retention.guard     records that a named reader has not read: off, warn, or wait for it up to a cap
   retention.guard.readers    the names, separated by commas (see consume --reader)
   retention.guard.max.ms, retention.guard.max.bytes    the caps
+  cleanup.policy      what happens to old records: delete them by the above (the default), compact (keep the
+                      last record of each key for ever), or compact,delete
+  min.compaction.lag.ms      a segment file is not compacted so long after its last record
+  delete.retention.ms        a record without a value, which deletes its key, is kept for so long
+  min.cleanable.dirty.ratio  from 0 to 1: how much of a partition must be new before it is compacted again
   message.timestamp.type
                       CreateTime, the producer's, or LogAppendTime, when the broker took the record
   message.timestamp.before.max.ms, message.timestamp.after.max.ms
                       how far a producer's time may be behind or ahead of the broker's clock
-Without flush.messages and flush.ms, a record is acknowledged when it is durable.")]
+Without flush.messages and flush.ms, a record is acknowledged when it is durable. Topics that are compacted
+refuse records without a key; only segment files that are closed (segment.ms, segment.bytes) are compacted.")]
 pub(super) struct Arguments {
     /// The topic's name: letters, digits, '.', '_' and '-'
     name: String,

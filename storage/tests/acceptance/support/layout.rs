@@ -113,6 +113,8 @@ fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
         disk_reserve_bytes: 0,
         producers_bytes_max: 1 << 20,
         producer_expiration_ms: 86_400_000,
+        compaction_keys_bytes_max: 64 << 10,
+        compaction_bytes_per_second: 1 << 30,
         batch_limits: BatchLimits {
             batch_bytes_max,
             ..BatchLimits::default()
