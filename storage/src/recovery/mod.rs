@@ -298,16 +298,23 @@ impl<F: DiskFile> JournalWalk<F> {
             }
             (Judgement::DamagedParts, Place::Group(group)) => self.take(group).await,
             (Judgement::DamagedParts | Judgement::DamagedStore, place) => {
-                let what = match place {
-                    Place::Group(_) => "the directory of group",
-                    Place::Nothing => "the header of group",
-                };
                 let (path, position) = (
                     &self.readers[self.current].path,
                     self.expected.point.position,
                 );
+                // Where there was no room for it, it began the next file.
+                let elsewhere = match (&place, self.readers.get(self.current + 1)) {
+                    (Place::Nothing, Some(next)) => {
+                        format!(", or {} at byte {FIRST_GROUP}", next.path)
+                    }
+                    _ => String::new(),
+                };
+                let what = match place {
+                    Place::Group(_) => "the directory of group",
+                    Place::Nothing => "the header of group",
+                };
                 let reason = format!(
-                    "{path} is damaged at byte {position}: {what} {sequence}, which was acknowledged"
+                    "{path} is damaged at byte {position}{elsewhere}: {what} {sequence}, which was acknowledged"
                 );
                 self.fence(reason);
                 Ok(false)

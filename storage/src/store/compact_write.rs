@@ -5,9 +5,9 @@
 
 use std::io;
 
-use corelane_protocol::Offset;
 use corelane_protocol::aligned::AlignedBytes;
-use corelane_protocol::batch::{RecordView, Retained, batches, extend_to, hollow, retain};
+use corelane_protocol::batch::{RecordView, Retained, Stamp, batches, extend_to, hollow, retain};
+use corelane_protocol::{LeaderEpoch, Offset};
 
 use super::compact::{Pass, PassError, unpack_limit};
 use super::partition::PartitionHandle;
@@ -31,13 +31,14 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// The batches of a segment that is written anew: without gaps between them, and what is not written to its file yet.
 struct NewSegment {
-    base: Offset,
     index: SparseIndex,
     times: SegmentTimes,
     /// Bytes of the file that are taken out of `bytes`.
     written: u64,
     bytes: Vec<u8>,
-    /// The last batch. It may still be made to cover more offsets.
+    /// Where the batches end that are not changed any more.
+    sealed_end: Offset,
+    /// The one behind them. It may still be made to cover more offsets.
     last: AlignedBytes,
     /// Before there is one, the last of those that lack records.
     gone: Vec<u8>,
@@ -47,11 +48,11 @@ struct NewSegment {
 impl NewSegment {
     fn new(base: Offset, index_interval: u32) -> Self {
         Self {
-            base,
             index: SparseIndex::new(base, index_interval),
             times: SegmentTimes::NONE,
             written: SEGMENT_DATA,
             bytes: Vec::new(),
+            sealed_end: base,
             last: AlignedBytes::new(),
             gone: Vec::new(),
             removed: 0,
@@ -61,7 +62,7 @@ impl NewSegment {
     /// The offset after the last batch.
     fn end(&self) -> Offset {
         if self.last.is_empty() {
-            self.base
+            self.sealed_end
         } else {
             peek(&self.last).end_offset
         }
@@ -79,22 +80,31 @@ impl NewSegment {
         self.last.extend_from_slice(batch);
     }
 
-    /// Notes that records of a batch, maybe all, are left out.
+    /// Notes that records of a batch, maybe all, are left out. What covers its offsets is of its leader epoch: whoever
+    /// has read a batch takes the epoch to have gone as far as that covers.
     fn leave_out(&mut self, batch: &[u8], records: u32) {
         self.removed += u64::from(records);
+        let covering = match self.last.is_empty() {
+            true => &self.gone[..],
+            false => &self.last[..],
+        };
+        if !covering.is_empty() && leader_epoch(covering) != leader_epoch(batch) {
+            self.end_at(peek(batch).base_offset);
+            self.seal_last();
+        }
         if self.last.is_empty() {
             self.gone.clear();
             self.gone.extend_from_slice(batch);
         }
     }
 
-    /// Makes the last batch end at an offset; at the segment's begin, one without records.
+    /// Makes the last batch end at an offset; where there is none, one without records.
     fn end_at(&mut self, end: Offset) {
         if self.end() == end {
             return;
         }
         let covered = if self.last.is_empty() {
-            hollow(&self.gone, self.base, end, &mut self.last)
+            hollow(&self.gone, self.sealed_end, end, &mut self.last)
         } else {
             extend_to(&mut self.last, end)
         };
@@ -108,6 +118,7 @@ impl NewSegment {
         }
         let position = self.written + self.bytes.len() as u64;
         let base_offset = peek(&self.last).base_offset;
+        self.sealed_end = peek(&self.last).end_offset;
         let max_before = self.times.max_timestamp;
         self.index.note(base_offset, position, max_before);
         let times = peek_times(&self.last);
@@ -133,6 +144,11 @@ impl NewSegment {
         self.written += blocks.len() as u64;
         Some((position, blocks))
     }
+}
+
+fn leader_epoch(batch: &[u8]) -> LeaderEpoch {
+    let stamp = Stamp::read(batch);
+    stamp.expect("it was verified").leader_epoch
 }
 
 /// A segment that was written anew, and what it is to take the place of.
