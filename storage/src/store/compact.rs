@@ -101,6 +101,9 @@ impl Piece {
     }
 }
 
+/// A batch that was unpacked, and the memory for it.
+pub(super) type Unpacked<'a> = (RecordBatch<&'a [u8]>, Reservation);
+
 /// A segment that is read from its first batch on.
 pub(super) struct Source<D: Disk> {
     segment: Segment,
@@ -222,7 +225,7 @@ impl<D: Disk> Store<D> {
         at: u64,
         bytes: &'a [u8],
         limit: &DecompressLimit,
-    ) -> Result<Option<(RecordBatch<&'a [u8]>, Reservation)>, PassError> {
+    ) -> Result<Option<Unpacked<'a>>, PassError> {
         let header = verify_crc(bytes).map_err(|error| {
             let damage = self.corruption(&source.segment, at, error.to_string());
             PassError::Damaged(damage.to_string())

@@ -166,7 +166,7 @@ impl<D: Disk> Store<D> {
             self.handles.borrow_mut().insert(key, file.clone());
             file
         } else {
-            let file = self.segment_file(work.partition, key, &path);
+            let file = self.segment_file(work.partition, key, path);
             file.await.map_err(into_io)?
         };
         if let Some(bytes) = work.left_file_bytes {
