@@ -15,9 +15,7 @@ mod snapshot;
 
 pub use image::{ApplyError, MetadataImage, Placement, Topic};
 pub use record::{MetadataRecord, PLACEMENTS_PER_RECORD_MAX, RecordError};
-pub(crate) use setting_table::{
-    MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS,
-};
+pub(crate) use setting_table::{MESSAGE_TIMESTAMP_AFTER_MAX_MS, MESSAGE_TIMESTAMP_BEFORE_MAX_MS};
 pub use settings::{DescribedSetting, EffectiveSettings, SettingSource, TopicSettings};
 
 /// The topic that keeps consumer groups and their offsets.
