@@ -2,14 +2,17 @@
 //! order and completeness at the end. Time is near-linear in the number of events: each event
 //! costs a look-up, each complete read one walk over its partition.
 
+mod finish;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
+use crate::compaction::{Compaction, Fate};
 use crate::digest::Digest;
 use crate::event::{Event, OwnerNumber, ProducerNumber, ReaderNumber, RecordNumber};
 use crate::numbered::Numbered;
-use crate::order::{KeyHomes, OrderWalk};
 use crate::partition::{Moment, PartitionHistory, Receipt, Sight};
 use crate::reader::Read;
 use crate::verdict::Verdict;
@@ -59,6 +62,10 @@ struct RecordHistory {
     failed: bool,
     /// An attempt to send it had no answer, so that a receipt may name a second copy.
     is_uncertain: bool,
+    /// It has no value.
+    is_tombstone: bool,
+    /// From when on it may be gone by itself where the log is compacted.
+    expires: Option<Moment>,
 }
 
 /// Who sent certain bytes. When several records have the same bytes, a copy in the log cannot be
@@ -67,6 +74,25 @@ struct RecordHistory {
 enum Sender {
     One(RecordNumber),
     Several,
+}
+
+impl RecordHistory {
+    fn fate(&self) -> Fate {
+        Fate {
+            key: self.key,
+            sent: Moment(self.sequence),
+            is_tombstone: self.is_tombstone,
+            expires: self.expires,
+        }
+    }
+}
+
+/// The record of these bytes, if there is just one.
+fn record_of(senders: &BTreeMap<Digest, Sender>, content: Digest) -> Option<RecordNumber> {
+    match senders.get(&content) {
+        Some(Sender::One(record)) => Some(*record),
+        Some(Sender::Several) | None => None,
+    }
 }
 
 impl Checker {
@@ -162,6 +188,25 @@ impl Checker {
                 to,
             } => self.read_moved(reader, partition, to),
             Event::Settled { partition } => self.settled(partition),
+            Event::Tombstone { record } => match self.records.get_mut(record) {
+                Some(history) => history.is_tombstone = true,
+                None => self.bad_history(format!("record {} has no value, unsent", record.0)),
+            },
+            Event::Expirable { record } => match self.records.get_mut(record) {
+                Some(history) if history.is_tombstone => {
+                    history.expires.get_or_insert(self.now);
+                }
+                _ => self.bad_history(format!("record {} expires and has a value", record.0)),
+            },
+            Event::Compactable { partition } => {
+                let history = self.partitions.entry(partition).or_default();
+                history.compaction.get_or_insert_with(Compaction::default);
+            }
+            Event::ReadThrough {
+                reader,
+                partition,
+                to,
+            } => self.read_through(reader, partition, to),
         }
     }
 
@@ -169,6 +214,7 @@ impl Checker {
     pub fn finish(mut self) -> Verdict {
         self.judge_reads_by_offset();
         self.judge_receipts_by_offset();
+        self.judge_compaction();
         self.verdict
     }
 
@@ -190,6 +236,8 @@ impl Checker {
             found: None,
             failed: false,
             is_uncertain: false,
+            is_tombstone: false,
+            expires: None,
         };
         if self.records.insert(record, history).is_some() {
             self.bad_history(format!("record {} is sent twice", record.0));
@@ -313,8 +361,25 @@ impl Checker {
         let Some(read) = self.reads.get_mut(&(reader, partition)) else {
             return self.bad_history(format!("reader {} polls {partition} unstarted", reader.0));
         };
-        read.poll(offset, &mut self.verdict);
-
+        let history = self.partitions.entry(partition).or_default();
+        let may_skip = history.compaction.is_some();
+        let skipped = read.poll(offset, may_skip, &mut self.verdict);
+        let started = read.started();
+        if let Some(compaction) = &history.compaction {
+            let record = record_of(&self.senders, content);
+            let key = record.and_then(|record| self.records.get(record)?.key);
+            if let Some(gone) = compaction.came_back(offset, key, started) {
+                self.verdict.add(Violation::CameBack {
+                    partition,
+                    offset,
+                    reader,
+                    gone,
+                });
+            }
+        }
+        if let Some(skipped) = skipped {
+            self.passed_over(reader, partition, skipped);
+        }
         let history = self.partitions.entry(partition).or_default();
         // The first sight of these bytes was judged, and so was every receipt that came later.
         let sight = history.sights.get(&offset);
@@ -356,6 +421,44 @@ impl Checker {
         if !self.senders.contains_key(&content) {
             self.verdict
                 .add(Violation::NobodySent { partition, offset });
+        }
+    }
+
+    fn read_through(&mut self, reader: ReaderNumber, partition: TopicPartition, to: Offset) {
+        let Some(read) = self.reads.get_mut(&(reader, partition)) else {
+            return self.bad_history(format!("reader {} reads {partition} unstarted", reader.0));
+        };
+        let history = self.partitions.entry(partition).or_default();
+        let may_skip = history.compaction.is_some();
+        if let Some(skipped) = read.through(to, may_skip, &mut self.verdict) {
+            self.passed_over(reader, partition, skipped);
+        }
+    }
+
+    /// A reader was led past offsets of a partition that may be compacted.
+    fn passed_over(
+        &mut self,
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        skipped: Range<Offset>,
+    ) {
+        let now = self.now;
+        let history = self.partitions.entry(partition).or_default();
+        let Some(compaction) = &mut history.compaction else {
+            return;
+        };
+        compaction.pass_over(skipped.start, skipped.end, reader, now);
+        let sights = history.sights.range(skipped.clone());
+        let seen = sights.filter_map(|(offset, sight)| {
+            Some((*offset, record_of(&self.senders, sight.content)?))
+        });
+        let receipts = history.receipts.range(skipped);
+        let promised = receipts.map(|(offset, receipt)| (*offset, receipt.record));
+        for (offset, record) in seen.chain(promised) {
+            let known = self.records.get(record).expect("it was sent");
+            if let Some(key) = known.key.filter(|_| known.is_tombstone) {
+                compaction.bury(key, offset, now);
+            }
         }
     }
 
@@ -439,94 +542,6 @@ impl Checker {
         for (offset, receipt) in std::mem::take(&mut history.from_memory) {
             let at = self.now;
             self.promised(partition, offset, Receipt { at, ..receipt });
-        }
-    }
-
-    /// First copies in order, second copies, keys at home, nothing that was refused.
-    fn judge_reads_by_offset(&mut self) {
-        let mut homes = KeyHomes::default();
-        for (&partition, partition_history) in &self.partitions {
-            let mut walk = OrderWalk::default();
-            let unseen = partition_history.first_unseen();
-            for (&offset, sight) in &partition_history.sights {
-                let Some(&Sender::One(record)) = self.senders.get(&sight.content) else {
-                    continue;
-                };
-                let history = self.records.get_mut(record).expect("it was sent");
-                if history.failed {
-                    let refused = Violation::FailedButRead {
-                        record,
-                        partition,
-                        offset,
-                    };
-                    self.verdict.add(refused);
-                }
-                if let Some(key) = history
-                    .key
-                    .filter(|_| self.rules.keys_stay_in_one_partition)
-                {
-                    homes.find(key, record, partition, &mut self.verdict);
-                }
-                // A later find is a second copy.
-                if let Some((_, first)) = history.found {
-                    self.verdict.counts.duplicates += 1;
-                    if self.rules.no_duplicates || self.idempotent.contains(&history.producer) {
-                        let second = offset;
-                        self.verdict.add(Violation::Duplicate {
-                            record,
-                            partition,
-                            first,
-                            second,
-                        });
-                    }
-                    continue;
-                }
-                history.found = Some((partition, offset));
-                // The first copy may have been deleted before anybody read it.
-                if history.is_uncertain && unseen < offset.min(partition_history.log_start) {
-                    continue;
-                }
-                if let Some(overtaken_by) = walk.meet(history.producer, history.sequence, record) {
-                    let violation = Violation::ReadOutOfOrder {
-                        partition,
-                        offset,
-                        record,
-                        overtaken_by,
-                    };
-                    self.verdict.add(violation);
-                }
-            }
-        }
-    }
-
-    /// Receipts in order, and each one looked for by a complete read.
-    fn judge_receipts_by_offset(&mut self) {
-        for (&partition, partition_history) in &self.partitions {
-            let mut walk = OrderWalk::default();
-            for (&offset, receipt) in &partition_history.receipts {
-                let record = receipt.record;
-                let history = self.records.get(record).expect("it was sent");
-                let is_certain = !history.is_uncertain;
-                if is_certain
-                    && let Some(overtaken_by) =
-                        walk.meet(history.producer, history.sequence, record)
-                {
-                    self.verdict.add(Violation::AcknowledgedOutOfOrder {
-                        partition,
-                        offset,
-                        record,
-                        overtaken_by,
-                    });
-                }
-                let is_deleted = offset < partition_history.log_start;
-                if !(receipt.verified || is_deleted || partition_history.is_released) {
-                    self.verdict.add(Violation::NeverReadBack {
-                        record,
-                        partition,
-                        offset,
-                    });
-                }
-            }
         }
     }
 

@@ -64,7 +64,7 @@ pub enum Event {
         /// The record.
         record: RecordNumber,
     },
-    /// A reader begins at an offset. It is expected to see every offset from there on.
+    /// A reader begins at an offset. It is expected to see every offset from there on, but for what compaction leaves out.
     ReadStarted {
         /// The reader.
         reader: ReaderNumber,
@@ -143,6 +143,32 @@ pub enum Event {
     },
     /// What a reader was to be handed next is below a log start that the broker has said, and it goes on there.
     ReadMoved {
+        /// The reader.
+        reader: ReaderNumber,
+        /// The partition it reads.
+        partition: TopicPartition,
+        /// The next offset that it will accept.
+        to: Offset,
+    },
+    /// The record has no value: it deletes those of its key before it where the log is compacted, and may be gone itself
+    /// after a while. Behind its `Sent`.
+    Tombstone {
+        /// The record.
+        record: RecordNumber,
+    },
+    /// The time is over for which a record without a value has to be kept, as far as the observer can know.
+    Expirable {
+        /// The record.
+        record: RecordNumber,
+    },
+    /// From now on the broker may leave out records of a partition that later ones of the same key replace: its readers
+    /// may be led past offsets.
+    Compactable {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// A reader was served up to an offset, and where it was handed no record there is none.
+    ReadThrough {
         /// The reader.
         reader: ReaderNumber,
         /// The partition it reads.

@@ -24,6 +24,7 @@
 //! ```
 
 mod checker;
+mod compaction;
 mod digest;
 mod event;
 mod numbered;

@@ -40,6 +40,10 @@ impl<T> Numbered<T> {
         }
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.row.iter().chain(self.others.values())
+    }
+
     /// Sets a value, and returns the one before it.
     pub(crate) fn insert(&mut self, record: RecordNumber, value: T) -> Option<T> {
         if let Some(before) = self.get_mut(record) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use corelane_protocol::ids::{LeaderEpoch, Offset};
 
+use crate::compaction::Compaction;
 use crate::digest::Digest;
 use crate::event::{OwnerNumber, ReaderNumber, RecordNumber};
 
@@ -43,10 +44,20 @@ pub(crate) struct PartitionHistory {
     pub(crate) log_start: Offset,
     /// What is below may be deleted.
     pub(crate) deletable: Offset,
+    /// What is known of its compaction, if that is permitted.
+    pub(crate) compaction: Option<Compaction>,
 }
 
 impl PartitionHistory {
-    /// The first offset that no reader has seen.
+    /// Below it the first copy of a record may be gone that nobody has read.
+    pub(crate) fn unread_below(&self, offset: Offset) -> Offset {
+        match self.compaction {
+            Some(_) => offset,
+            None => offset.min(self.log_start),
+        }
+    }
+
+    /// The first offset that no reader has seen, of a log that had a record at each.
     pub(crate) fn first_unseen(&self) -> Offset {
         let seen = self.sights.keys().zip(0_u64..);
         let gap = seen

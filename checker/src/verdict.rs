@@ -30,6 +30,10 @@ pub struct Counts {
     pub duplicates: u64,
     /// Complete reads of one partition.
     pub reads: u64,
+    /// Offsets without their record, which a later one of the same key replaces.
+    pub compacted: u64,
+    /// Offsets without their record, which had no value and was kept for its time.
+    pub tombstones_gone: u64,
     /// Offsets that had been read of weak partitions and were lost in a crash.
     pub cut_back: u64,
 }

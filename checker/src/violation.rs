@@ -123,6 +123,18 @@ pub enum Violation {
         /// Who did not.
         second: ReaderNumber,
     },
+    /// A record was read again that had been compacted away, or that one without a value had deleted which is gone.
+    #[error("came back: {} offset {} was read by reader {} though offset {} was gone before it began", partition, offset.get(), reader.0, gone.get())]
+    CameBack {
+        /// The partition.
+        partition: TopicPartition,
+        /// The offset that was read.
+        offset: Offset,
+        /// Who read it.
+        reader: ReaderNumber,
+        /// The offset that was known to be gone: its own, or that of the record without a value that deleted it.
+        gone: Offset,
+    },
     /// A record was read that no producer had sent.
     #[error("nobody sent it: {} offset {} holds bytes that no producer sent", partition, offset.get())]
     NobodySent {
@@ -227,7 +239,7 @@ pub enum Violation {
 
 impl Violation {
     /// Every kind.
-    pub const KINDS: [&str; 20] = [
+    pub const KINDS: [&str; 21] = [
         "lost",
         "changed",
         "two contents",
@@ -238,6 +250,7 @@ impl Violation {
         "above the high watermark",
         "two owners",
         "vanished",
+        "came back",
         "nobody sent it",
         "refused and read",
         "out of order",
@@ -263,6 +276,7 @@ impl Violation {
             Self::AboveHighWatermark { .. } => "above the high watermark",
             Self::TwoOwners { .. } => "two owners",
             Self::Vanished { .. } => "vanished",
+            Self::CameBack { .. } => "came back",
             Self::NobodySent { .. } => "nobody sent it",
             Self::FailedButRead { .. } => "refused and read",
             Self::ReadOutOfOrder { .. } => "out of order",

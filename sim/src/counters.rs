@@ -133,6 +133,14 @@ sometimes! {
     GroupNotLogged, true, "a change of a group was refused for a full disk";
     GroupLogShortened, true, "a log of groups was read that began with a snapshot";
     GroupsSettled, true, "every partition had one member in the end";
+    CompactionEnded, true, "a pass of compaction ended";
+    CompactionInLittleMemory, true, "a pass of compaction ended where memory has room for fewer keys than there are";
+    RecordsLeftOut, true, "compaction left records out";
+    SegmentReplaced, true, "a segment was replaced by one that compaction wrote";
+    CompactionInterrupted, true, "a broker ended while a segment was written anew or the old ones were removed";
+    ReplacedMissed, true, "a record was missing that a later one of its key replaces";
+    TombstoneGone, true, "a record without a value was missing whose time was over";
+    BatchWithoutRecords, true, "a batch without records was served";
     NonsenseRefused, true, "an invalid request was refused";
     GarbageClosed, true, "a connection that sent no frames was closed";
 }

@@ -3,12 +3,15 @@
 //! Owns the numbers of records and readers, and the problems that no history shows: a reply that cannot be
 //! read, a topic that is gone, a run that does not end.
 
+use std::collections::BTreeSet;
+
 use corelane_checker::{
     Checker, Digest, Event, ProducerNumber, ReaderNumber, RecordNumber, Rules, Verdict,
 };
 use corelane_protocol::{Offset, TopicPartition};
 
-use crate::client::LogAsked;
+use crate::client::{LogAsked, NewRecord};
+use crate::compacting::Compacting;
 use crate::counters::{Counters, Sometimes};
 use crate::grouping::Grouping;
 use crate::keeping::Keeping;
@@ -25,6 +28,9 @@ pub(crate) struct History {
     pub(crate) counters: Counters,
     pub(crate) keeping: Keeping,
     pub(crate) grouping: Grouping,
+    pub(crate) compacting: Compacting,
+    /// Partitions of which it is known that they may be compacted.
+    compactable: BTreeSet<TopicPartition>,
     pub(crate) damage: Damage,
     /// A full disk is noticed before it is full.
     pub(crate) has_large_reserve: bool,
@@ -46,6 +52,8 @@ impl History {
             counters: Counters::default(),
             keeping: Keeping::default(),
             grouping: Grouping::new(damage == Damage::Lies),
+            compacting: Compacting::default(),
+            compactable: BTreeSet::new(),
             damage,
             has_large_reserve: false,
             storage_failed: false,
@@ -71,17 +79,21 @@ impl History {
     }
 
     /// Records about to be sent for the first time, in this order; the number of the first.
-    pub(crate) fn sent(&mut self, producer: u32, values: &[Vec<u8>]) -> u64 {
+    pub(crate) fn sent(&mut self, now_us: u64, producer: u32, records: &[NewRecord]) -> u64 {
         let first = self.records;
-        for (record, value) in (first..).zip(values) {
+        for (record, new) in (first..).map(RecordNumber).zip(records) {
             self.checker.observe(Event::Sent {
-                record: RecordNumber(record),
+                record,
                 producer: ProducerNumber(producer),
-                key: None,
-                content: Digest::of_record(None, Some(value)),
+                key: new.key.as_deref().map(Digest::of_key),
+                content: new.content(),
             });
+            if new.is_tombstone {
+                self.checker.observe(Event::Tombstone { record });
+                self.compacting.sent(now_us, record);
+            }
         }
-        self.records += values.len() as u64;
+        self.records += records.len() as u64;
         first
     }
 
@@ -140,10 +152,14 @@ impl History {
 
     pub(crate) fn fetched(
         &mut self,
+        now_us: u64,
         reader: ReaderNumber,
         partition: TopicPartition,
         high_watermark: Offset,
     ) {
+        while let Some(record) = self.compacting.expired(now_us, &self.keeping.wall) {
+            self.checker.observe(Event::Expirable { record });
+        }
         self.checker.observe(Event::Fetched {
             reader,
             partition,
@@ -156,14 +172,39 @@ impl History {
         reader: ReaderNumber,
         partition: TopicPartition,
         offset: Offset,
-        value: Option<&[u8]>,
+        content: Digest,
     ) {
         self.checker.observe(Event::Polled {
             reader,
             partition,
             offset,
-            content: Digest::of_record(None, value),
+            content,
         });
+    }
+
+    /// What a reader was served ends without a record.
+    pub(crate) fn read_through(
+        &mut self,
+        reader: ReaderNumber,
+        partition: TopicPartition,
+        to: Offset,
+    ) {
+        self.checker.observe(Event::ReadThrough {
+            reader,
+            partition,
+            to,
+        });
+    }
+
+    /// A topic has this partition.
+    pub(crate) fn partition_found(&mut self, topic: &str, partition: TopicPartition) {
+        if self.compacting.may_compact(topic) && self.compactable.insert(partition) {
+            self.checker.observe(Event::Compactable { partition });
+        }
+    }
+
+    pub(crate) fn may_compact(&self, partition: TopicPartition) -> bool {
+        self.compactable.contains(&partition)
     }
 
     pub(crate) fn read_ended(&mut self, reader: ReaderNumber, partition: TopicPartition) {
@@ -228,6 +269,8 @@ impl History {
         let mut counters = self.counters;
         let verdict = self.checker.finish();
         counters.add(Sometimes::Duplicated, verdict.counts.duplicates);
+        counters.add(Sometimes::ReplacedMissed, verdict.counts.compacted);
+        counters.add(Sometimes::TombstoneGone, verdict.counts.tombstones_gone);
         (self.problems, counters, verdict)
     }
 }

@@ -30,7 +30,7 @@ impl Wall {
     }
 
     /// The least and the greatest that the clock has shown between two moments, ms after the beginning.
-    fn bounds(&self, from_us: u64, to_us: u64) -> (i64, i64) {
+    pub(crate) fn bounds(&self, from_us: u64, to_us: u64) -> (i64, i64) {
         let begins = std::iter::once((0, 0)).chain(self.jumps.iter().copied());
         let ends = self.jumps.iter().map(|(us, _)| *us);
         let ends = ends.chain(std::iter::once(u64::MAX));

@@ -9,6 +9,7 @@
 
 mod bugs;
 mod client;
+mod compacting;
 mod counters;
 mod group_offsets;
 mod grouping;

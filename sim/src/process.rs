@@ -21,7 +21,7 @@ use corelane_protocol::{BrokerId, CoreId, StoreId, Timestamp, TopicId, TopicPart
 use corelane_storage::directory::{self, DirectoryIdentity, Opened};
 use corelane_storage::disk::memory::MemoryDisk;
 use corelane_storage::memory::Ledger;
-use corelane_storage::store::{LogState, RecoveryReport, Store};
+use corelane_storage::store::{CompactionMeters, LogState, RecoveryReport, Store};
 use corelane_storage::testing::{Executor, JoinHandle, Random};
 use uuid::Uuid;
 
@@ -232,6 +232,17 @@ impl Process {
             })
         });
         starts.collect()
+    }
+
+    /// What compaction has done in this life.
+    pub(crate) fn compaction(&self) -> CompactionMeters {
+        let stores = self.shells().flat_map(|shell| shell.stores.iter());
+        let mut all = CompactionMeters::default();
+        for meters in stores.map(|store| store.metrics().compaction) {
+            all.passes += meters.passes;
+            all.records_removed += meters.records_removed;
+        }
+        all
     }
 
     /// What scrubbing has found in each partition in service, by the partition's directory.

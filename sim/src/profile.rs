@@ -42,6 +42,9 @@ pub(crate) const READERS: [&str; 2] = ["audit", "billing"];
 /// The setting that bounds how long records that were acknowledged from memory may be lost.
 pub(crate) const FLUSH_MS: &str = "flush.ms";
 
+/// The setting that says whether a topic is compacted.
+pub(crate) const CLEANUP_POLICY: &str = "cleanup.policy";
+
 /// The guard's modes, as often as they are drawn.
 const MODES: [&str; 6] = ["wait", "wait", "wait", "wait", "warn", "off"];
 
@@ -73,6 +76,8 @@ pub(crate) struct Profile {
     /// How many consumer groups there are, and members in each.
     pub(crate) groups: usize,
     pub(crate) members: usize,
+    /// How topics are compacted, if some of them are.
+    pub(crate) compaction: Option<CompactionProfile>,
     /// How many clients look offsets up.
     pub(crate) clerks: usize,
     /// The setting of a topic that is acknowledged from memory, if there is one.
@@ -113,6 +118,7 @@ impl Profile {
             deletes: random.chance(1, 3),
             expires: random.chance(1, 3),
             guards: false,
+            compaction: None,
             groups: 0,
             members: 0,
             clerks: random.index(3),
@@ -145,8 +151,62 @@ impl Profile {
             profile.config.groups.offsets_partitions = 1 + beside.below(3) as u32;
             profile.config.groups.snapshot_records_min = 8 << (2 * beside.below(4));
         }
+        if beside.chance(1, 2) {
+            let keys = 4 << beside.below(7);
+            profile.compaction = Some(CompactionProfile {
+                keys,
+                delete_retention_ms: [500, 2_000, 8_000, 120_000][beside.index(4)],
+            });
+            let compaction = &mut profile.config.compaction;
+            compaction.bytes_per_second = (256 * 1024) << (2 * beside.below(3));
+            if beside.chance(1, 3) {
+                compaction.keys_bytes_max = keys * 16 * (1 + beside.below(3));
+            }
+        }
         profile
     }
+}
+
+/// What topics that are compacted have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompactionProfile {
+    /// Keys of each partition.
+    pub(crate) keys: u64,
+    pub(crate) delete_retention_ms: u64,
+}
+
+/// Settings of a topic that is compacted, from its creation on or once they have changed.
+pub(crate) fn compaction(
+    random: &mut Random,
+    profile: CompactionProfile,
+) -> (Vec<(String, String)>, Vec<(String, String)>) {
+    let (mut settings, mut changes) = (Vec::new(), Vec::new());
+    let pair = |key: &str, value: String| (key.to_owned(), value);
+    let policy = |value: &str| pair(CLEANUP_POLICY, value.to_owned());
+    match random.below(6) {
+        0..=2 => settings.push(policy("compact")),
+        3 => settings.push(policy("compact,delete")),
+        4 => {
+            settings.push(policy("compact"));
+            changes.extend(["delete", "compact", "compact"].map(policy));
+        }
+        _ => changes.extend(["compact", "compact", ""].map(policy)),
+    }
+    settings.push(pair("segment.ms", (500 << random.below(4)).to_string()));
+    settings.push(pair(
+        "segment.bytes",
+        (65_536 << random.below(2)).to_string(),
+    ));
+    let retention_ms = profile.delete_retention_ms;
+    settings.push(pair("delete.retention.ms", retention_ms.to_string()));
+    let ratio = ["0", "0.1", "0.5"][random.index(3)];
+    settings.push(pair("min.cleanable.dirty.ratio", ratio.to_owned()));
+    if random.chance(1, 3) {
+        let lag_ms = 300 << random.below(4);
+        changes.push(pair("min.compaction.lag.ms", lag_ms.to_string()));
+        changes.push(pair("min.compaction.lag.ms", String::new()));
+    }
+    (settings, changes)
 }
 
 /// Settings of one topic about what it keeps, drawn anew each time; the first few for its creation.

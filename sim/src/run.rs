@@ -1,6 +1,6 @@
 //! One seed from beginning to end: its world is drawn, lived through, healed and judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use corelane_checker::Verdict;
@@ -14,7 +14,7 @@ use crate::client::{
 use crate::counters::{Counters, Sometimes};
 use crate::grouping::Timeouts;
 use crate::panics;
-use crate::profile::{Damage, Profile, expiry, guard, guard_changes};
+use crate::profile::{CLEANUP_POLICY, Damage, Profile, compaction, expiry, guard, guard_changes};
 use crate::trace::{Reader, Trace};
 use crate::world::World;
 
@@ -26,12 +26,13 @@ pub const SECONDS_DEFAULT: u64 = 60;
 
 /// What a world may violate where devices lie about writes: an acknowledged tail may be gone, and its offsets be
 /// given to others.
-const VIOLATED_BY_LIES: [&str; 8] = [
+const VIOLATED_BY_LIES: [&str; 9] = [
     "lost",
     "changed",
     "two contents",
     "issued twice",
     "vanished",
+    "came back",
     "not verified",
     "receipts out of order",
     "deleted",
@@ -125,9 +126,16 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
     let broker = profile.config.log.clone();
     let mut admin = Admin::new(0, 400_000, profile.damage != Damage::None, broker);
     let mut lasting: Vec<(String, bool)> = Vec::new();
+    // Drawn beside the rest of the sequence, which stays what it is.
+    let mut beside = random.clone().fork();
+    let mut keyed = BTreeSet::new();
     for number in 0..profile.topics {
         let name = format!("t{number}");
-        admin.add(topic(&profile, &mut random, &name));
+        let mut parts = topic(&profile, &mut random, &name);
+        if compact(&mut world, &profile, &mut beside, &mut parts) {
+            keyed.insert(name.clone());
+        }
+        admin.add(parts);
         lasting.push((name, false));
     }
     if let Some((key, value)) = profile.weak_topic {
@@ -139,16 +147,22 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
     let mut all = lasting.clone();
     for number in 0..profile.passing_topics {
         let name = format!("p{number}");
-        admin.add(NewTopicParts {
+        let mut parts = NewTopicParts {
             is_passing: true,
             ..topic(&profile, &mut random, &name)
-        });
+        };
+        if compact(&mut world, &profile, &mut beside, &mut parts) {
+            keyed.insert(name.clone());
+        }
+        admin.add(parts);
         all.push((name, false));
     }
     world.add(Box::new(admin));
     let frame = u64::from(profile.config.limits.frame_bytes_max);
     for number in 0..profile.producers {
         let (topic, is_weak) = all[number % all.len()].clone();
+        let keys = profile.compaction.map(|compaction| compaction.keys);
+        let is_keyed = keyed.contains(&topic);
         world.add(Box::new(Producer::new(ProducerParts {
             number: number as u32,
             topic,
@@ -160,6 +174,7 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
             batch_bytes_max: (frame - 64 * 1024) / 2,
             no_forward: random.chance(1, 4),
             is_idempotent: random.chance(2, 3),
+            keys: keys.filter(|_| is_keyed),
         })));
     }
     for number in 0..profile.consumers {
@@ -183,6 +198,29 @@ fn populate(profile: Profile, mut random: Random, trace: Trace) -> (World, Vec<S
         add_group(&mut world, &profile, &mut random, group, &topics);
     }
     (world, topics)
+}
+
+/// Has some topics compacted, in some worlds. Returns whether this is one of them.
+fn compact(
+    world: &mut World,
+    profile: &Profile,
+    random: &mut Random,
+    parts: &mut NewTopicParts,
+) -> bool {
+    let Some(shared) = profile.compaction.filter(|_| random.coin()) else {
+        return false;
+    };
+    let (settings, changes) = compaction(random, shared);
+    let is_other = |key: &str| settings.iter().all(|(own, _)| own != key);
+    parts.configs.retain(|(key, _)| is_other(key));
+    parts.configs.extend(settings);
+    parts.changes.extend(changes);
+    let policy = parts.configs.iter().find(|(key, _)| key == CLEANUP_POLICY);
+    if policy.is_some() {
+        world.history.compacting.permit(&parts.name);
+    }
+    world.history.compacting.delete_retention_ms = shared.delete_retention_ms;
+    true
 }
 
 /// A consumer group: all of its members want the same.

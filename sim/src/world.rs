@@ -3,6 +3,7 @@
 //! Owns the one order in which everything happens. Every choice comes from the seed, every event goes into the
 //! trace, so that a seed gives one run.
 
+mod compaction;
 mod connections;
 mod faults;
 mod turns;
@@ -14,6 +15,7 @@ use std::fmt::Arguments;
 use corelane_protocol::TopicPartition;
 use corelane_storage::testing::{Clock, Random};
 
+use self::compaction::{dir_of, is_compacted};
 use crate::client::{Action, Client, ClientEvent, Context, Verifier};
 use crate::counters::Sometimes;
 use crate::history::History;
@@ -173,6 +175,10 @@ pub(crate) struct World {
     is_healed: bool,
     calm_us: u64,
     seen_files: BTreeMap<String, u64>,
+    /// The file that compaction makes, by the directory of its partition.
+    compacting: BTreeMap<String, String>,
+    /// All that it ever made.
+    written_anew: BTreeSet<String>,
     /// Segment files that were complete when a bit of them turned over.
     flipped: BTreeSet<String>,
 }
@@ -210,6 +216,8 @@ impl World {
             is_healed: false,
             calm_us: u64::MAX,
             seen_files: BTreeMap::new(),
+            compacting: BTreeMap::new(),
+            written_anew: BTreeSet::new(),
             flipped: BTreeSet::new(),
         }
     }
@@ -255,6 +263,9 @@ impl World {
                 self.converge("scrubbers", World::is_damage_told);
             }
             self.expire(quiet_us);
+        }
+        for broker in 0..self.machines.len() {
+            self.count_passes(broker);
         }
         Ended {
             trace: self.trace,
@@ -369,7 +380,13 @@ impl World {
         let processes = machines.filter_map(|machine| Some((machine.process.as_ref()?, machine)));
         processes.into_iter().all(|(process, machine)| {
             let there = machine.disk.files();
-            let is_there = |path: &String| there.iter().any(|(file, _)| file == path);
+            // What an interrupted compaction has left there is not scrubbed.
+            let is_compacted = |path: &str| {
+                let mut compacted = there.iter().filter(|(file, _)| is_compacted(file));
+                compacted.any(|(file, _)| dir_of(file) == dir_of(path))
+            };
+            let is_there =
+                |path: &String| there.iter().any(|(file, _)| file == path) && !is_compacted(path);
             let told = process.damage_told();
             let mut flipped = self.flipped.iter().filter(|path| is_there(path));
             flipped.all(|path| {

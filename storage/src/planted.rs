@@ -109,6 +109,11 @@ bugs! {
     ProducersForgotten, "a restart forgets the producers that the catalogue knows";
     ProducersNotRecorded, "the catalogue is not told of producers when their batches leave the journal";
     ProducerIdsReused, "a restart gives producers numbers that others have";
+    LatestLeftOut, "compaction keeps what was replaced and leaves the latest record of a key out";
+    TombstoneDroppedEarly, "records without a value are left out by the first pass that sees them";
+    PartTakenForWhole, "a pass that had no memory for all keys counts as if it had";
+    CompactedNotFlushed, "the catalogue names a segment that compaction wrote before it is flushed";
+    ReplacedBeforeRecorded, "segments that compaction wrote anew are removed before the catalogue is told";
     ScrubSkipsDamage, "scrubbing does not tell of damage";
 }
 

@@ -21,6 +21,7 @@ use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
 use crate::keeping::Limits;
+use crate::profile::CLEANUP_POLICY;
 
 /// A topic as it is to be made.
 #[derive(Clone)]
@@ -34,6 +35,16 @@ pub(crate) struct NewTopicParts {
     pub(crate) changes: Vec<(String, String)>,
     /// It is deleted now and then.
     pub(crate) is_passing: bool,
+}
+
+impl NewTopicParts {
+    /// Whether some policy that it has at any time deletes by age and size.
+    fn may_delete(&self) -> bool {
+        let all = || self.configs.iter().chain(&self.changes);
+        let mut policies = all().filter(|(key, _)| key == CLEANUP_POLICY);
+        policies.any(|(_, policy)| policy != "compact")
+            || !self.configs.iter().any(|(key, _)| key == CLEANUP_POLICY)
+    }
 }
 
 /// A topic that the admin looks after.
@@ -444,7 +455,11 @@ impl OwnTopic {
         self.state = TopicState::Exists(id);
         self.last = Some(id);
         let keeping = &mut context.history.keeping;
-        keeping.limit(id, limits(&self.parts.configs, broker));
+        if self.parts.may_delete() {
+            keeping.limit(id, limits(&self.parts.configs, broker));
+        } else {
+            keeping.limit(id, Limits::default());
+        }
         keeping.guarding.made(id, &self.parts.configs, broker);
     }
 
@@ -516,8 +531,18 @@ impl OwnTopic {
                         "retention.bytes" => limits.bytes = all.bytes,
                         _ => {}
                     }
+                    if (key.as_str(), value.as_str()) == (CLEANUP_POLICY, "compact") {
+                        context.history.compacting.permit(&self.parts.name);
+                        for index in 0..self.parts.partitions_max {
+                            let partition = TopicPartition::new(id, PartitionIndex::new(index));
+                            let name = &self.parts.name;
+                            context.history.partition_found(name, partition);
+                        }
+                    }
                     let keeping = &mut context.history.keeping;
-                    keeping.limit(id, limits);
+                    if self.parts.may_delete() {
+                        keeping.limit(id, limits);
+                    }
                     let changed = (key.as_str(), value.as_str());
                     let guarding = &mut keeping.guarding;
                     guarding.change_asked(context.now_us, id, changed, broker);

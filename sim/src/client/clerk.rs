@@ -191,6 +191,9 @@ impl Clerk {
                     let partition =
                         |index| TopicPartition::new(topic.id, PartitionIndex::new(index));
                     self.partitions = (0..count).map(partition).collect();
+                    for partition in &self.partitions {
+                        context.history.partition_found(&self.topic, *partition);
+                    }
                 }
             }
             (Ok(Response::ListOffsets(response)), _) => match asked::listed(response) {
@@ -270,6 +273,10 @@ impl Clerk {
                 );
                 context.history.problem(problem);
             }
+        }
+        if context.history.may_compact(partition) {
+            // What was acknowledged may have been replaced.
+            return;
         }
         let before = listed.map_or(end, |(offset, _)| offset);
         if let Some((earlier, its)) = context.history.keeping.first_at(partition, time, before) {

@@ -213,6 +213,7 @@ impl Consumer {
             let index = context.random.index(count) as u32;
             let partition = TopicPartition::new(topic.id, PartitionIndex::new(index));
             let epoch = topic.partitions[index as usize].leader_epoch;
+            context.history.partition_found(&self.topic, partition);
             self.following
                 .entry(partition)
                 .or_insert_with(|| Following {
@@ -255,7 +256,7 @@ impl Consumer {
             .following
             .get_mut(&partition)
             .expect("it was asked for");
-        let (reader, mut position) = (following.reader, following.position);
+        let (reader, position) = (following.reader, following.position);
         if position < asked.log.log_start.get() {
             let problem = format!(
                 "{name}: served {partition} at {position}, and the log began at {} before it asked",
@@ -266,22 +267,23 @@ impl Consumer {
         context.log_begins(&asked.log, fetched.log_start_offset);
         context
             .history
-            .fetched(reader, partition, fetched.high_watermark);
+            .fetched(context.now_us, reader, partition, fetched.high_watermark);
         if context.is_draining && fetched.batches.is_empty() {
             // Polls that were forwarded take the room of others in the mailbox, who may have much to read yet.
             following.pause_until_us = context.now_us + 100_000;
         }
         let history = &mut *context.history;
-        let sound = super::frames::records(fetched.batches, |offset, value| {
-            if offset.get() >= position {
-                history.polled(reader, partition, offset, value);
-                position = offset.get() + 1;
-            }
+        let served = super::frames::records(fetched.batches, position, |offset, content| {
+            history.polled(reader, partition, offset, content);
         });
-        context.note(format_args!("{name}: {partition} up to {position}"));
-        following.position = position;
-        match sound {
-            Ok(epoch) => following.last_epoch = epoch.or(following.last_epoch),
+        match served {
+            Ok(served) => {
+                context.served(reader, partition, &served);
+                let up_to = served.position;
+                context.note(format_args!("{name}: {partition} up to {up_to}"));
+                following.position = up_to;
+                following.last_epoch = served.last_epoch.or(following.last_epoch);
+            }
             Err(problem) => {
                 let problem = format!("{name}: served {partition} after {position}: {problem}");
                 context.history.problem(problem);

@@ -17,20 +17,23 @@ mod verifier;
 
 use std::fmt::Arguments;
 
-use corelane_protocol::TopicPartition;
+use corelane_checker::ReaderNumber;
+use corelane_protocol::{Offset, TopicPartition};
 use corelane_storage::testing::Random;
 
 pub(crate) use admin::{Admin, NewTopicParts};
 pub(crate) use asked::LogAsked;
 pub(crate) use clerk::Clerk;
 pub(crate) use consumer::Consumer;
-pub(crate) use frames::Reply;
+pub(crate) use frames::{NewRecord, Reply};
 pub(crate) use member::{Member, MemberParts};
 pub(crate) use nonsense::Nonsense;
 pub(crate) use producer::{Producer, ProducerParts};
 pub(crate) use reporter::Reporter;
 pub(crate) use verifier::Verifier;
 
+use self::frames::Served;
+use crate::counters::Sometimes;
 use crate::history::History;
 use crate::network::ConnNumber;
 use crate::profile::Damage;
@@ -84,6 +87,16 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// An answer with records has come.
+    fn served(&mut self, reader: ReaderNumber, partition: TopicPartition, served: &Served) {
+        let history = &mut *self.history;
+        let counters = &mut history.counters;
+        counters.add(Sometimes::BatchWithoutRecords, served.hollow);
+        if served.ends_in_gap {
+            history.read_through(reader, partition, Offset::new(served.position));
+        }
+    }
+
     /// Writes something into the trace.
     pub(crate) fn note(&mut self, what: Arguments<'_>) {
         self.trace.event(self.now_us, what);

@@ -13,7 +13,7 @@ use corelane_protocol::{
     CorrelationId, Offset, PartitionIndex, Request, RequestFlags, TopicId, TopicPartition,
 };
 
-use super::frames::{batch, frame};
+use super::frames::{NewRecord, batch, frame};
 use super::link::Link;
 use super::{Client, ClientEvent, Context};
 use crate::counters::Sometimes;
@@ -183,7 +183,12 @@ impl Nonsense {
 
 /// A batch whose checksum does not fit it, nor would if another bit of the frame were turned over.
 fn spoilt_batch(context: &mut Context<'_>) -> Vec<u8> {
-    let mut bytes = batch(&[b"nonsense".to_vec()], &[1_700_000_000_000]);
+    let nonsense = NewRecord {
+        key: None,
+        identity: b"nonsense".to_vec(),
+        is_tombstone: false,
+    };
+    let mut bytes = batch(&[nonsense], &[1_700_000_000_000]);
     let byte = 64 + context.random.index(bytes.len() - 65);
     for byte in [byte, byte + 1] {
         bytes[byte] ^= 1 << context.random.below(8);

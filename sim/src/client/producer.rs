@@ -16,6 +16,7 @@ use corelane_protocol::{
     TopicPartition,
 };
 
+use super::frames::NewRecord;
 use super::link::Link;
 use super::{Client, ClientEvent, Context, Reply};
 use crate::counters::Sometimes;
@@ -43,6 +44,8 @@ pub(crate) struct ProducerParts {
     pub(crate) batch_bytes_max: u64,
     pub(crate) no_forward: bool,
     pub(crate) is_idempotent: bool,
+    /// Its records have keys, so many in each partition, and some have no value.
+    pub(crate) keys: Option<u64>,
 }
 
 pub(crate) struct Producer {
@@ -366,7 +369,7 @@ impl Producer {
 
     fn make_batch(&mut self, context: &mut Context<'_>, partition: TopicPartition) {
         let count = 1 + context.random.below(6);
-        let mut values = Vec::new();
+        let mut records = Vec::new();
         let mut left = self.parts.batch_bytes_max / 2;
         for _ in 0..count {
             let index = partition.partition.get();
@@ -378,16 +381,29 @@ impl Producer {
                 .below(self.parts.value_bytes_max.min(left).max(1));
             left = left.saturating_sub(filling + 32);
             let letter = b'a' + (self.sequence % 26) as u8;
-            value.resize(value.len() + filling as usize, letter);
-            values.push(value);
+            let key = self.parts.keys.map(|keys| {
+                let key = context.random.below(keys);
+                format!("{}/{index}/{key}", self.parts.topic).into_bytes()
+            });
+            let is_tombstone = key.is_some() && context.random.chance(1, 5);
+            if !is_tombstone {
+                value.resize(value.len() + filling as usize, letter);
+            }
+            records.push(NewRecord {
+                key,
+                identity: value,
+                is_tombstone,
+            });
         }
         let now_ms = TIME_MS + (context.now_us / 1000) as i64;
-        let jitter = values
+        let jitter = records
             .iter()
             .map(|_| context.random.below(JITTER_MS) as i64);
         let times: Vec<_> = jitter.map(|jitter| now_ms + jitter).collect();
-        let mut bytes = super::frames::batch(&values, &times);
-        let first_record = context.history.sent(self.parts.number, &values);
+        let mut bytes = super::frames::batch(&records, &times);
+        let first_record = context
+            .history
+            .sent(context.now_us, self.parts.number, &records);
         self.batches += 1;
         let stream = self.streams.entry(partition).or_default();
         if let Some(id) = self.id {

@@ -27,6 +27,8 @@ pub(crate) struct Verifier {
     pause_until_us: u64,
     /// How often the partition that is read was not there.
     waits: u32,
+    /// The partition is read for the second time.
+    is_second: bool,
     /// Where each partition ended.
     ends: Vec<(TopicPartition, u64)>,
 }
@@ -54,6 +56,7 @@ impl Verifier {
             asked: None,
             pause_until_us: 0,
             waits: 0,
+            is_second: false,
             ends: Vec::new(),
         }
     }
@@ -130,10 +133,12 @@ impl Verifier {
             Ok(Ok(Response::Metadata(mut response))) => {
                 match response.topics.pop().map(|topic| topic.result) {
                     Some(Ok(topic)) => {
+                        let name = self.topics.front().expect("it was asked for");
                         for index in 0..topic.partitions.len() {
                             let index = PartitionIndex::new(index as u32);
-                            self.partitions
-                                .push_back(TopicPartition::new(topic.id, index));
+                            let partition = TopicPartition::new(topic.id, index);
+                            context.history.partition_found(name, partition);
+                            self.partitions.push_back(partition);
                         }
                     }
                     // A store that is out of service may have kept it from being made.
@@ -182,28 +187,36 @@ impl Verifier {
                 return self.refused(context, &error);
             }
         };
-        let (reader, mut position) = (reading.reader, reading.position);
+        let (reader, position) = (reading.reader, reading.position);
         context.log_begins(&reading.asked, fetched.log_start_offset);
         context
             .history
-            .fetched(reader, partition, fetched.high_watermark);
+            .fetched(context.now_us, reader, partition, fetched.high_watermark);
         let history = &mut *context.history;
-        let sound = super::frames::records(fetched.batches, |offset, value| {
-            if offset.get() >= position {
-                history.polled(reader, partition, offset, value);
-                position = offset.get() + 1;
-            }
+        let served = super::frames::records(fetched.batches, position, |offset, content| {
+            history.polled(reader, partition, offset, content);
         });
+        let served = match served {
+            Ok(served) => served,
+            Err(problem) => {
+                let problem = format!("{name}: served {partition} after {position}: {problem}");
+                return context.history.problem(problem);
+            }
+        };
+        context.served(reader, partition, &served);
+        let position = served.position;
         context.note(format_args!("{name}: {partition} up to {position}"));
         reading.position = position;
-        if let Err(problem) = sound {
-            let problem = format!("{name}: served {partition} after {position}: {problem}");
-            context.history.problem(problem);
-        }
         if position >= fetched.high_watermark.get() {
             context.history.read_ended(reader, partition);
             self.ends.push((partition, position));
-            self.next_partition();
+            // What is gone from a compacted log for the first reader has to be gone for a second one.
+            let may_compact = context.history.may_compact(partition);
+            if may_compact && !std::mem::replace(&mut self.is_second, true) {
+                self.reading = None;
+            } else {
+                self.next_partition();
+            }
         }
     }
 
@@ -270,6 +283,7 @@ impl Verifier {
 
     fn next_partition(&mut self) {
         self.waits = 0;
+        self.is_second = false;
         self.reading = None;
         self.partitions.pop_front();
     }

@@ -152,6 +152,7 @@ impl World {
     pub(super) fn kill(&mut self, broker: usize, is_power: bool) {
         self.count_damage();
         self.connections_end(broker);
+        self.compaction_ends(broker);
         if is_power {
             self.machines[broker].lose_power();
         } else {
@@ -259,6 +260,7 @@ impl World {
     /// A start that failed is tried again.
     pub(super) fn start_failed(&mut self, broker: usize, problem: &str) {
         self.connections_end(broker);
+        self.compaction_ends(broker);
         self.machines[broker].kill();
         self.history.keeping.guarding.crashed(self.now_us);
         self.history.broker_ended(self.now_us);

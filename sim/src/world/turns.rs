@@ -99,6 +99,7 @@ impl World {
                 ),
             }
             self.count_operation(&operation);
+            self.follow_compaction(&operation);
             self.count_down_to_power_loss(broker, &operation);
             if struck.is_some() {
                 self.machines[broker].was_struck = true;
@@ -398,6 +399,7 @@ impl World {
                     "broker {broker}: ended in order: {problems:?}"
                 ));
                 self.connections_end(broker);
+                self.compaction_ends(broker);
                 self.machines[broker].kill();
                 let guarding = &mut self.history.keeping.guarding;
                 if !problems.is_empty() || guarding.may_be_full(self.now_us) {

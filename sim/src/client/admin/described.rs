@@ -6,7 +6,7 @@ use super::{Admin, Asked, OwnTopic};
 use crate::client::{Client as _, Context, LogAsked};
 use crate::counters::Sometimes;
 use crate::keeping::Limits;
-use crate::profile::Damage;
+use crate::profile::{CLEANUP_POLICY, Damage};
 use crate::run::WEAK_TOPIC;
 
 impl Admin {
@@ -96,9 +96,11 @@ fn keeps(description: &TopicDescription) -> (Limits, Limits) {
             .map(|entry| &*entry.value)
     };
     let number = |key: &str| value(key).and_then(|value| value.parse::<u64>().ok());
+    let deletes = value(CLEANUP_POLICY).is_none_or(|policy| policy.contains("delete"));
+    let bound = |key| number(key).filter(|_| deletes);
     let limits = Limits {
-        bytes: number("retention.bytes"),
-        ms: number("retention.ms"),
+        bytes: bound("retention.bytes"),
+        ms: bound("retention.ms"),
     };
     let names_readers = value("retention.guard.readers").is_some_and(|names| !names.is_empty());
     let waits = value("retention.guard") == Some("wait") && names_readers;
