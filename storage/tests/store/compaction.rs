@@ -427,6 +427,43 @@ fn restarts_go_on_where_the_last_one_was() {
     }
 }
 
+/// Found by the simulator: a batch was made to cover offsets of a later leader epoch, and whoever had read it was told
+/// that what it has read is gone.
+#[test]
+fn a_batch_never_covers_offsets_of_another_leader_epoch() {
+    let quiet = LogConfig {
+        compaction: None,
+        ..log()
+    };
+    for seed in 0..8 {
+        let mut life = Life::new(seed, small_config(), log());
+        life.configure(quiet.clone());
+        for round in 0..4 {
+            // Records of few keys, so that most of those at the begin of an epoch go.
+            life.append(10, 3 + seed);
+            life.reopen(seed * 10 + round, true);
+            life.configure(quiet.clone());
+        }
+        life.append(10, 3);
+        life.complete();
+        assert!(life.passes() > 0);
+        assert_eq!(latest(&life.served(0)), life.latest());
+        let described = life.store.describe(partition(1, 0)).expect("it is there");
+        assert!(described.epochs.len() > 3, "{:?}", described.epochs);
+        let read = life.machine.read_all(&life.store, partition(1, 0), Offset::ZERO);
+        for batch in batches(&read.expect("nothing is damaged")) {
+            let batch = batch.expect("whole batches");
+            let batch = RecordBatch::parse(batch, &DecompressLimit::default()).expect("sound");
+            let mut epochs = described.epochs.iter();
+            let next = epochs.find(|begun| begun.start > batch.base_offset());
+            let is_within = next.is_none_or(|begun| {
+                batch.end_offset() <= begun.start && batch.leader_epoch() < begun.epoch
+            });
+            assert!(is_within, "seed {seed}: {:?} and {next:?}", batch.stamp());
+        }
+    }
+}
+
 /// Stopped before each of its operations in turn, with what was not flushed torn or lost.
 #[test]
 fn a_crash_at_every_step_loses_nothing_and_brings_nothing_back() {
