@@ -267,7 +267,11 @@ fn segments_of_many_pieces_are_read_as_they_come() {
         segment_bytes: 2 << 20,
         ..log()
     };
-    let mut life = Life::new(11, small_config(), large.clone());
+    let config = StoreConfig {
+        compaction_keys_bytes_max: 1 << 20,
+        ..small_config()
+    };
+    let mut life = Life::new(11, config, large.clone());
     life.append(900, 5000);
     let ended = LogConfig {
         segment_ms: Some(0),
