@@ -1,6 +1,6 @@
 //! Faults: what goes wrong in this world, when, and how it is mended.
 
-use corelane_storage::disk::memory::{Fault, OperationKind};
+use corelane_storage::disk::memory::{Fault, OperationKind, Strike};
 
 use super::{Event, World};
 use crate::counters::Sometimes;
@@ -88,7 +88,11 @@ impl World {
             FaultKind::CorruptRead => {
                 let (byte, bit) = (self.random.index(4096), self.random.below(8) as u8);
                 let fault = Fault::corrupt_read(byte, bit).in_path(is_segment);
-                self.machines[broker].disk.inject(fault);
+                let disk = &self.machines[broker].disk;
+                // What only the last group tells of is read again once: twice in a row it would look like a torn group.
+                if !disk.awaits(Strike::Corrupted) {
+                    disk.inject(fault);
+                }
             }
             FaultKind::Misdirect => {
                 let files: Vec<_> = self.machines[broker]

@@ -118,6 +118,11 @@ impl Fault {
         self
     }
 
+    /// Whether it makes this of the operation that it strikes.
+    pub(super) fn makes(&self, strike: Strike) -> bool {
+        self.effect.name() == strike
+    }
+
     /// What happens to the operation, if this fault strikes it.
     pub(super) fn strike(&mut self, operation: &Operation) -> Option<FaultEffect> {
         let strikes = self.times_left > 0

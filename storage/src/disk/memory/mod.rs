@@ -115,6 +115,13 @@ impl MemoryDisk {
         self.state.borrow_mut().faults.push(fault);
     }
 
+    /// Whether a fault is to come that makes this of an operation.
+    #[must_use]
+    pub fn awaits(&self, strike: Strike) -> bool {
+        let state = self.state.borrow();
+        state.faults.iter().any(|fault| fault.makes(strike))
+    }
+
     /// Takes back every fault that has not struck yet.
     pub fn clear_faults(&self) {
         self.state.borrow_mut().faults.clear();
