@@ -454,7 +454,9 @@ fn a_batch_never_covers_offsets_of_another_leader_epoch() {
         assert_eq!(latest(&life.served(0)), life.latest());
         let described = life.store.describe(partition(1, 0)).expect("it is there");
         assert!(described.epochs.len() > 3, "{:?}", described.epochs);
-        let read = life.machine.read_all(&life.store, partition(1, 0), Offset::ZERO);
+        let read = life
+            .machine
+            .read_all(&life.store, partition(1, 0), Offset::ZERO);
         for batch in batches(&read.expect("nothing is damaged")) {
             let batch = batch.expect("whole batches");
             let batch = RecordBatch::parse(batch, &DecompressLimit::default()).expect("sound");
