@@ -175,11 +175,11 @@ pub(crate) struct CompactionProfile {
     pub(crate) delete_retention_ms: u64,
 }
 
-/// Settings of a topic that is compacted, from its creation on or once they have changed.
-pub(crate) fn compaction(
-    random: &mut Random,
-    profile: CompactionProfile,
-) -> (Vec<(String, String)>, Vec<(String, String)>) {
+/// Settings of a topic, by their names.
+type Settings = Vec<(String, String)>;
+
+/// Settings of a topic that is compacted: from its creation on, and what they may change to.
+pub(crate) fn compaction(random: &mut Random, profile: CompactionProfile) -> (Settings, Settings) {
     let (mut settings, mut changes) = (Vec::new(), Vec::new());
     let pair = |key: &str, value: String| (key.to_owned(), value);
     let policy = |value: &str| pair(CLEANUP_POLICY, value.to_owned());

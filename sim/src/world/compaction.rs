@@ -14,7 +14,8 @@ impl World {
         }
         match operation.kind {
             OperationKind::Open if is_compacted(path) && !self.is_compacting(path) => {
-                if self.written_anew.insert(path.to_owned()) {
+                let is_new = self.written_anew.insert(path.to_owned());
+                if is_new {
                     self.compacting
                         .insert(dir_of(path).to_owned(), path.to_owned());
                 }
