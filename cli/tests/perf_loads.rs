@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -340,6 +342,42 @@ fn a_load_is_spread_over_many_partitions_connections_and_keys() {
         &[&["end-to-end", "--rate", "1000"], &spread[..]].concat(),
     ));
     assert_eq!(result["latency_us"]["count"], 1_000);
+}
+
+/// What a broker's cores remember of idempotent producers, bytes.
+fn producers_bytes(broker: &TestBroker) -> f64 {
+    let admin = broker.process().admin().expect("it has one");
+    let mut stream = TcpStream::connect(admin).expect("the admin endpoint listens");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    let lines = answer.lines();
+    let values = lines.filter_map(|line| {
+        let line = line.strip_prefix("corelane_store_producers_bytes{")?;
+        line.rsplit_once(' ')?.1.parse::<f64>().ok()
+    });
+    values.sum()
+}
+
+#[test]
+fn producers_are_idempotent_unless_told_otherwise() {
+    let broker = TestBroker::start();
+    let run = |how: &[&str]| {
+        let to = ["produce", "--rate", "500", "--broker", broker.address()];
+        let to = [&to[..], &["--topic", "t"], how].concat();
+        let result = result_of(&load(&to));
+        let manifest = &result["manifest"];
+        let said = [&manifest["workload"], &manifest["client"]];
+        (
+            said.map(|part| part["idempotent"] == true),
+            producers_bytes(&broker),
+        )
+    };
+    assert_eq!(run(&["--idempotent", "false"]), ([false; 2], 0.0));
+    let (said, remembered) = run(&[]);
+    assert_eq!(said, [true; 2]);
+    assert!(remembered > 0.0, "{remembered}");
 }
 
 #[test]

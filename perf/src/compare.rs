@@ -32,7 +32,7 @@ pub struct Figure {
 }
 
 /// Keys of a workload that do not make it another one.
-const SAME_LOAD: [&str; 3] = ["topic", "fill_bytes", "stages"];
+const SAME_LOAD: [&str; 4] = ["topic", "fill_bytes", "idempotent", "stages"];
 
 /// Compares two results.
 #[must_use]
@@ -89,6 +89,13 @@ fn circumstances(a: &PerfResult, b: &PerfResult) -> Vec<String> {
         circumstances.push(format!(
             "embedded broker: {} and {}",
             embedded[0], embedded[1]
+        ));
+    }
+    let idempotent = [a, b].map(|result| result.manifest.client.idempotent);
+    if idempotent[0] != idempotent[1] {
+        circumstances.push(format!(
+            "idempotent producers: {} and {}",
+            idempotent[0], idempotent[1]
         ));
     }
     let settings = [a, b].map(|result| &result.manifest.broker.settings);
@@ -229,6 +236,8 @@ mod tests {
         other.manifest.workload.topic = Some("elsewhere".to_owned());
         other.manifest.topic.partitions = 8;
         other.manifest.software.kernel = "0.0".to_owned();
+        other.manifest.workload.idempotent = false;
+        other.manifest.client.idempotent = false;
         let comparison = compare(&example(), &other);
         assert_eq!(
             comparison.differences,
@@ -238,8 +247,10 @@ mod tests {
                 "durability: durable and memory"
             ]
         );
-        assert_eq!(comparison.circumstances.len(), 1);
+        assert_eq!(comparison.circumstances.len(), 2);
         assert!(comparison.circumstances[0].starts_with("kernel: "));
+        let idempotent = "idempotent producers: true and false";
+        assert_eq!(comparison.circumstances[1], idempotent);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Options {
     pub payload: Option<Payload>,
     /// [`Workload::compression`].
     pub compression: Option<Compression>,
+    /// [`Workload::idempotent`].
+    pub idempotent: Option<bool>,
     /// [`Workload::stages`].
     pub stages: Option<bool>,
 }
@@ -78,6 +80,7 @@ impl Options {
             keys: self.keys.or(workload.keys),
             payload: self.payload.unwrap_or(workload.payload),
             compression: self.compression.unwrap_or(workload.compression),
+            idempotent: self.idempotent.unwrap_or(workload.idempotent),
             stages: self.stages.unwrap_or(workload.stages),
         }
     }

@@ -145,9 +145,17 @@ pub struct Workload {
     pub payload: Payload,
     /// How batches are compressed.
     pub compression: Compression,
+    /// Whether producers are idempotent, as the client's are unless told otherwise.
+    #[serde(default = "yes")]
+    pub idempotent: bool,
     /// Whether the broker is asked how long its stages took. That changes nothing of the load.
     #[serde(default)]
     pub stages: bool,
+}
+
+/// What holds where nothing is said of idempotence.
+const fn yes() -> bool {
+    true
 }
 
 /// Records a second of a load that needs a rate, unless another is given.
@@ -188,6 +196,7 @@ impl Workload {
             keys: None,
             payload: Payload::Random,
             compression: Compression::None,
+            idempotent: yes(),
             stages: false,
         }
     }

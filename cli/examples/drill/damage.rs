@@ -295,7 +295,7 @@ fn read(
 ) -> Result<Option<String>, String> {
     let history = History::new();
     for (number, line) in (0..).zip(image.lines.iter()) {
-        history.sent(number, line);
+        history.sent(number, 0, line);
     }
     for &(number, place) in image
         .receipts

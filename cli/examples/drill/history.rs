@@ -29,7 +29,7 @@ pub(crate) struct Place {
 
 impl History {
     pub(crate) fn new() -> Self {
-        // The producer is idempotent: a line that it sends again is there once.
+        // All producers are idempotent: a line that is sent again is there once.
         let checker = Checker::new(Rules {
             no_duplicates: true,
             ..Rules::default()
@@ -40,12 +40,12 @@ impl History {
         })))
     }
 
-    /// A line is about to be handed to the producer. Lines are numbered from 0.
-    pub(crate) fn sent(&self, number: u64, line: &Line) {
+    /// A line is about to be handed to a producer. Lines are numbered from 0.
+    pub(crate) fn sent(&self, number: u64, producer: u32, line: &Line) {
         let (key, value) = (line.key.as_bytes(), line.value.as_bytes());
         self.lock().checker.observe(Event::Sent {
             record: RecordNumber(number),
-            producer: ProducerNumber(0),
+            producer: ProducerNumber(producer),
             key: Some(Digest::of_key(key)),
             content: Digest::of_record(Some(key), Some(value)),
         });

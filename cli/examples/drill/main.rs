@@ -1,13 +1,14 @@
 //! Tries to break the promise on real input: every line of the file lists of all installed Debian
 //! packages, keyed by package, goes through `corelane produce --receipts` while the broker is
-//! killed, paused, cut off from power or damaged. The checker then says whether every acknowledged
-//! line is there, in order, byte for byte.
+//! killed, paused, cut off from power or damaged, or through producers whose connections are cut.
+//! The checker then says whether every acknowledged line is there, in order, byte for byte.
 //!
 //! Run it by `scripts/crash_drill`, which builds it and says what it can do.
 
 #[allow(dead_code, reason = "the tests use more of it")]
 #[path = "../../tests/support/broker_process.rs"]
 mod broker_process;
+mod cuts;
 mod cycles;
 mod damage;
 mod disk_reserve;
@@ -16,6 +17,7 @@ mod full_disk;
 mod history;
 mod input;
 mod power;
+mod proxy;
 mod random;
 mod reading;
 mod stream;
@@ -37,6 +39,10 @@ pub(crate) struct Options {
     /// How many times
     #[arg(long, default_value_t = 10)]
     cycles: u32,
+
+    /// How many connections `cut` cuts; it kills the broker --cycles times between them
+    #[arg(long, default_value_t = 2500, value_name = "N")]
+    cuts: u64,
 
     /// The dice's seed; a random one is chosen and printed otherwise
     #[arg(long)]
@@ -67,6 +73,8 @@ pub(crate) struct Options {
 enum Mode {
     /// kill -9 and restart, in the middle of the stream
     Kill,
+    /// Connections of several producers are cut at chosen moments, with kill -9 between
+    Cut,
     /// SIGSTOP, wait, SIGCONT, sometimes killed while stopped
     Pause,
     /// Loss of power: a filesystem of its own is cut off hard and mounted again (needs root)
@@ -140,6 +148,10 @@ fn run(options: &Options) -> Result<(), String> {
         Mode::Kill => {
             let fault = faults::Kill;
             cycles::run(launcher(local), fault, options.cycles, lines, random)
+        }
+        Mode::Cut => {
+            let (cuts, kills) = (options.cuts, options.cycles);
+            cuts::run(launcher(local), cuts, kills, lines, random)
         }
         Mode::Pause => {
             let fault = faults::Pause;

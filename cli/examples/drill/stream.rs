@@ -123,7 +123,7 @@ fn feed(
     let mut fed = 0;
     while let Ok(limit) = limits.recv() {
         for line in &lines[fed..limit] {
-            history.sent(fed as u64, line);
+            history.sent(fed as u64, 0, line);
             writeln!(input, "{}{KEY_SEPARATOR}{}", line.key, line.value)
                 .map_err(|error| format!("corelane produce takes no more input: {error}"))?;
             fed += 1;

@@ -11,10 +11,11 @@ use std::time::Duration;
 use corelane_protocol::batch::{
     self, BatchBuilder, PushError, advance_sequence, sequence_distance,
 };
-use corelane_protocol::{AlignedBytes, ProducerId, Timestamp};
+use corelane_protocol::{AlignedBytes, ProducerEpoch, ProducerId, Timestamp};
 
 use super::builders::Builders;
 use super::delivery::{Completer, Completion, completion};
+use super::sequence::Sequence;
 use crate::error::Error;
 use crate::record::RecordRef;
 
@@ -72,16 +73,26 @@ pub(crate) struct Ticket {
 pub(crate) struct SealedBatch {
     pub(crate) content: Content,
     pub(crate) ticket: Ticket,
-    /// Its number, by what is known here.
+    /// Its epoch and number, by what is known here.
     pub(crate) guess: Option<Guess>,
 }
 
-/// The sequence number that a batch will have unless one before it fails. It is written where the
-/// batch is encoded, so that the checksum need not be computed again; the sender has the last word.
+/// The epoch and the sequence number that a batch will have unless one before it fails. They are
+/// written where the batch is encoded, so that the checksum need not be computed again; the sender
+/// has the last word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Guess {
-    pub(crate) base_sequence: u32,
-    /// How often the sender had corrected the numbers here when it was made.
+    pub(crate) sequence: Sequence,
+    /// How often the sender had corrected what is guessed here when it was made.
+    corrections: u64,
+}
+
+/// What is guessed of the next batch that becomes full.
+#[derive(Debug, Default)]
+struct Numbering {
+    /// Whose it is, once the sender has said so: until then it is of whom all new batches are of.
+    producer: Option<(ProducerId, ProducerEpoch)>,
+    base_sequence: u32,
     corrections: u64,
 }
 
@@ -122,8 +133,7 @@ pub(crate) struct Accumulator {
     open: Option<OpenBatch>,
     full: VecDeque<SealedBatch>,
     next_serial: u64,
-    /// The number of the next batch that becomes full.
-    guess: Guess,
+    numbering: Numbering,
     /// The sender was told and has not looked yet.
     announced: bool,
     /// The open batch is to be sent without waiting for more.
@@ -160,10 +170,7 @@ impl Accumulator {
             open: None,
             full: VecDeque::new(),
             next_serial: 0,
-            guess: Guess {
-                base_sequence: 0,
-                corrections: 0,
-            },
+            numbering: Numbering::default(),
             announced: false,
             forced: false,
         }
@@ -263,7 +270,7 @@ impl Accumulator {
         }
         let before = self.open.take();
         self.full
-            .extend(before.map(|open| open.seal(builders, &mut self.guess)));
+            .extend(before.map(|open| open.seal(builders, &mut self.numbering)));
         let serial = self.next_serial;
         self.next_serial += 1;
         let (completer, completion) = completion();
@@ -280,7 +287,8 @@ impl Accumulator {
         };
         if alone {
             // Others would delay it, and could make it longer than the broker takes.
-            self.full.push_back(batch.seal(builders, &mut self.guess));
+            self.full
+                .push_back(batch.seal(builders, &mut self.numbering));
         } else {
             self.open = Some(batch);
         }
@@ -315,7 +323,7 @@ impl Accumulator {
         }
         self.forced = false;
         let open = self.open.take();
-        open.map(|open| open.unencoded(&mut self.guess))
+        open.map(|open| open.unencoded(&mut self.numbering))
     }
 
     /// Takes every batch that was opened at `until` or before.
@@ -330,18 +338,21 @@ impl Accumulator {
         }
         if self.full.is_empty() {
             let open = self.open.take_if(|open| open.ticket.opened_at <= until);
-            taken.extend(open.map(|open| open.unencoded(&mut self.guess)));
+            taken.extend(open.map(|open| open.unencoded(&mut self.numbering)));
         }
         taken
     }
 
-    /// The sender gives a batch another number than was guessed: so it will with those after it.
-    pub(crate) fn correct(&mut self, guess: Guess, base_sequence: u32) {
-        if guess.corrections == self.guess.corrections && guess.base_sequence != base_sequence {
-            let ahead = sequence_distance(guess.base_sequence, self.guess.base_sequence);
+    /// The sender gives a batch another epoch or number than was guessed: so it will with those
+    /// after it.
+    pub(crate) fn correct(&mut self, guess: Guess, sequence: Sequence) {
+        let numbering = &mut self.numbering;
+        if guess.corrections == numbering.corrections && guess.sequence != sequence {
+            let ahead = sequence_distance(guess.sequence.base_sequence, numbering.base_sequence);
             let ahead = u32::try_from(ahead).unwrap_or(0);
-            self.guess.base_sequence = advance_sequence(base_sequence, ahead);
-            self.guess.corrections += 1;
+            numbering.producer = Some((sequence.producer_id, sequence.producer_epoch));
+            numbering.base_sequence = advance_sequence(sequence.base_sequence, ahead);
+            numbering.corrections += 1;
         }
     }
 
@@ -380,8 +391,8 @@ impl Accumulator {
 impl OpenBatch {
     /// Ends it, full. Where that is cheap it is encoded at once, while its records are in the
     /// caller's cache: the sender is then left with writing.
-    fn seal(self, builders: &Builders, guess: &mut Guess) -> SealedBatch {
-        let sealed = self.unencoded(guess);
+    fn seal(self, builders: &Builders, numbering: &mut Numbering) -> SealedBatch {
+        let sealed = self.unencoded(numbering);
         let content = match sealed.content {
             Content::Records(builder) if !builders.compresses() => {
                 Content::Encoded(builders.encode(builder))
@@ -391,18 +402,29 @@ impl OpenBatch {
         SealedBatch { content, ..sealed }
     }
 
-    fn unencoded(mut self, guess: &mut Guess) -> SealedBatch {
-        let own = *guess;
+    fn unencoded(mut self, numbering: &mut Numbering) -> SealedBatch {
+        let base_sequence = numbering.base_sequence;
         let record_count = u32::try_from(self.builder.len());
         let record_count = record_count.expect("a batch counts its records by 32 bits");
-        guess.base_sequence = advance_sequence(own.base_sequence, record_count);
-        if self.builder.config().producer_id != ProducerId::NONE {
-            self.builder.set_base_sequence(own.base_sequence);
+        numbering.base_sequence = advance_sequence(base_sequence, record_count);
+        let config = self.builder.config();
+        let of_all = (config.producer_id, config.producer_epoch);
+        let (producer_id, producer_epoch) = numbering.producer.unwrap_or(of_all);
+        if producer_id != ProducerId::NONE {
+            self.builder
+                .set_producer(producer_id, producer_epoch, base_sequence);
         }
         SealedBatch {
             content: Content::Records(self.builder),
             ticket: self.ticket,
-            guess: Some(own),
+            guess: Some(Guess {
+                sequence: Sequence {
+                    producer_id,
+                    producer_epoch,
+                    base_sequence,
+                },
+                corrections: numbering.corrections,
+            }),
         }
     }
 }

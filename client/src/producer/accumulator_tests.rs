@@ -7,6 +7,7 @@ use corelane_protocol::{ProducerEpoch, ProducerId};
 
 use super::accumulator::*;
 use super::builders::Builders;
+use super::sequence::Sequence;
 use crate::record::RecordRef;
 
 const T0: Duration = Duration::from_secs(1);
@@ -228,40 +229,86 @@ fn what_is_overdue_is_taken_out() {
     assert!(accumulator.is_empty());
 }
 
+/// What a batch was encoded with, which must be what was guessed, and its records.
+fn numbers(batch: SealedBatch, builders: &Builders) -> (Guess, u32) {
+    let bytes = match batch.content {
+        Content::Encoded(bytes) => bytes,
+        Content::Records(builder) => builders.encode(builder),
+    };
+    let header = BatchHeader::parse(&bytes).unwrap();
+    let said = Sequence {
+        producer_id: header.producer_id,
+        producer_epoch: header.producer_epoch,
+        base_sequence: header.base_sequence,
+    };
+    let guess = batch.guess.unwrap();
+    assert_eq!(guess.sequence, said);
+    (guess, header.record_count)
+}
+
+fn sequence(producer_epoch: u16, base_sequence: u32) -> Sequence {
+    Sequence {
+        producer_id: ProducerId::new(5),
+        producer_epoch: ProducerEpoch::new(producer_epoch),
+        base_sequence,
+    }
+}
+
 #[test]
 fn batches_are_encoded_with_the_number_that_they_will_have() {
     let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
-    let identity = (ProducerId::new(5), ProducerEpoch::new(1));
-    builders.identify(identity.0, identity.1);
+    builders.identify(ProducerId::new(5), ProducerEpoch::new(1));
     for _ in 0..5 {
         push(&mut accumulator, &builders, 300).unwrap();
     }
-    let numbers = |batch: SealedBatch| {
-        let bytes = match batch.content {
-            Content::Encoded(bytes) => bytes,
-            Content::Records(builder) => builders.encode(builder),
-        };
-        let header = BatchHeader::parse(&bytes).unwrap();
-        assert_eq!((header.producer_id, header.producer_epoch), identity);
-        let guess = batch.guess.unwrap();
-        assert_eq!(guess.base_sequence, header.base_sequence);
-        (guess, header.record_count)
+    let next = |accumulator: &mut Accumulator| {
+        let batch = accumulator.pull(T0, ANY).unwrap();
+        numbers(batch, &builders)
     };
-    let (first, in_first) = numbers(accumulator.pull(T0, ANY).unwrap());
-    let (second, in_second) = numbers(accumulator.pull(T0, ANY).unwrap());
-    assert_eq!(first.base_sequence, 0);
-    assert_eq!(second.base_sequence, in_first);
+    let (first, in_first) = next(&mut accumulator);
+    let (second, in_second) = next(&mut accumulator);
+    assert_eq!(first.sequence, sequence(1, 0));
+    assert_eq!(second.sequence, sequence(1, in_first));
     // The first one came to be behind five other records, and so do those after it.
-    accumulator.correct(first, 5);
-    accumulator.correct(second, 5 + in_first);
+    accumulator.correct(first, sequence(1, 5));
+    accumulator.correct(second, sequence(1, 5 + in_first));
     for _ in 0..4 {
         push(&mut accumulator, &builders, 300).unwrap();
     }
-    let (third, in_third) = numbers(accumulator.pull(T0, ANY).unwrap());
-    let (fourth, _) = numbers(accumulator.pull(T0, ANY).unwrap());
+    let (third, in_third) = next(&mut accumulator);
+    let (fourth, _) = next(&mut accumulator);
     let expected = 5 + in_first + in_second;
-    assert_eq!(third.base_sequence, expected, "it was open");
-    assert_eq!(fourth.base_sequence, expected + in_third);
+    assert_eq!(third.sequence, sequence(1, expected), "it was open");
+    assert_eq!(fourth.sequence, sequence(1, expected + in_third));
+}
+
+#[test]
+fn once_the_epoch_was_raised_batches_are_encoded_with_it() {
+    let (mut accumulator, builders) = (Accumulator::new(10_000), builders());
+    builders.identify(ProducerId::new(5), ProducerEpoch::new(1));
+    for _ in 0..3 {
+        push(&mut accumulator, &builders, 600).unwrap();
+    }
+    let pull = |accumulator: &mut Accumulator| {
+        let batch = accumulator.pull(T0, ANY).unwrap();
+        numbers(batch, &builders).0
+    };
+    let first = pull(&mut accumulator);
+    let second = pull(&mut accumulator);
+    assert_eq!(second.sequence, sequence(1, 1), "full before");
+    accumulator.correct(first, sequence(2, 0));
+    accumulator.correct(second, sequence(2, 1));
+    push(&mut accumulator, &builders, 600).unwrap();
+    let third = pull(&mut accumulator);
+    let fourth = pull(&mut accumulator);
+    assert_eq!(third.sequence, sequence(2, 2), "it was open");
+    assert_eq!(fourth.sequence, sequence(2, 3));
+    accumulator.correct(third, sequence(2, 2));
+
+    // Another partition of the producer is in its own epoch.
+    let mut other = Accumulator::new(10_000);
+    push(&mut other, &builders, 600).unwrap();
+    assert_eq!(pull(&mut other).sequence, sequence(1, 0));
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub(super) struct Batch {
     pub(super) body: Body,
     /// The broker refused it as too large, whatever we know of the topic.
     pub(super) is_too_large: bool,
-    /// The sequence number that it was encoded with, if that was guessed.
+    /// The epoch and number that it was encoded with, if they were guessed.
     pub(super) guess: Option<Guess>,
 }
 

@@ -208,7 +208,7 @@ impl Engine {
             let bytes = batch.bytes_to_send(state.timestamp_type, sequence);
             let (bytes, record_count) = bytes.expect("just looked at");
             if let (Some(guess), Some(sequence)) = (batch.guess.take(), sequence) {
-                state.slot.lock().correct(guess, sequence.base_sequence);
+                state.slot.lock().correct(guess, sequence);
             }
             draft.bytes += size;
             draft.entries.push(SendEntry {

@@ -182,7 +182,7 @@ async fn build_producer(client: &Client, workload: &Workload) -> Result<Producer
         .batch_bytes(workload.batch_bytes)
         .buffer_bytes(outcome::buffer_bytes(workload) as usize)
         .in_flight_bytes(workload.in_flight_bytes)
-        .idempotent(outcome::IDEMPOTENT)
+        .idempotent(workload.idempotent)
         .compression(workload.compression.into());
     Ok(producer.build().await?)
 }

@@ -15,9 +15,6 @@ use crate::workload::Workload;
 /// What a producer's buffer has at least, bytes: the client's default.
 const BUFFER_BYTES_MIN: u64 = 32 << 20;
 
-/// Whether producers are idempotent: as the client's are unless told otherwise.
-pub(super) const IDEMPOTENT: bool = true;
-
 /// The buffer of each producer: more than what may be in flight, so that it is not what limits.
 pub(super) fn buffer_bytes(workload: &Workload) -> u64 {
     let window = workload.in_flight_bytes.max(workload.batch_bytes.into());
@@ -47,7 +44,7 @@ pub(super) fn manifest(
         },
         client: ClientSettings {
             buffer_bytes: buffer_bytes(workload),
-            idempotent: IDEMPOTENT,
+            idempotent: workload.idempotent,
             library: format!("corelane-client {}", env!("CARGO_PKG_VERSION")),
         },
         pinning: Pinning {

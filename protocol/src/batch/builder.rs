@@ -22,7 +22,7 @@ pub struct BatchBuilderConfig {
     pub compression: Compression,
     /// The level for gzip (0 to 9) and zstd; `None` is the codec's default.
     pub compression_level: Option<i32>,
-    /// The idempotent producer's number.
+    /// The idempotent producer's number, for batches that are not told another one.
     pub producer_id: ProducerId,
     /// The idempotent producer's incarnation.
     pub producer_epoch: ProducerEpoch,
@@ -92,6 +92,8 @@ pub enum BuildError {
 pub struct BatchBuilder {
     config: BatchBuilderConfig,
     compressor: Compressor,
+    /// Whose the batch is, where that is not the one of `config`.
+    producer: Option<(ProducerId, ProducerEpoch)>,
     base_sequence: u32,
     first_timestamp: i64,
     /// The least and the greatest timestamp delta.
@@ -157,6 +159,7 @@ impl BatchBuilder {
         Ok(Self {
             config,
             compressor,
+            producer: None,
             base_sequence: u32::MAX,
             first_timestamp: 0,
             span: (0, 0),
@@ -258,8 +261,21 @@ impl BatchBuilder {
         self.base_sequence = base_sequence;
     }
 
+    /// Sets whose this batch is, and the sequence number of its first record. The next batch is
+    /// again of the producer that the configuration names.
+    pub const fn set_producer(
+        &mut self,
+        producer_id: ProducerId,
+        producer_epoch: ProducerEpoch,
+        base_sequence: u32,
+    ) {
+        self.producer = Some((producer_id, producer_epoch));
+        self.base_sequence = base_sequence;
+    }
+
     /// Forgets the records and keeps the memory.
     pub fn clear(&mut self) {
+        self.producer = None;
         self.base_sequence = u32::MAX;
         self.first_timestamp = 0;
         self.span = (0, 0);
@@ -311,6 +327,8 @@ impl BatchBuilder {
         out.resize(PREFIX_LEN, 0);
         let (compression, uncompressed_length) = self.write_payload(out);
         let payload_length = out.len() - PREFIX_LEN;
+        let configured = (self.config.producer_id, self.config.producer_epoch);
+        let (producer_id, producer_epoch) = self.producer.unwrap_or(configured);
         out.resize(out.len().next_multiple_of(BATCH_ALIGN), 0);
         let mut header = BatchHeader {
             crc: 0,
@@ -324,8 +342,8 @@ impl BatchBuilder {
             last_offset_delta: record_count - 1,
             first_timestamp: Timestamp::new(self.first_timestamp),
             max_timestamp: Timestamp::new(self.first_timestamp + i64::from(span.1)),
-            producer_id: self.config.producer_id,
-            producer_epoch: self.config.producer_epoch,
+            producer_id,
+            producer_epoch,
             base_sequence: self.base_sequence,
             payload_length: length_u32(payload_length),
             uncompressed_length: length_u32(uncompressed_length),

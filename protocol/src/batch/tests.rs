@@ -288,6 +288,25 @@ fn a_batch_is_renumbered_in_place() {
 }
 
 #[test]
+fn a_builder_is_told_whose_one_batch_is() {
+    let (id, epoch) = (ProducerId::new(0x1122_3344_5566), ProducerEpoch::new(7));
+    let mut builder = BatchBuilder::new(BatchBuilderConfig::default()).unwrap();
+    let mut build = |producer| {
+        builder.try_push(RecordRef::default()).unwrap();
+        if let Some((id, epoch, base_sequence)) = producer {
+            builder.set_producer(id, epoch, base_sequence);
+        }
+        builder.finish().unwrap()
+    };
+    let mut nobodys = build(None);
+    let told = build(Some((id, epoch, 40)));
+    assert_eq!(build(None), nobodys, "it was for one batch");
+    set_producer(&mut nobodys, id, epoch, 40);
+    assert_eq!(told, nobodys, "the checksum as well");
+    validate(&told, &BatchLimits::default()).unwrap();
+}
+
+#[test]
 fn producer_id_epoch_and_sequence_go_together() {
     let check = |id: u64, epoch: u16, sequence: u32| {
         let batch = assemble(&columns(), |header| {

@@ -180,6 +180,10 @@ pub(super) struct OptionArguments {
     #[arg(long, value_enum, value_name = "C")]
     compression: Option<CompressionName>,
 
+    /// Whether the broker knows batches again that are sent again; true if none is given
+    #[arg(long, value_name = "true|false", hide_possible_values = true)]
+    idempotent: Option<bool>,
+
     /// Bytes of values that consume fills a topic without records with; 256 MB if none is given
     #[arg(long, value_name = "BYTES", value_parser = bytes_u64)]
     fill_bytes: Option<u64>,
@@ -229,6 +233,7 @@ impl OptionArguments {
             keys: self.keys,
             payload: self.payload.map(Payload::from),
             compression: self.compression.map(Compression::from),
+            idempotent: self.idempotent,
             stages: None,
         }
     }
