@@ -212,14 +212,15 @@ fn cells(list: &str, name: &str) -> String {
     )
 }
 
-/// Produces again and again while something is looked at.
-fn while_producing<T>(broker: &TestBroker, topic: &str, look: impl FnOnce() -> T) -> T {
+/// Produces again and again, as these arguments say, while something is looked at.
+fn while_producing<T>(broker: &TestBroker, to: &[&str], look: impl FnOnce() -> T) -> T {
+    let produce = [&["produce"], to].concat();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 broker
-                    .feed(&["produce", topic], "a\nb\nc\n".repeat(100))
+                    .feed(&produce, "a\nb\nc\n".repeat(100))
                     .assert_code(0);
             }
         });
@@ -250,7 +251,7 @@ fn a_broker_that_works_is_shown_with_its_rates_and_lags() {
         browser.value("[...document.querySelectorAll('.lane h3')].map((it) => it.textContent)");
     assert_eq!(lanes, json!(["core 0", "core 1"]));
 
-    while_producing(&broker, "orders", || {
+    while_producing(&broker, &["orders"], || {
         let orders = cells("topics", "orders");
         browser.await_that(&format!("/^[1-9].*\\/s$/.test({orders}[2])"));
         browser.await_that(&format!("/[kM]?B\\/s$/.test({orders}[3])"));
@@ -274,8 +275,10 @@ fn a_broker_that_works_is_shown_with_its_rates_and_lags() {
 
     browser.value("[...document.querySelectorAll('#topics .open')].find((it) => it.textContent === 'orders').click()");
     browser.await_that("document.querySelectorAll('#topics .inner tbody tr').length === 4");
+    browser.value("document.getElementById('pause').click()");
     browser.value("document.querySelector('#groups .open').click()");
     browser.await_that("document.querySelectorAll('#groups .inner tbody tr').length > 0");
+    assert_eq!(browser.value("document.body.dataset.state"), "paused");
     browser.await_that(
         "document.querySelector('#groups .inner tbody tr').cells[0].textContent === 'orders'",
     );
@@ -287,33 +290,64 @@ fn a_broker_that_works_is_shown_with_its_rates_and_lags() {
     assert_eq!(browser.complaints, [""; 0]);
 }
 
+/// Whoever looks at ten thousand partitions wants the one that is hot, or that somebody is behind in.
 #[test]
-fn thousands_of_partitions_are_pages_and_a_broker_that_is_gone_is_said() {
+fn ten_thousand_partitions_are_pages_in_which_the_hot_one_is_found() {
     let Some(mut browser) = Browser::start() else {
         return;
     };
-    let mut broker = TestBroker::start();
-    broker.create("many", 3000);
+    let mut broker = TestBroker::start_with(&[("CORELANE_CORES", "2")]);
+    broker.create("many", 10_000);
     broker.create("few", 1);
+    let all = ["group", "reset-offsets", "billing", "--topic", "many"];
+    broker
+        .run(&[&all[..], &["--to-earliest"]].concat())
+        .assert_code(0);
     let admin = broker.process().admin().expect("it has an admin endpoint");
     browser.open(&format!("http://{admin}/"));
     browser.await_that("document.body.dataset.state === 'serving'");
-    browser.await_that(&format!("{}[1] === '3,000'", cells("topics", "many")));
-    browser.value("[...document.querySelectorAll('#topics .open')].find((it) => it.textContent === 'many').click()");
+    browser.await_that(&format!("{}[1] === '10,000'", cells("topics", "many")));
+
     let inner = "document.querySelector('#topics .inner')";
-    browser.await_that(&format!(
-        "{inner}.querySelector('.where').textContent === '1–25 of 3,000'"
-    ));
+    while_producing(&broker, &["many", "--partition", "7341"], || {
+        let hottest =
+            "document.querySelector('#partitions [aria-label=\"busy partitions\"] tbody tr')";
+        browser.await_that(&format!(
+            "{hottest}.cells[0].textContent === 'many' && {hottest}.cells[1].textContent === '7,341'"
+        ));
+        browser.await_that(&format!("/B\\/s$/.test({hottest}.cells[5].textContent)"));
+        browser.value(&format!("{hottest}.querySelector('button').click()"));
+        // It is on the page that is shown, and stands out there.
+        browser.await_that(&format!(
+            "{inner}.querySelector('.marked').cells[0].textContent === '7,341'"
+        ));
+        browser.await_that(&format!(
+            "Number({inner}.querySelector('.marked').cells[8].textContent.replaceAll(',', '')) > 0"
+        ));
+    });
+    browser.value("document.querySelector('#groups .open').click()");
+    let furthest = "document.querySelector('#groups .inner tbody tr')";
+    browser.await_that(&format!("{furthest}.cells[1].textContent === '7,341'"));
+    browser.await_that(&format!("{furthest}.cells[4].textContent !== '0'"));
+    for list in ["topics", "groups"] {
+        assert_eq!(
+            browser.value(&format!(
+                "document.querySelector('#{list} .inner .where').textContent.split(' of ')[1]"
+            )),
+            "10,000"
+        );
+    }
     assert_eq!(
-        browser.value("document.querySelectorAll('*').length < 1500"),
+        browser.value("document.querySelectorAll('*').length < 2000"),
         true
     );
     let first = format!("{inner}.querySelector('table > tbody > tr').cells[0].textContent");
     let press = |button: &str| format!("{inner}.querySelector('{button}').click()");
+    browser.await_that(&format!("{first} === '7,325'"));
     browser.value(&press("[aria-label=\"more partitions\"]"));
-    browser.await_that(&format!("{first} === '25'"));
+    browser.await_that(&format!("{first} === '7,350'"));
     browser.value(&press("thead button"));
-    browser.await_that(&format!("{first} === '2,999'"));
+    browser.await_that(&format!("{first} === '9,999'"));
     browser.value(
         "(() => {
             const filter = document.querySelector('#topics input');
@@ -350,4 +384,54 @@ fn thousands_of_partitions_are_pages_and_a_broker_that_is_gone_is_said() {
         browser.value("document.getElementById('live').hidden"),
         false
     );
+    assert_eq!(
+        browser.complaints.iter().find(|it| !it.contains("ERR_")),
+        None
+    );
+}
+
+/// No broker is damaged for it: the table is given what a damaged one would say.
+#[test]
+fn partitions_that_are_not_as_they_should_be_are_named_and_lead_to_their_topic() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let broker = TestBroker::start();
+    let admin = broker.process().admin().expect("it has an admin endpoint");
+    browser.open(&format!("http://{admin}/"));
+    browser.await_that("document.body.dataset.state === 'serving'");
+    let shown = browser.value(
+        "import('/page/standouts.js').then(({ Standouts }) => {
+            const [place, caption, chosen] = [document.createElement('div'), document.createElement('p'), []];
+            const standouts = new Standouts(place, caption, (...at) => chosen.push(at));
+            const partition = (number, isOnline, damage) =>
+                ({ topic: 'orders', partition: number, core: 1, store: 1, is_online: isOnline, damage });
+            standouts.update({
+                total: { partitions: 10000 },
+                faulty: [partition(12, false, 0), partition(7341, true, 2)],
+                faultyLeftOut: 5,
+                busiest: null,
+            });
+            place.querySelector('tbody tr:last-child button').click();
+            const rows = [...place.querySelectorAll('tbody tr:not([hidden] *)')];
+            return {
+                rows: rows.map((row) => [...row.cells].map((cell) => cell.textContent)),
+                chosen,
+                says: place.querySelector('.nothing').textContent,
+                caption: caption.textContent,
+            };
+        })",
+    );
+    assert_eq!(
+        shown["rows"],
+        json!([
+            ["orders", "12", "1", "1", "offline"],
+            ["orders", "7,341", "1", "1", "online, 2 damaged"]
+        ])
+    );
+    assert_eq!(shown["chosen"], json!([["orders", 7341]]));
+    let says = shown["says"].as_str().expect("a text");
+    assert!(says.starts_with("5 more faulty partitions"), "{says}");
+    assert_eq!(shown["caption"], "10,000 partitions.");
+    assert_eq!(browser.complaints, [""; 0]);
 }

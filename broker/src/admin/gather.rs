@@ -19,7 +19,7 @@ use super::cores::{core_state, store_state};
 use super::groups::{Ends, ask_groups};
 use super::query::Wanted;
 use super::state::{BrokerState, PartitionState, Phase, ReaderState, TopicState};
-use super::summary::Summary;
+use super::summary::{Busiest, Summary};
 use super::{LOG_LINES_LOST, exposition, process};
 use crate::lane::{GroupsPiece, PartitionPiece, PartitionsPiece};
 use crate::runtime::Clock;
@@ -59,6 +59,8 @@ pub(crate) struct Gatherer {
     serving: Arc<OnceLock<Serving>>,
     clock: Clock,
     last: Option<Gathered>,
+    /// The state that the last summary was made of: the next one says what happened since.
+    compared: Option<Arc<BrokerState>>,
 }
 
 /// What was gathered, and how it was shown.
@@ -69,6 +71,8 @@ struct Gathered {
     prometheus: Option<Bytes>,
     open_metrics: Option<Bytes>,
     json: Option<Bytes>,
+    /// The partitions with the most traffic, once a summary was asked for.
+    busiest: Option<Busiest>,
     /// The summary that was asked for last.
     summary: Option<(Wanted, Bytes)>,
 }
@@ -89,6 +93,7 @@ impl Gatherer {
             serving,
             clock,
             last: None,
+            compared: None,
         }
     }
 
@@ -132,6 +137,7 @@ impl Gatherer {
             prometheus: None,
             open_metrics: None,
             json: None,
+            busiest: None,
             summary: None,
         });
         state
@@ -174,7 +180,12 @@ impl Gatherer {
         {
             return bytes.clone();
         }
-        let summary = Summary::new(&last.state, wanted, PATIENCE.as_millis());
+        let earlier = self.compared.replace(last.state.clone());
+        if let Some(earlier) = earlier.filter(|earlier| !Arc::ptr_eq(earlier, &last.state)) {
+            last.busiest = Busiest::between(&earlier, &last.state);
+        }
+        let busiest = last.busiest.as_ref();
+        let summary = Summary::new(&last.state, busiest, wanted, PATIENCE.as_millis());
         let json = serde_json::to_vec(&summary).expect("plain data has a JSON form");
         let bytes = Bytes::from(json);
         last.summary = Some((wanted.clone(), bytes.clone()));

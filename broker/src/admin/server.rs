@@ -299,7 +299,7 @@ impl Endpoint {
                 phase,
                 ..BrokerState::default()
             };
-            let summary = Summary::new(&state, wanted, PATIENCE.as_millis());
+            let summary = Summary::new(&state, None, wanted, PATIENCE.as_millis());
             return answer(StatusCode::OK, JSON, json(&summary), None);
         }
         let Some(permit) = self.large_answer() else {

@@ -21,10 +21,15 @@ pub mod uring;
 
 use std::io;
 
+use futures_util::{StreamExt, stream};
+
 use crate::memory::{ALIGNMENT, AlignedBuf, AlignedSlice};
 
 /// The unit of writing, in bytes. Positions and lengths of reads and writes are multiples of it.
 pub const BLOCK_BYTES: usize = 4096;
+
+/// Flushes in flight where each of many files is flushed by itself.
+const FLUSHES_IN_FLIGHT: usize = 16;
 
 const _: () = assert!(ALIGNMENT.is_multiple_of(BLOCK_BYTES));
 
@@ -87,6 +92,16 @@ pub trait Disk: Clone + 'static {
     /// `NotFound`, or the device's error.
     fn sync_dir(&self, dir: &str) -> impl Future<Output = io::Result<()>>;
 
+    /// Makes durable what `flush` of each of these files and `sync_dir` of each of these directories would, in any
+    /// order. The results are in the order of `items`. A disk that can asks its device once for many of them, and an
+    /// error is then that of all.
+    fn sync_together(
+        &self,
+        items: &[Unsynced<'_, Self::File>],
+    ) -> impl Future<Output = Vec<io::Result<()>>> {
+        sync_each(self, items)
+    }
+
     /// A file's length in bytes, or `None` if there is no such file or directory. A directory's is 0.
     ///
     /// # Errors
@@ -102,6 +117,29 @@ pub trait Disk: Clone + 'static {
     /// # Errors
     /// The device's error.
     fn free_bytes(&self) -> impl Future<Output = io::Result<u64>>;
+}
+
+/// What is to be made durable together with others.
+#[derive(Debug)]
+pub enum Unsynced<'a, F> {
+    /// What was written to a file.
+    File(&'a F),
+    /// The names in a directory.
+    Directory(&'a str),
+}
+
+/// `Disk::sync_together`, one by one.
+async fn sync_each<D: Disk>(disk: &D, items: &[Unsynced<'_, D::File>]) -> Vec<io::Result<()>> {
+    let synced = items.iter().map(|item| async move {
+        match item {
+            Unsynced::File(file) => file.flush().await,
+            Unsynced::Directory(dir) => disk.sync_dir(dir).await,
+        }
+    });
+    stream::iter(synced)
+        .buffered(FLUSHES_IN_FLIGHT)
+        .collect()
+        .await
 }
 
 /// An open file. A clone is another handle on it; it closes when the last one and every operation are gone.

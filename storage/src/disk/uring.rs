@@ -3,15 +3,27 @@
 //! Owns the way from paths to open files. Completes short reads and writes, and never retries a failed one.
 //! Runs on every core, each with its own ring; the files that it opens stay on that core.
 
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{BLOCK_BYTES, DirEntry, Disk, DiskFile, Durable, OpenOptions, WriteData};
+use super::{
+    BLOCK_BYTES, DirEntry, Disk, DiskFile, Durable, OpenOptions, Unsynced, WriteData, sync_each,
+};
 use crate::memory::{ALIGNMENT, AlignedBuf};
 use crate::ring::{Directory, Ring, RingFile};
+
+/// From so many files and directories on, the whole filesystem is synced instead of each of them.
+const FILESYSTEM_SYNC_MIN: usize = 8;
+
+/// A sync of the filesystem that takes longer than this has written what others left there as well.
+const FILESYSTEM_SYNC_LONG: Duration = Duration::from_millis(500);
+
+/// So many times each file is synced by itself after one that took long.
+const FILESYSTEM_SYNCS_AVOIDED: u32 = 64;
 
 /// Makes the names of probe files differ between the cores of a process.
 static PROBES: AtomicU32 = AtomicU32::new(0);
@@ -28,6 +40,8 @@ struct Inner {
     directory: Directory,
     block_bytes: usize,
     is_direct: bool,
+    /// So many times more the filesystem is not synced as a whole.
+    avoided_syncs: Cell<u32>,
     /// What `now_us` counts from.
     beginning: Instant,
 }
@@ -47,6 +61,7 @@ impl UringDisk {
                 directory,
                 block_bytes,
                 is_direct,
+                avoided_syncs: Cell::new(0),
                 beginning: beginning(),
             }),
         })
@@ -192,6 +207,36 @@ impl Disk for UringDisk {
         opened.sync_all().await
     }
 
+    /// One flush of the device and one commit of the filesystem's journal for all, by `syncfs(2)`. It also waits for
+    /// what others have written to the filesystem: where that was much, files are synced one by one for a while.
+    async fn sync_together(&self, items: &[Unsynced<'_, UringFile>]) -> Vec<io::Result<()>> {
+        let avoided = self.inner.avoided_syncs.get();
+        if items.len() < FILESYSTEM_SYNC_MIN || avoided > 0 {
+            self.inner.avoided_syncs.set(avoided.saturating_sub(1));
+            return sync_each(self, items).await;
+        }
+        let began = self.now_us();
+        let synced = self.inner.directory.sync_filesystem().await;
+        let took = Duration::from_micros(self.now_us().saturating_sub(began));
+        if took > FILESYSTEM_SYNC_LONG {
+            self.inner.avoided_syncs.set(FILESYSTEM_SYNCS_AVOIDED);
+        }
+        if let Err(error) = &synced
+            && matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            )
+        {
+            // What is ours has its room since it was written: somebody else's does not have it.
+            return sync_each(self, items).await;
+        }
+        let result = || match &synced {
+            Ok(()) => Ok(()),
+            Err(error) => Err(again(error)),
+        };
+        items.iter().map(|_| result()).collect()
+    }
+
     async fn file_len(&self, path: &str) -> io::Result<Option<u64>> {
         let Inner {
             ring, directory, ..
@@ -210,6 +255,14 @@ impl Disk for UringDisk {
         glommio::executor()
             .spawn_blocking(move || free_bytes(&root))
             .await
+    }
+}
+
+/// The same error for somebody else.
+fn again(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
     }
 }
 

@@ -80,12 +80,11 @@ pub fn dump_with(
         JOURNAL_MAGIC => journal::dump(input, &start, out),
         SEGMENT_MAGIC => segment::dump(input, &start, out),
         INDEX_MAGIC => index::dump(input, out),
-        _ if !start.is_empty() => dump_zeros(input, magic, out),
-        _ => Err(DumpError::Unknown(magic)),
+        _ => dump_zeros(input, magic, out),
     }
 }
 
-/// A journal or segment file is zeros before it is used.
+/// A journal or segment file is zeros before it is used, and a crash may leave of a new one no more than its name.
 fn dump_zeros(input: &mut dyn Input, magic: [u8; 8], out: &mut dyn Write) -> Result<(), DumpError> {
     let Rest {
         written_end,
@@ -94,10 +93,13 @@ fn dump_zeros(input: &mut dyn Input, magic: [u8; 8], out: &mut dyn Write) -> Res
     if written_end > 0 {
         return Err(DumpError::Unknown(magic));
     }
-    writeln!(
-        out,
-        "nothing is written yet: {file_end} bytes, all of them zero"
-    )?;
+    match file_end {
+        0 => writeln!(out, "nothing is written yet: the file is empty")?,
+        _ => writeln!(
+            out,
+            "nothing is written yet: {file_end} bytes, all of them zero"
+        )?,
+    }
     Ok(())
 }
 
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn other_files_are_named_as_such() {
-        for bytes in [&b""[..], b"x", b"something else altogether"] {
+        for bytes in [&b"x"[..], b"something else altogether"] {
             let result = dump(&mut Cursor::new(bytes), &mut Vec::new());
             assert!(matches!(result, Err(DumpError::Unknown(_))));
         }
@@ -189,6 +191,12 @@ mod tests {
         assert_eq!(
             String::from_utf8_lossy(&out),
             "nothing is written yet: 12288 bytes, all of them zero\n"
+        );
+        out.clear();
+        dump(&mut Cursor::new(b""), &mut out).expect("nothing is wrong");
+        assert_eq!(
+            String::from_utf8_lossy(&out),
+            "nothing is written yet: the file is empty\n"
         );
         bytes[2 * BLOCK_BYTES] = 1;
         let result = dump(&mut Cursor::new(&bytes), &mut Vec::new());

@@ -101,6 +101,18 @@ impl Directory {
     fn fd(&self) -> types::Fd {
         types::Fd(self.descriptor.as_raw_fd())
     }
+
+    /// Makes everything durable that was written to the directory's filesystem, by anybody. A thread of glommio's does
+    /// it, for the ring cannot.
+    ///
+    /// # Errors
+    /// Those of `syncfs(2)`, of others' writes too.
+    pub async fn sync_filesystem(&self) -> io::Result<()> {
+        let descriptor = self.descriptor.try_clone()?;
+        glommio::executor()
+            .spawn_blocking(move || Ok(rustix::fs::syncfs(&descriptor)?))
+            .await
+    }
 }
 
 /// A file that the kernel keeps open until this is dropped or the ring is taken apart.

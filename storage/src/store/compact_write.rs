@@ -222,7 +222,8 @@ impl<D: Disk> Store<D> {
         let file = self.disk.open(path, OpenOptions::CREATE_NEW).await;
         let file = file.map_err(io_error)?;
         let (partition, base) = (pass.partition, segment.base);
-        let header = self.write_segment_header(&file, partition, base, segment.incarnation);
+        let header = self.segment_header(partition, base, segment.incarnation);
+        let header = file.write(0, WriteData::from(header), Durable::No);
         header.await.map_err(io_error)?;
         let (interval, segment_bytes) = {
             let state = self.state.borrow();

@@ -1,9 +1,10 @@
 //! The spill task: writes durable blocks from tails to segment files, and then lets the journal go.
 //!
-//! Owns the order that makes this safe: write, flush the file, flush its directory if it is new, record in
+//! Owns the order that makes this safe: write, flush the files together, and the directories of new ones, record in
 //! the catalogue, and only then count the blocks as flushed. Never writes a block a second time that the
 //! catalogue has counted.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
@@ -14,7 +15,7 @@ use super::Store;
 use super::segments::SegmentError;
 use super::spill_plan::{SpillOutcome, SpillWork};
 use super::state::{Full, State};
-use crate::disk::{Disk, DiskFile, Durable, OpenOptions, WRITE_SEGMENTS_MAX, WriteData};
+use crate::disk::{Disk, DiskFile, Durable, OpenOptions, Unsynced, WRITE_SEGMENTS_MAX, WriteData};
 use crate::layout::BLOCK;
 use crate::memory::{AlignedBuf, AlignedSlice};
 use crate::segment::{
@@ -23,6 +24,13 @@ use crate::segment::{
 
 /// Writes to one file in flight.
 const WRITES_IN_FLIGHT: usize = 4;
+
+/// A file with blocks that are not flushed.
+struct Written<D: Disk> {
+    file: D::File,
+    /// How long it is, at least; exactly, if it is sealed.
+    file_bytes: u64,
+}
 
 impl<D: Disk> Store<D> {
     /// Writes segments until the store is closed or fenced.
@@ -54,9 +62,7 @@ impl<D: Disk> Store<D> {
             self.look_for_room().await;
             return false;
         }
-        let in_flight = self.state.borrow().config.spills_in_flight;
-        let outcomes = stream::iter(works.iter().map(|work| self.spill(work)));
-        let outcomes: Vec<SpillOutcome> = outcomes.buffered(in_flight).collect().await;
+        let outcomes = self.spill(&works).await;
         let (mut flushed, mut records, mut is_full) = (Vec::new(), Vec::new(), false);
         for (work, outcome) in works.iter().zip(outcomes) {
             is_full |= matches!(outcome, SpillOutcome::DiskFull);
@@ -145,17 +151,98 @@ impl<D: Disk> Store<D> {
         self.wake.idle.notify();
     }
 
-    async fn spill(&self, work: &SpillWork) -> SpillOutcome {
-        let path = segment_path(&self.dir, work.partition, work.from.segment);
-        match self.write_blocks(work, &path).await {
-            Ok(file_bytes) => SpillOutcome::Flushed { file_bytes },
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => SpillOutcome::DiskFull,
-            Err(error) => SpillOutcome::Failed { file: path, error },
-        }
+    /// Writes the blocks of works to their files, and then flushes all that were written.
+    async fn spill(&self, works: &[SpillWork]) -> Vec<SpillOutcome> {
+        let in_flight = self.state.borrow().config.spills_in_flight;
+        let written = stream::iter(works.iter().map(|work| self.write_blocks(work)));
+        let written: Vec<io::Result<Written<D>>> = written.buffered(in_flight).collect().await;
+        let flushed = self.flush(works, written).await;
+        let outcomes = works
+            .iter()
+            .zip(flushed)
+            .map(async |(work, flushed)| match flushed {
+                Ok(file_bytes) => {
+                    self.write_index(work).await;
+                    SpillOutcome::Flushed { file_bytes }
+                }
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => SpillOutcome::DiskFull,
+                Err(error) => SpillOutcome::Failed {
+                    file: self.path(work),
+                    error,
+                },
+            });
+        stream::iter(outcomes).buffered(in_flight).collect().await
     }
 
-    /// Writes and flushes a work's blocks. Returns the length of the file, which is flushed too.
-    async fn write_blocks(&self, work: &SpillWork, path: &str) -> io::Result<u64> {
+    /// Flushes what was written of works, each with what came of writing it. Returns the lengths of the files.
+    async fn flush(
+        &self,
+        works: &[SpillWork],
+        written: Vec<io::Result<Written<D>>>,
+    ) -> Vec<io::Result<u64>> {
+        let dirs: BTreeSet<String> = works
+            .iter()
+            .zip(&written)
+            .filter(|(_, written)| written.is_ok())
+            .flat_map(|(work, _)| self.dirs_with_new_names(work))
+            .collect();
+        let files = written
+            .iter()
+            .flatten()
+            .filter(|_| !crate::planted!(SegmentFlushSkipped))
+            .map(|written| Unsynced::File(&written.file));
+        let of_dirs = dirs.iter().map(|dir| Unsynced::Directory(dir));
+        let items: Vec<_> = files.chain(of_dirs).collect();
+        let mut files = self.disk.sync_together(&items).await;
+        let of_dirs = files.split_off(items.len() - dirs.len());
+        let dirs: BTreeMap<&String, io::Result<()>> = dirs.iter().zip(of_dirs).collect();
+        let is_own = |dir: &str| {
+            works
+                .iter()
+                .any(|work| partition_dir(&self.dir, work.partition) == dir)
+        };
+        for (dir, synced) in &dirs {
+            // A later sync proves nothing of the names that other tasks put there.
+            if let Err(error) = synced
+                && !is_own(dir)
+            {
+                self.fence(format!("flushing the directory {dir} failed: {error}"));
+            }
+        }
+        let mut files = files.into_iter();
+        let results = works.iter().zip(written).map(|(work, written)| {
+            let file_bytes = written?.file_bytes;
+            certain(files.next().unwrap_or(Ok(())))?;
+            for dir in self.dirs_with_new_names(work) {
+                if let Some(Err(error)) = dirs.get(&dir) {
+                    return Err(io::Error::other(format!("{dir}: {error}")));
+                }
+            }
+            Ok(file_bytes)
+        });
+        results.collect()
+    }
+
+    /// The directories that hold names which a work has made.
+    fn dirs_with_new_names(&self, work: &SpillWork) -> Vec<String> {
+        let mut dirs = Vec::new();
+        if work.is_new_file {
+            dirs.push(partition_dir(&self.dir, work.partition));
+        }
+        if !work.has_directory && !crate::planted!(DirectorySyncSkipped) {
+            dirs.push(topic_dir(&self.dir, work.partition.topic));
+            dirs.push(self.dir.clone());
+        }
+        dirs
+    }
+
+    fn path(&self, work: &SpillWork) -> String {
+        segment_path(&self.dir, work.partition, work.from.segment)
+    }
+
+    /// Writes a work's blocks, which are not flushed then.
+    async fn write_blocks(&self, work: &SpillWork) -> io::Result<Written<D>> {
+        let path = &self.path(work);
         let key = HandleKey {
             partition: work.handle,
             base: work.from.segment,
@@ -169,11 +256,11 @@ impl<D: Disk> Store<D> {
             let file = self.segment_file(work.partition, key, path);
             file.await.map_err(into_io)?
         };
-        if let Some(bytes) = work.left_file_bytes {
+        if work.is_left {
             // Bytes behind what counts may be there without a flush ever having kept their length.
-            file.truncate(bytes).await?;
+            file.truncate(work.file_bytes).await?;
         }
-        self.make_room(work, &file).await?;
+        let file_bytes = self.make_room(work, &file).await?;
         let writes = self.writes(work);
         let writes = stream::iter(writes).map(Ok).try_for_each_concurrent(
             WRITES_IN_FLIGHT,
@@ -183,31 +270,24 @@ impl<D: Disk> Store<D> {
             },
         );
         writes.await?;
+        let mut file_bytes = file_bytes.max(work.end);
         if let Some(sealed) = &work.sealed {
-            let cut = BLOCK * u64::from(crate::planted!(SealedTooShort));
-            file.truncate(sealed.file_bytes - cut).await?;
+            file_bytes = sealed.file_bytes - BLOCK * u64::from(crate::planted!(SealedTooShort));
+            file.truncate(file_bytes).await?;
         }
-        let file_bytes = file.len().await?;
-        if !crate::planted!(SegmentFlushSkipped) {
-            certain(file.flush().await)?;
-        }
-        if work.is_new_file {
-            let dir = partition_dir(&self.dir, work.partition);
-            certain(self.disk.sync_dir(&dir).await)?;
-        }
-        self.write_index(work).await;
-        Ok(file_bytes)
+        Ok(Written { file, file_bytes })
     }
 
     /// Takes room for a work's blocks, and, if large parts may go straight and while there is some, for what follows: only
     /// into room that was flushed can they. What follows begins where the log ends, however far the spill is behind.
-    async fn make_room(&self, work: &SpillWork, file: &D::File) -> io::Result<()> {
+    /// Returns how long the file then is at least.
+    async fn make_room(&self, work: &SpillWork, file: &D::File) -> io::Result<u64> {
         let (step, straight_bytes_min) = {
             let config = &self.state.borrow().config;
             let straight_bytes_min = config.straight_bytes_min as u64;
             (config.segment_allocation_bytes, straight_bytes_min)
         };
-        let len = file.len().await?;
+        let len = work.file_bytes;
         let goes_straight = straight_bytes_min <= step;
         let end = if goes_straight {
             work.log_end
@@ -221,38 +301,48 @@ impl<D: Disk> Store<D> {
             end
         };
         if len >= ahead || (work.sealed.is_some() && len >= work.end) {
-            return Ok(());
+            return Ok(len);
         }
         match file.allocate(wanted).await {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull && len >= work.end => Ok(()),
-            result => result,
+            Err(error) if error.kind() == io::ErrorKind::StorageFull && len >= work.end => Ok(len),
+            result => result.map(|()| len.max(wanted)),
         }
     }
 
-    /// Makes a segment's file, or makes it anew if a crash left one that nothing refers to.
+    /// Makes a segment's file, without its header, or makes it anew if a crash left one that nothing refers to.
     async fn create_segment(&self, work: &SpillWork, path: &str) -> io::Result<D::File> {
-        if !work.has_directory {
-            self.create_directories(work).await?;
+        if work.has_directory || !self.create_directory(work).await? {
+            // What an earlier life left may have a name that a sync failed to keep, and no later sync keeps it then.
+            match self.disk.remove_file(path).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
-        // What an earlier life left may have a name that a sync failed to keep, and no later sync keeps it then.
-        match self.disk.remove_file(path).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = self.disk.open(path, OpenOptions::CREATE_NEW).await?;
-        let (partition, base_offset) = (work.partition, work.from.segment);
-        self.write_segment_header(&file, partition, base_offset, work.incarnation)
-            .await?;
-        Ok(file)
+        self.disk.open(path, OpenOptions::CREATE_NEW).await
     }
 
-    pub(super) async fn write_segment_header(
+    /// Makes a partition's directory, and its topic's. Returns whether the former is new, and so without any file.
+    async fn create_directory(&self, work: &SpillWork) -> io::Result<bool> {
+        let dir = partition_dir(&self.dir, work.partition);
+        match self.disk.create_dir(&dir).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => return is_new(result),
+        }
+        is_new(
+            self.disk
+                .create_dir(&topic_dir(&self.dir, work.partition.topic))
+                .await,
+        )?;
+        is_new(self.disk.create_dir(&dir).await)
+    }
+
+    /// The block that a segment's file begins with.
+    pub(super) fn segment_header(
         &self,
-        file: &D::File,
         partition: TopicPartition,
         base_offset: Offset,
         incarnation: u64,
-    ) -> io::Result<()> {
+    ) -> AlignedBuf {
         let mut block = AlignedBuf::zeroed(BLOCK as usize);
         let header = SegmentHeader {
             store: self.uuid,
@@ -261,25 +351,24 @@ impl<D: Disk> Store<D> {
             incarnation,
         };
         header.encode(&mut block);
-        file.write(0, WriteData::from(block), Durable::No).await
+        block
     }
 
-    async fn create_directories(&self, work: &SpillWork) -> io::Result<()> {
-        let topic = topic_dir(&self.dir, work.partition.topic);
-        create_dir(&self.disk, &topic).await?;
-        self.sync_shared_dir(&self.dir).await?;
-        create_dir(&self.disk, &partition_dir(&self.dir, work.partition)).await?;
-        self.sync_shared_dir(&topic).await
-    }
-
-    /// The blocks in writes of a good size, each with its position.
+    /// The blocks in writes of a good size, each with its position; that of the header before them in a new file.
     fn writes(&self, work: &SpillWork) -> Vec<(u64, WriteData)> {
         let bytes_max =
             self.state.borrow().config.spill_write_bytes / BLOCK as usize * BLOCK as usize;
         let mut writes = Vec::new();
         let (mut position, mut gathered, mut bytes) = (0, Vec::<AlignedSlice>::new(), 0);
-        for (at, slice) in &work.blocks {
-            let follows = position + bytes as u64 == *at;
+        let header = work.is_new_file.then(|| {
+            let (partition, base_offset) = (work.partition, work.from.segment);
+            self.segment_header(partition, base_offset, work.incarnation)
+                .freeze()
+        });
+        let header = header.as_ref().map(|header| (0, header));
+        let blocks = work.blocks.iter().map(|(at, slice)| (*at, slice));
+        for (at, slice) in header.into_iter().chain(blocks) {
+            let follows = position + bytes as u64 == at;
             let mut from = 0;
             while from < slice.len() {
                 let is_full = bytes == bytes_max || gathered.len() == WRITE_SEGMENTS_MAX;
@@ -339,10 +428,11 @@ fn certain(flushed: io::Result<()>) -> io::Result<()> {
     })
 }
 
-async fn create_dir<D: Disk>(disk: &D, path: &str) -> io::Result<()> {
-    match disk.create_dir(path).await {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
+/// Whether a directory was made that was not there.
+fn is_new(made: io::Result<()>) -> io::Result<bool> {
+    match made {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

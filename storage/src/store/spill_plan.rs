@@ -35,8 +35,10 @@ pub(crate) struct SpillWork {
     /// The incarnation of the file, given now if `is_new_file`.
     pub(crate) incarnation: u64,
     pub(crate) is_new_file: bool,
-    /// The file is as an earlier life has left it: how much of it counts.
-    pub(crate) left_file_bytes: Option<u64>,
+    /// How long the file is, or is to be cut to if it `is_left`.
+    pub(crate) file_bytes: u64,
+    /// The file is as an earlier life has left it: `file_bytes` of it count.
+    pub(crate) is_left: bool,
     pub(crate) has_directory: bool,
     /// Bytes that the file may come to have.
     pub(crate) segment_bytes: u64,
@@ -283,11 +285,16 @@ impl State {
             false => whole.offset,
         };
         let producers = producer_records(partition.id, &partition.producers, before.offset, told);
-        let left_file_bytes = (!is_new_file && !partition.flags.has_own_file).then(|| {
+        let is_left = !is_new_file && !partition.flags.has_own_file;
+        let file_bytes = if is_new_file {
+            0
+        } else if is_left {
             let by_groups = partition.tail.group_blocks_end(from.segment);
             let by_groups = by_groups.filter(|_| !crate::planted!(LeftExtentsCut));
             by_groups.map_or(from.at, |end| end.max(from.at))
-        });
+        } else {
+            partition.room
+        };
         let log_end = partition.end.position;
         let log_end = (log_end.segment == from.segment).then_some(log_end.at);
         Some(SpillWork {
@@ -299,7 +306,8 @@ impl State {
             log_end: log_end.unwrap_or(0).max(spillable.end),
             incarnation,
             is_new_file,
-            left_file_bytes,
+            file_bytes,
+            is_left,
             has_directory: partition.flags.has_directory,
             segment_bytes: partition.config.segment_bytes,
             state,

@@ -1,6 +1,8 @@
 // The lanes: one for each core, in which its load flows from now, at the right, into the past.
 
-import { NONE, bytes, bytesRate, count, drawn, element, key, percent, plain, rate, say, text, time } from "./format.js";
+import {
+  NONE, bytes, bytesRate, count, drawn, element, key, many, percent, plain, rate, say, short, text, time,
+} from "./format.js";
 
 /** Seconds that a lane shows. */
 const WINDOW_S = 120;
@@ -105,8 +107,10 @@ class Lane {
     this.parts = new Map();
     this.memory = element("p", { className: "small" });
     this.waits = element("p", { className: "small" });
+    this.compaction = element("p", { className: "small" });
     const side = element("div", { className: "side" },
-      element("dl", { className: "figures" }, ...pairs), this.waits, this.ledger, this.memory);
+      element("dl", { className: "figures" }, ...pairs), this.waits, this.compaction, this.ledger,
+      this.memory);
     this.root = element("li", { className: "lane" }, name, this.road, side);
   }
 
@@ -123,14 +127,22 @@ class Lane {
     this.paths.out.setAttribute("d", lines(of("bytesOut"), x, traffic));
     this.paths.mark.setAttribute("d", mark(x, now));
     say(this.busy, percent(core.busy)[0]);
-    say(this.about, `${count(core.partitions)} part. · ${count(core.connections)} conn.`);
+    say(this.about, `${many(core.partitions, "partition")}\n${many(core.connections, "connection")}`);
     FIGURES.forEach(([, shown], at) => say(this.figures[at], shown(core)));
     const [p, f, b, m] = [core.waiting_produces, core.waiting_fetches, core.paced_waiting, core.mail_queued].map(count);
     say(this.waits, `waiting: produces ${p}, fetches ${f}, paced ${b}, mail ${m}`);
+    this.showCompaction(core.compaction);
     this.showMemory(core);
     const said = FIGURES.map(([title, shown]) => `${title} ${shown(core)}`).join(", ");
     this.road.setAttribute("aria-label", `core ${core.core}: ${text(percent(core.busy))} busy, ${said}`);
     this.root.classList.toggle("hot", core.busy !== null && core.busy > 0.95);
+  }
+
+  /** Shows what compaction does, where it has ever had something to do. */
+  showCompaction({ read, readRate, removed }) {
+    this.compaction.hidden = read === 0;
+    const now = readRate > 0 ? `${text(bytesRate(readRate))} read` : "at rest";
+    say(this.compaction, `compaction: ${now}, ${text(short(removed))} records left out`);
   }
 
   showMemory(core) {

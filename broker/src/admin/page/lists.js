@@ -1,19 +1,12 @@
 // The lists of topics and of groups, and the partitions of the one of each that is open.
 
-import { bytes, bytesRate, count, element, rate, short, text } from "./format.js";
+import { TRAFFIC, joined, named, numbers } from "./columns.js";
+import { bytes, count, element, rate, short, text } from "./format.js";
 import { LiveTable } from "./table.js";
 
 /** Rows of a page of topics or groups, and of partitions. */
 const ROWS = 20;
 const PARTITIONS = 25;
-
-/** A column of names. */
-const named = (title, of, more) => ({ title, isText: true, by: of, shown: of, ...more });
-
-/** A column of numbers: how they are said, and which they are. */
-const numbers = (title, said, of, more) => ({ title, by: of, shown: (row) => said(of(row)), ...more });
-
-const joined = (said) => (value) => text(said(value));
 
 /** How fast a lag grows or shrinks: with its sign, and nothing where it stands still. */
 function trend(value) {
@@ -30,14 +23,13 @@ function troubles({ partitions_offline: offline, damage }) {
   return said.length === 0 ? "online" : said.join(", ");
 }
 
-const isFaulty = (row) => row.partitions_offline > 0 || row.damage > 0;
+/** The same of one partition. */
+export function stateOf({ is_online: isOnline, damage }) {
+  const state = isOnline ? "online" : "offline";
+  return damage > 0 ? `${state}, ${count(damage)} damaged` : state;
+}
 
-const TRAFFIC = [
-  numbers("records in", joined(rate), (row) => row.recordsIn, { isMinor: true }),
-  numbers("in", joined(bytesRate), (row) => row.bytesIn),
-  numbers("records out", joined(rate), (row) => row.recordsOut, { isMinor: true }),
-  numbers("out", joined(bytesRate), (row) => row.bytesOut, { isMinor: true }),
-];
+const isFaulty = (row) => row.partitions_offline > 0 || row.damage > 0;
 
 const TOPICS = [
   named("topic", (row) => row.name),
@@ -58,8 +50,7 @@ const PARTITIONS_OF_TOPIC = [
   numbers("size", joined(bytes), (row) => row.size_bytes, { isMinor: true }),
   numbers("segments", count, (row) => row.segments, { isMinor: true }),
   {
-    ...named("state", (row) => [row.is_online ? "online" : "offline", row.damage > 0 ? `${row.damage} damaged` : ""]
-      .filter((said) => said !== "").join(", ")),
+    ...named("state", stateOf),
     mark: (row) => (row.is_online && row.damage === 0 ? "quiet" : "bad"),
   },
 ];
@@ -90,7 +81,8 @@ class Listing {
   /** `onChange` is called when partitions are wanted, or not any more. */
   constructor(place, about, parts, onChange) {
     this.wanted = null;
-    this.parts = parts;
+    this.goal = null;
+    this.onChange = onChange;
     this.table = new LiveTable({
       ...about,
       rows: ROWS,
@@ -101,6 +93,7 @@ class Listing {
         this.inner = new LiveTable({ ...parts, rows: PARTITIONS });
         this.waiting = element("p", { className: "caption", text: "asking for partitions …" });
         this.inner.root.hidden = true;
+        this.goal = null;
         onChange();
         return element("div", { className: "inner" }, this.waiting, this.inner.root);
       },
@@ -119,6 +112,16 @@ class Listing {
     this.waiting.hidden = true;
     this.inner.root.hidden = false;
     this.inner.update(parts.rows, parts.leftOut);
+    if (this.goal === null) return;
+    this.inner.mark(this.goal);
+    this.goal = null;
+  }
+
+  /** Opens a row, and goes to one of its partitions as soon as these are there. */
+  goTo(name, partition) {
+    if (this.table.opened !== name && !this.table.reveal(name)) return;
+    this.goal = partition;
+    this.onChange();
   }
 }
 
@@ -136,7 +139,7 @@ export class Lists {
       columns: PARTITIONS_OF_TOPIC,
       order: { column: 0, falls: false },
       keyOf: (row) => row.partition,
-      textOf: (row) => `${row.partition} core ${row.core} store ${row.store} ${row.is_online ? "online" : "offline"}`,
+      textOf: (row) => `${row.partition} core ${row.core} store ${row.store} ${stateOf(row)}`,
       empty: "It has no partitions here.",
       isFaulty: (row) => !row.is_online || row.damage > 0,
     }, onChange);
@@ -158,6 +161,11 @@ export class Lists {
   /** What has to be asked for besides the summary. */
   wanted() {
     return { topic: this.topics.wanted, group: this.groups.wanted };
+  }
+
+  /** To a partition of a topic. */
+  goTo(topic, partition) {
+    this.topics.goTo(topic, partition);
   }
 
   /** To where a topic is found. */

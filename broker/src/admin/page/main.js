@@ -5,6 +5,7 @@ import { bytes, bytesRate, count, element, many, rate, say, span, text, time } f
 import { Lanes } from "./lanes.js";
 import { Lists } from "./lists.js";
 import { Past, between, opened } from "./rates.js";
+import { Standouts } from "./standouts.js";
 
 /** How often the state is asked for, and how long the broker may take: it waits for stuck cores itself. */
 const PERIOD_MS = 1000;
@@ -32,6 +33,8 @@ const past = new Past();
 const lanes = new Lanes(part("lanes"), part("lanes-legend"));
 const charts = new Charts(part("charts"));
 const lists = new Lists(part("topics"), part("groups"), () => soon());
+const standouts = new Standouts(part("partitions"), part("partitions-caption"), (topic, partition) =>
+  lists.goTo(topic, partition));
 
 let last = null;
 let lastAt = 0;
@@ -93,7 +96,9 @@ function notice(alarms, hints) {
     ...hints.map((hint) => element("p", { className: "notice", text: hint })));
 }
 
-function enter(state) {
+/** A page that is paused stays so when it is asked for partitions once. */
+function enter(found) {
+  const state = isPaused && found !== "silent" ? "paused" : found;
   document.body.dataset.state = state;
   say(part("phase"), PHASES[state]);
   const at = last?.bootstrap ? ` ${last.bootstrap}` : "";
@@ -131,6 +136,7 @@ function show(summary) {
     lanes.update(view, past);
     charts.update(view, past);
   }
+  standouts.update(view);
   lists.update(view);
 }
 
@@ -197,9 +203,9 @@ function stop() {
   mine?.abort();
 }
 
-/** Asks at once, since something else is wanted. */
+/** Asks at once, since something else is wanted: a paused page once. */
 function soon() {
-  if (isPaused || document.hidden) return;
+  if (document.hidden) return;
   stop();
   ask();
 }
@@ -217,7 +223,10 @@ function pause() {
 }
 
 part("pause").addEventListener("click", pause);
-document.addEventListener("visibilitychange", () => (document.hidden ? stop() : soon()));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stop();
+  else if (!isPaused) soon();
+});
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target instanceof HTMLInputElement;
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey) {

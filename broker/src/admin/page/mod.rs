@@ -34,7 +34,7 @@ pub(super) const PAGE: Part = named("/", HTML, include_str!("page.html"));
 
 /// What it loads.
 #[rustfmt::skip]
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 11] = [
     named("/page/style.css", STYLE, include_str!("style.css")),
     named("/page/icon.svg", PICTURE, include_str!("icon.svg")),
     named("/page/main.js", SCRIPT, include_str!("main.js")),
@@ -43,6 +43,8 @@ const PARTS: [Part; 9] = [
     named("/page/lanes.js", SCRIPT, include_str!("lanes.js")),
     named("/page/charts.js", SCRIPT, include_str!("charts.js")),
     named("/page/table.js", SCRIPT, include_str!("table.js")),
+    named("/page/columns.js", SCRIPT, include_str!("columns.js")),
+    named("/page/standouts.js", SCRIPT, include_str!("standouts.js")),
     named("/page/lists.js", SCRIPT, include_str!("lists.js")),
 ];
 

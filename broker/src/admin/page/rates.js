@@ -8,7 +8,19 @@ const MOMENTS_MAX = 300;
 
 /** The rows of a table as objects, by its columns. */
 function rows(table) {
-  return table.rows.map((row) => Object.fromEntries(table.columns.map((column, at) => [column, row[at]])));
+  const { columns } = table;
+  return table.rows.map((values) => {
+    const row = {};
+    for (let at = 0; at < columns.length; at += 1) row[columns[at]] = values[at];
+    return row;
+  });
+}
+
+/** The busiest partitions with their rates, which the broker has counted itself since it was asked before. */
+function busiest({ over_us: over, partitions }) {
+  const busy = rows(partitions);
+  for (const row of busy) withTraffic(row, null, over / 1e6);
+  return { rows: busy, leftOut: partitions.left_out };
 }
 
 /** A summary with its tables opened. */
@@ -20,6 +32,9 @@ export function opened(summary) {
     topicsLeftOut: summary.topics.left_out,
     groups: rows(summary.groups),
     groupsLeftOut: summary.groups.left_out,
+    faulty: rows(summary.faulty),
+    faultyLeftOut: summary.faulty.left_out,
+    busiest: summary.busiest && busiest(summary.busiest),
     topic: parts(summary.topic),
     group: parts(summary.group),
   };
@@ -56,19 +71,27 @@ const growth = (before, after, seconds) => Math.max(0, after - (before ?? 0)) / 
 /** Adds the rates of a row's traffic to it. Without an interval there are none. */
 function withTraffic(row, before, seconds) {
   const of = (name) => (seconds === null ? null : growth(before?.[name], row[name], seconds));
-  return {
-    ...row,
-    recordsIn: of("records_in"),
-    bytesIn: of("bytes_in"),
-    recordsOut: of("records_out"),
-    bytesOut: of("bytes_out"),
-  };
+  row.recordsIn = of("records_in");
+  row.bytesIn = of("bytes_in");
+  row.recordsOut = of("records_out");
+  row.bytesOut = of("bytes_out");
+  return row;
 }
 
-/** Adds to each row what it does compared with the row of the same key before. */
+/**
+ * Adds to each row what it does compared with the row of the same key before. Rows hardly ever come or go: they are
+ * looked for where they were, and by their keys only where they are not there any more.
+ */
 function compared(after, before, keyOf, change) {
-  const old = new Map((before ?? []).map((row) => [keyOf(row), row]));
-  return after.map((row) => change(row, old.get(keyOf(row))));
+  const old = before ?? [];
+  let byKey = null;
+  return after.map((row, at) => {
+    const key = keyOf(row);
+    if (old.length === 0) return change(row, undefined);
+    if (at < old.length && keyOf(old[at]) === key) return change(row, old[at]);
+    byKey ??= new Map(old.map((row) => [keyOf(row), row]));
+    return change(row, byKey.get(key));
+  });
 }
 
 /** A signed change per second; null where it is not known. */
@@ -94,6 +117,22 @@ function coreRates(core, before, seconds) {
   };
 }
 
+/** What compaction has done in stores, together. */
+function compactionOf(stores) {
+  const sum = (name) => stores.reduce((all, store) => all + store[name], 0);
+  return {
+    read: sum("compaction_read_bytes"),
+    removed: sum("compaction_records_removed"),
+  };
+}
+
+/** What compaction does in the stores of a core. */
+function compactionRates(stores, before, seconds) {
+  const [now, old] = [compactionOf(stores), compactionOf(before)];
+  const readRate = seconds === null ? null : growth(old.read, now.read, seconds);
+  return { ...now, readRate };
+}
+
 /** The partitions of what is open, compared with those of before if it was the same that was open. */
 function partsBetween(before, after, keyOf, change) {
   if (!after) return null;
@@ -103,7 +142,8 @@ function partsBetween(before, after, keyOf, change) {
 }
 
 /**
- * A state with what happened since an earlier one. Without an earlier one of the same life of the broker, or after a
+ * A state with what happened since an earlier one, which is added to the rows of its tables: there are too many of them
+ * to make each anew every second. Without an earlier one of the same life of the broker, or after a
  * long pause, there are no rates.
  */
 export function between(earlier, later) {
@@ -111,8 +151,12 @@ export function between(earlier, later) {
   const isInterval = earlier?.started_ms === later.started_ms && passed > 0 && passed <= INTERVAL_S_MAX;
   const before = isInterval ? earlier : null;
   const seconds = isInterval ? passed : null;
-  const cores = compared(later.cores, before?.cores, (core) => core.core, (core, old) =>
-    coreRates(core, old, old ? seconds : null));
+  const cores = compared(later.cores, before?.cores, (core) => core.core, (core, old) => {
+    const isOf = (store) => store.core === core.core;
+    const known = old ? seconds : null;
+    const stores = [later.stores, before?.stores ?? []].map((stores) => stores.filter(isOf));
+    return { ...coreRates(core, old, known), compaction: compactionRates(...stores, known) };
+  });
   const sum = (name) => (seconds === null ? null : cores.reduce((all, core) => all + (core[name] ?? 0), 0));
   const produces = merged(cores.map((core) => core.produces));
   const flushes = merged(cores.map((core) => core.flushes));
@@ -139,14 +183,14 @@ export function between(earlier, later) {
     topics: compared(later.topics, before?.topics, (topic) => topic.name, (topic, old) =>
       withTraffic(topic, old, seconds)),
     groups: compared(later.groups, before?.groups, (group) => group.name, (group, old) =>
-      ({ ...group, lagChange: change(old?.lag, group.lag, seconds) })),
+      Object.assign(group, { lagChange: change(old?.lag, group.lag, seconds) })),
     topic: partsBetween(before?.topic, later.topic, (row) => row.partition, (row, old, known) =>
       withTraffic(row, old, known ? seconds : null)),
-    group: partsBetween(before?.group, later.group, (row) => `${row.partition} ${row.topic}`, (row, old, known) => ({
-      ...row,
-      commitRate: known && old ? change(old.committed, row.committed, seconds) : null,
-      lagChange: known && old ? change(old.lag, row.lag, seconds) : null,
-    })),
+    group: partsBetween(before?.group, later.group, (row) => `${row.partition} ${row.topic}`, (row, old, known) =>
+      Object.assign(row, {
+        commitRate: known && old ? change(old.committed, row.committed, seconds) : null,
+        lagChange: known && old ? change(old.lag, row.lag, seconds) : null,
+      })),
   };
 }
 

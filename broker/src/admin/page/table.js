@@ -11,7 +11,8 @@ export class LiveTable {
   /**
    * @param about `name` of what is listed, `columns`, `keyOf` a row, `rows` of a page, `empty` (what is said without
    *   any), `order` (the first one: column and whether it falls), and, where rows open, `open(key)`, which gives what
-   *   is shown below the row, and `close()`.
+   *   is shown below the row, and `close()`; where they lead elsewhere, `choose(key)`. `isPlain` tables have no
+   *   filter.
    */
   constructor(about) {
     this.about = about;
@@ -21,6 +22,7 @@ export class LiveTable {
     this.sought = "";
     this.order = about.order;
     this.opened = null;
+    this.marked = null;
     this.shown = new Map();
     this.build();
   }
@@ -102,19 +104,18 @@ export class LiveTable {
     return this.rows.filter((row) => this.about.textOf(row).toLowerCase().includes(this.sought));
   }
 
-  /** Orders anew what is found. */
+  /** Orders anew what is found. Rows of which none comes first stay as they came: by name and number. */
   arrange() {
     const { by } = this.about.columns[this.order.column];
-    const { keyOf } = this.about;
     const sign = this.order.falls ? -1 : 1;
     const keyed = this.found().map((row) => [by(row), row]);
-    keyed.sort(([one, row], [other, otherRow]) => sign * compare(one, other) || compare(keyOf(row), keyOf(otherRow)));
+    keyed.sort(([one], [other]) => sign * compare(one, other));
     this.ordered = keyed.map(([, row]) => row);
     this.draw();
   }
 
   draw() {
-    const { rows: size, columns, keyOf, name, empty } = this.about;
+    const { rows: size, columns, keyOf, name, empty, isPlain = false } = this.about;
     const pages = Math.max(1, Math.ceil(this.ordered.length / size));
     this.page = Math.min(Math.max(0, this.page), pages - 1);
     const first = this.page * size;
@@ -128,7 +129,7 @@ export class LiveTable {
     this.place(keys);
     shown.forEach((row, at) => this.fill(this.shown.get(keys[at]), row, columns));
     this.pager.hidden = pages === 1 && this.rows.length <= size;
-    this.filter.hidden = this.rows.length === 0;
+    this.filter.hidden = this.rows.length === 0 || isPlain;
     this.back.disabled = this.page === 0;
     this.onward.disabled = this.page === pages - 1;
     const last = first + shown.length;
@@ -163,16 +164,17 @@ export class LiveTable {
 
   /** The elements of a row. */
   line(key) {
-    const { columns, open } = this.about;
+    const { columns, open, choose } = this.about;
     const cells = columns.map((column, at) => {
       const cell = element(at === 0 ? "th" : "td", { className: classes(column) });
       if (at === 0) cell.scope = "row";
       return cell;
     });
     const texts = [...cells];
-    if (open) {
-      const button = element("button", { type: "button", className: "open", "aria-expanded": "false" });
-      button.addEventListener("click", () => this.toggle(key));
+    if (open || choose) {
+      const button = element("button", { type: "button", className: open ? "open" : "choose" });
+      if (open) button.setAttribute("aria-expanded", "false");
+      button.addEventListener("click", () => (open ? this.toggle(key) : choose(key)));
       texts[0] = element("bdi");
       button.append(texts[0]);
       cells[0].append(button);
@@ -185,7 +187,41 @@ export class LiveTable {
       say(texts[at], column.shown(values));
       if (column.mark) cells[at].className = `${classes(column)} ${column.mark(values)}`.trim();
     });
+    row.classList.toggle("marked", this.marked !== null && this.about.keyOf(values) === this.marked);
     if (this.about.isFaulty) row.classList.toggle("faulty", this.about.isFaulty(values));
+  }
+
+  /** Turns to the page that has a row; false if none has. */
+  turnTo(key) {
+    const at = this.ordered.findIndex((row) => this.about.keyOf(row) === key);
+    if (at < 0) return false;
+    this.page = Math.floor(at / this.about.rows);
+    this.draw();
+    return true;
+  }
+
+  /** Lists everything again. */
+  unfilter() {
+    this.filter.value = "";
+    this.sought = "";
+    this.arrange();
+  }
+
+  /** Opens a row wherever it is; false if there is none. */
+  reveal(key) {
+    if (this.opened !== null) this.shut();
+    if (!this.turnTo(key)) this.unfilter();
+    if (!this.turnTo(key)) return false;
+    this.toggle(key);
+    this.shown.get(key).row.querySelector("button").focus({ preventScroll: true });
+    return true;
+  }
+
+  /** Shows a row among others, and that it was looked for. */
+  mark(key) {
+    this.marked = key;
+    if (!this.turnTo(key)) this.unfilter();
+    if (this.turnTo(key)) this.shown.get(key).row.scrollIntoView({ block: "center" });
   }
 
   toggle(key) {

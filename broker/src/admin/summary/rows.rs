@@ -32,6 +32,15 @@ impl<R> Table<R> {
             left_out: (of.len() - shown.len()) as u64,
         }
     }
+
+    /// The first of so many rows.
+    pub(super) fn of_first(columns: &'static [&'static str], first: Vec<R>, count: usize) -> Self {
+        Self {
+            columns,
+            left_out: (count - first.len()) as u64,
+            rows: first,
+        }
+    }
 }
 
 const TOPIC_COLUMNS: [&str; 10] = [

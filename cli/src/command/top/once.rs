@@ -59,7 +59,7 @@ fn print(view: &View) -> io::Result<()> {
         units::bytes(view.resident_bytes),
     ))?;
     line(format_args!(
-        "in {}/s, {} records/s; out {}/s, {} records/s; produce p50 {}, p99 {}; {} errors/s\n",
+        "in {}/s, {} records/s; out {}/s, {} records/s; produce p50 {}, p99 {}; {} errors/s",
         bytes_rate(total.bytes_in),
         short_count(total.records_in),
         bytes_rate(total.bytes_out),
@@ -68,6 +68,15 @@ fn print(view: &View) -> io::Result<()> {
         time(total.produce_p99_us),
         short_count(total.errors),
     ))?;
+    if total.compaction_read > 0.0 {
+        line(format_args!(
+            "compaction reads {}/s, writes {}/s, leaves out {} records/s",
+            bytes_rate(total.compaction_read),
+            bytes_rate(total.compaction_written),
+            short_count(total.compaction_records_removed),
+        ))?;
+    }
+    line(format_args!(""))?;
     print_cores(&view.cores)?;
     line(format_args!(""))?;
     print_topics(&view.topics)

@@ -3,7 +3,7 @@
 //! Pure: whoever has the states computes what is shown.
 
 use corelane_broker::admin::state::{
-    BrokerState, CoreState, Counts, PartitionState, Phase, TopicState,
+    BrokerState, CoreState, Counts, PartitionState, Phase, StoreState, TopicState,
 };
 use serde::Serialize;
 
@@ -40,6 +40,12 @@ pub(super) struct Total {
     pub(super) size_bytes: u64,
     pub(super) produce_p50_us: Option<u64>,
     pub(super) produce_p99_us: Option<u64>,
+    /// Bytes of segment files that compaction reads.
+    pub(super) compaction_read: f64,
+    /// Bytes of segment files that it writes in their place.
+    pub(super) compaction_written: f64,
+    /// Records that it leaves out.
+    pub(super) compaction_records_removed: f64,
 }
 
 /// One core.
@@ -137,7 +143,7 @@ pub(super) fn between(earlier: &BrokerState, later: &BrokerState) -> Option<View
         uptime_us: later.taken_us,
         interval_us,
         resident_bytes: later.process.resident_bytes,
-        total: total(earlier, later, &cores, &topics),
+        total: total(pace, earlier, later, &cores, &topics),
         problems: problems(later),
         cores,
         topics,
@@ -262,6 +268,7 @@ fn partition_rates(
 }
 
 fn total(
+    pace: Pace,
     earlier: &BrokerState,
     later: &BrokerState,
     cores: &[CoreRates],
@@ -276,6 +283,10 @@ fn total(
     };
     let produces = all(later).since(&all(earlier));
     let sum = |of: fn(&CoreRates) -> f64| cores.iter().map(of).sum();
+    let stores = |of: fn(&StoreState) -> u64| {
+        let all = |state: &BrokerState| state.stores.iter().map(of).sum();
+        pace.of(all(earlier), all(later))
+    };
     Total {
         bytes_in: sum(|core| core.bytes_in),
         bytes_out: sum(|core| core.bytes_out),
@@ -288,6 +299,9 @@ fn total(
         size_bytes: topics.iter().map(|topic| topic.size_bytes).sum(),
         produce_p50_us: produces.quantile(0.5),
         produce_p99_us: produces.quantile(0.99),
+        compaction_read: stores(|store| store.compaction_read_bytes),
+        compaction_written: stores(|store| store.compaction_written_bytes),
+        compaction_records_removed: stores(|store| store.compaction_records_removed),
     }
 }
 
@@ -317,7 +331,7 @@ fn problems(state: &BrokerState) -> Vec<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use corelane_broker::admin::state::{RequestState, StoreState};
+    use corelane_broker::admin::state::RequestState;
 
     use super::*;
 
@@ -347,6 +361,9 @@ pub(super) mod tests {
             store: number,
             core: number,
             group_write: counts(831, 500),
+            compaction_read_bytes: 3_000_000 * seconds,
+            compaction_written_bytes: 20_000 * seconds,
+            compaction_records_removed: 900 * seconds,
             ..StoreState::default()
         };
         let topic = |name: &str, weight: u64, partitions: u32| TopicState {
@@ -401,6 +418,8 @@ pub(super) mod tests {
         assert_eq!(orders.records, 4 * 9000 * 12);
         assert!(near(view.total.records_in, 96_000.0));
         assert_eq!(view.total.partitions, 6);
+        assert!(near(view.total.compaction_read, 6e6) && near(view.total.compaction_written, 4e4));
+        assert!(near(view.total.compaction_records_removed, 1800.0));
         assert!(view.problems.is_empty());
     }
 

@@ -25,6 +25,9 @@ const LANES_TITLE: &str = "one for each core · P50, P99: produces · FLUSH: p99
 /// From this width on there is room for what is stored beside the rates.
 const STORED_WIDTH: u16 = 92;
 
+/// From this width on there is room for what compaction does.
+const COMPACTION_WIDTH: u16 = 130;
+
 const IN: Color = Color::Green;
 const OUT: Color = Color::Blue;
 const DIM: Color = Color::DarkGray;
@@ -150,6 +153,16 @@ fn draw_totals(frame: &mut Frame<'_>, app: &App, view: &View, area: Rect) {
     if area.width >= STORED_WIDTH {
         requests.push_span("   stored ".fg(DIM));
         requests.push_span(units::bytes(total.size_bytes));
+    }
+    if area.width >= COMPACTION_WIDTH && total.compaction_read > 0.0 {
+        let [read, removed] = [
+            format!("{}/s", bytes_rate(total.compaction_read)),
+            format!("{}/s", short_count(total.compaction_records_removed)),
+        ];
+        requests.push_span("   compacts ".fg(DIM));
+        requests.push_span(read);
+        requests.push_span("  records left out ".fg(DIM));
+        requests.push_span(removed);
     }
     let lines = vec![
         Line::default(),
@@ -546,6 +559,11 @@ CORE  CPU              IN/S    OUT/S  REQ/S    P50    P99  FLUSH QUEUE MEM
         );
         assert!(shown[7].ends_with("███"), "{}", shown[7]);
         assert!(shown[0].contains("16 connections · 2 topics · 6 partitions"));
+        assert!(
+            shown[4].contains("compacts 6.0 MB/s  records left out 1.8k/s"),
+            "{}",
+            shown[4]
+        );
     }
 
     #[test]

@@ -91,7 +91,12 @@ impl History {
     /// Two stores whose batches go straight to their segments as soon as these have files; three sessions end without a
     /// close, one of them by the death of the process alone.
     pub(crate) fn straight(seed: u64) -> Self {
-        Self::straight_of(seed, 30)
+        // Whether a session ends with some that only the journal tells of is chance: the shortest in which one does.
+        let histories = (26..70)
+            .step_by(4)
+            .map(|steps| Self::straight_of(seed, steps));
+        let mut histories = histories.filter(|history| history.extents_replayed > 0);
+        histories.next().expect("no recovery looked for it")
     }
 
     /// The same with sessions of so many steps.
@@ -120,7 +125,6 @@ impl History {
         }
         let history = Self::of(empty(seed, &Layout::straight(2, 1)), sessions, seed);
         assert!(history.straight_parts > 0, "nothing went straight");
-        assert!(history.extents_replayed > 0, "no recovery looked for it");
         history
     }
 

@@ -11,6 +11,9 @@ use crate::output::units;
 /// Files of a core besides connections and segments: rings, listeners, what wakes it.
 const FILES_PER_CORE: u64 = 64;
 
+/// Segments that a store may be writing at the same time, besides those that it keeps open.
+const SEGMENTS_BEING_WRITTEN: u64 = 256;
+
 pub(super) fn open_files(facts: &Facts, config: &BrokerConfig, size: Size) -> Check {
     const NAME: &str = "open files";
     const ADVICE: &str =
@@ -20,7 +23,8 @@ pub(super) fn open_files(facts: &Facts, config: &BrokerConfig, size: Size) -> Ch
     };
     let connections = u64::from(config.limits.connections_max) * size.cores;
     let least = FILES_PER_CORE * size.cores + u64::from(config.journal.files_max) * size.stores;
-    let segments = u64::from(config.log.open_files_max) * size.stores;
+    let segments = u64::from(config.log.open_files_max) + SEGMENTS_BEING_WRITTEN;
+    let segments = segments * size.stores;
     let all = least + segments + connections;
     let found = format!("at most {} may be open", units::count(limit));
     if limit >= all {

@@ -218,7 +218,7 @@ fn limits_are_held_against_what_a_broker_of_this_size_takes() {
         advice,
     );
     let check = only_fault(|facts| facts.open_files = Some(20_000));
-    assert_says(&check, name, State::Warning, "may take 21,160", advice);
+    assert_says(&check, name, State::Warning, "may take 21,672", advice);
     let mut facts = healthy();
     facts.open_files = None;
     let check = host::open_files(
