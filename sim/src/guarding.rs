@@ -16,6 +16,9 @@ use crate::possible::Possible;
 
 /// From deciding that records expire to deleting them, on a disk that is slow.
 const DELETION_US: u64 = 8_000_000;
+
+/// While a log start is being recorded, what its readers miss by it is counted already, and a report comes too late.
+const MOVE_US: u64 = 1_000_000;
 /// A broker takes the disk for full so long after it has room again.
 const FULL_US: u64 = 8_000_000;
 
@@ -318,8 +321,9 @@ impl Guarding {
             }
             let positions = reader.positions.since(last.asked_us);
             let lost = |position: u64| log_start.get().saturating_sub(position.max(last.log_start));
-            let least = lost(positions.clone().copied().max().unwrap_or(0));
-            let nearest = positions.copied().min().unwrap_or(0);
+            let least = lost(positions.copied().max().unwrap_or(0));
+            let since_us = last.asked_us.saturating_sub(MOVE_US);
+            let nearest = reader.positions.since(since_us).copied().min().unwrap_or(0);
             let most = lost(if may_be_cut || terms.are_renamed {
                 0
             } else {
@@ -405,7 +409,7 @@ mod tests {
         report(&mut guarding, 10, "a", 100);
         let mut described = |us, start, a: DescribedReader, b: DescribedReader| {
             let log = (partition(), false);
-            guarding.described(us, log, Offset::new(start), &[a, b])
+            guarding.described(2 * MOVE_US + us, log, Offset::new(start), &[a, b])
         };
         let b = |expired| told("b", 0, expired);
         assert_eq!(described(20, 50, told("a", 100, 0), b(50)), Ok(50));
@@ -416,5 +420,22 @@ mod tests {
         }
         let there = told("a", 101, 20);
         assert!(described(50, 120, there, b(120)).is_err());
+    }
+
+    /// A log start was on its way to 50 when the reader said that it has come to 100.
+    #[test]
+    fn a_report_may_come_too_late_for_what_is_being_deleted() {
+        for (reported_us, may_count) in [(2 * MOVE_US, true), (10, false)] {
+            let mut guarding = guarding();
+            report(&mut guarding, reported_us, "a", 100);
+            let mut described = |us, start, missed| {
+                let log = (partition(), false);
+                let readers = [told("a", 100, missed), told("b", 0, start)];
+                guarding.described(us, log, Offset::new(start), &readers)
+            };
+            assert_eq!(described(2 * MOVE_US + 10, 0, 0), Ok(0));
+            let counted = described(2 * MOVE_US + 20, 50, 50);
+            assert_eq!(counted.is_ok(), may_count, "{counted:?}");
+        }
     }
 }
