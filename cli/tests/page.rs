@@ -239,6 +239,10 @@ fn a_broker_that_works_is_shown_with_its_rates_and_lags() {
     let broker = TestBroker::start_with(&[("CORELANE_CORES", "2")]);
     broker.create("orders", 4);
     broker.create("payments", 1);
+    let compacted = ["--partitions", "1", "--config", "cleanup.policy=compact"];
+    broker
+        .run(&[&["topic", "create", "prices"], &compacted[..]].concat())
+        .assert_code(0);
     broker
         .feed(&["produce", "orders"], "a\nb\nc\n")
         .assert_code(0);
@@ -251,6 +255,10 @@ fn a_broker_that_works_is_shown_with_its_rates_and_lags() {
         browser.value("[...document.querySelectorAll('.lane h3')].map((it) => it.textContent)");
     assert_eq!(lanes, json!(["core 0", "core 1"]));
 
+    browser.await_that(&format!(
+        "{}[8] === 'online, 0\u{a0}% to compact'",
+        cells("topics", "prices")
+    ));
     while_producing(&broker, &["orders"], || {
         let orders = cells("topics", "orders");
         browser.await_that(&format!("/^[1-9].*\\/s$/.test({orders}[2])"));

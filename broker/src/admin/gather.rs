@@ -18,7 +18,7 @@ use super::ask::{Ask, AskLine, CoreAnswer};
 use super::cores::{core_state, store_state};
 use super::groups::{Ends, ask_groups};
 use super::query::Wanted;
-use super::state::{BrokerState, PartitionState, Phase, ReaderState, TopicState};
+use super::state::{BrokerState, CompactionState, PartitionState, Phase, ReaderState, TopicState};
 use super::summary::{Busiest, Summary};
 use super::{LOG_LINES_LOST, exposition, process};
 use crate::lane::{GroupsPiece, PartitionPiece, PartitionsPiece};
@@ -318,6 +318,13 @@ fn partition_state(core: u16, piece: &PartitionPiece) -> PartitionState {
         state.segments = log.segments as u64;
         state.damage = log.damage as u64;
         state.leader_epoch = log.leader_epoch.get();
+        state.compaction = log.compaction.map(|progress| CompactionState {
+            upto: progress.upto.get(),
+            clean_bytes: progress.clean_bytes,
+            dirty_bytes: progress.dirty_bytes,
+            is_running: progress.is_running,
+            is_stopped: progress.is_stopped,
+        });
     }
     let readers = piece.readers.iter().map(|(name, reader)| ReaderState {
         name: name.clone(),

@@ -161,6 +161,7 @@ mod tests {
                 is_online: true,
                 damage: 0,
                 leader_epoch: LeaderEpoch::new(0),
+                compaction: None,
             }),
             readers: Vec::new(),
             traffic: Traffic::default(),

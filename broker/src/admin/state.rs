@@ -303,6 +303,25 @@ pub struct PartitionState {
     pub records_out: u64,
     /// Bytes that fetches returned.
     pub bytes_out: u64,
+    /// How far compaction has come with it; nothing where the topic is not compacted.
+    #[serde(default)]
+    pub compaction: Option<CompactionState>,
+}
+
+/// How far compaction by key has come with a partition. Only closed segments are compacted and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CompactionState {
+    /// Up to this offset the partition is compacted.
+    pub upto: u64,
+    /// Bytes of closed segments that are compacted.
+    pub clean_bytes: u64,
+    /// Bytes of closed segments that have come since: their share of both is compared with
+    /// `min.cleanable.dirty.ratio`.
+    pub dirty_bytes: u64,
+    /// Whether it is being compacted.
+    pub is_running: bool,
+    /// Whether it is not compacted any more until the broker starts anew: the log says why.
+    pub is_stopped: bool,
 }
 
 /// A named reader of a partition.

@@ -4,11 +4,12 @@
 //! Never: waits with the lock held.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use corelane_protocol::TopicPartition;
 use corelane_protocol::request::MemberRef;
+use corelane_protocol::{PartitionIndex, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -343,9 +344,23 @@ impl State {
 
     /// The partition of this name, if it is held.
     pub(super) fn find(&self, topic: &str, partition: u32) -> Option<(TopicPartition, &Holding)> {
-        let mut held = self.partitions.iter();
-        held.find(|(id, holding)| id.partition.get() == partition && &*holding.name == topic)
-            .map(|(id, holding)| (*id, holding))
+        let partition = PartitionIndex::new(partition);
+        // From topic to topic, of which each may have thousands.
+        let mut next = self.partitions.first_key_value();
+        while let Some((first, holding)) = next {
+            if &*holding.name == topic {
+                let id = TopicPartition::new(first.topic, partition);
+                if let Some(holding) = self.partitions.get(&id) {
+                    return Some((id, holding));
+                }
+            }
+            let last = TopicPartition::new(first.topic, PartitionIndex::new(u32::MAX));
+            let mut behind = self
+                .partitions
+                .range((Bound::Excluded(last), Bound::Unbounded));
+            next = behind.next();
+        }
+        None
     }
 
     /// A partition as people know it.

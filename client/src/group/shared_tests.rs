@@ -8,7 +8,7 @@ use corelane_protocol::request::MemberRef;
 use corelane_protocol::response::{
     BrokerMetadata, CoreAddress, PartitionMetadata, TopicPartitions,
 };
-use corelane_protocol::{Generation, MemberId, TopicPartition};
+use corelane_protocol::{Generation, MemberId, PartitionIndex, TopicId, TopicPartition};
 use tokio::time::Instant;
 
 use super::effect::Standing;
@@ -134,4 +134,34 @@ fn who_waits_for_records_is_never_overdue() {
     assert_eq!(state.poll_overdue_at(most), Some(now + most));
     state.standing = Standing::Joining;
     assert_eq!(state.poll_overdue_at(most), None);
+}
+
+/// A topic that was made anew may be held beside the one that had its name before.
+#[test]
+fn a_partition_is_found_by_its_name() {
+    let shared = fresh();
+    let mut state = shared.state();
+    let id = |topic, partition| {
+        TopicPartition::new(
+            TopicId::from_bytes([topic; 16]),
+            PartitionIndex::new(partition),
+        )
+    };
+    let held = [
+        (id(1, 0), "a"),
+        (id(1, 7), "a"),
+        (id(2, 3), "b"),
+        (id(3, 1), "a"),
+        (id(3, u32::MAX), "a"),
+    ];
+    state.take(&held.map(|(id, name)| (id, name.into())).into());
+    let found = |topic, partition| state.find(topic, partition).map(|(id, _)| id);
+    for (id, name) in held {
+        assert_eq!(found(name, id.partition.get()), Some(id));
+    }
+    for (name, partition) in [("a", 3), ("b", 0), ("c", 0), ("", 0)] {
+        assert_eq!(found(name, partition), None, "{name}-{partition}");
+    }
+    drop(state);
+    assert!(fresh().state().find("a", 0).is_none());
 }

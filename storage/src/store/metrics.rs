@@ -2,12 +2,14 @@
 //!
 //! Owns numbers only. They cost an addition where something happens, and are copied out when they are asked for.
 
-use corelane_protocol::{LeaderEpoch, StoreId, TopicPartition};
+use corelane_protocol::{LeaderEpoch, Offset, StoreId, TopicPartition};
 
+use super::partition::Partition;
 use super::state::State;
 use super::{LogOffsets, ReaderState, Store};
 use crate::disk::Disk;
 use crate::distribution::Distribution;
+use crate::position::SEGMENT_DATA;
 
 /// What the store has done since it was opened.
 #[derive(Debug)]
@@ -156,6 +158,40 @@ pub struct PartitionMetrics {
     pub damage: usize,
     /// The leader epoch of what is appended to it.
     pub leader_epoch: LeaderEpoch,
+    /// How far compaction has come with it; nothing of a log that is not compacted.
+    pub compaction: Option<CompactionProgress>,
+}
+
+/// How far compaction by key has come with a log. Only complete segments are compacted, so only these are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionProgress {
+    /// Up to here the log is compacted.
+    pub upto: Offset,
+    /// Bytes of segments that are compacted.
+    pub clean_bytes: u64,
+    /// Bytes of segments that have come since. Their share of all is what `dirty_ratio_min` is compared with.
+    pub dirty_bytes: u64,
+    /// Whether a pass over it is under way.
+    pub is_running: bool,
+    /// Whether it is not compacted until the store is opened again, since a pass failed on what the log holds.
+    pub is_stopped: bool,
+}
+
+fn compaction_progress(partition: &Partition) -> Option<CompactionProgress> {
+    partition.config.compaction?;
+    let upto = partition.compaction.upto();
+    let bytes = |is_clean: bool| {
+        let segments = partition.sealed.iter();
+        let counted = segments.filter(|segment| (segment.end_offset <= upto) == is_clean);
+        counted.map(|segment| segment.data_end - SEGMENT_DATA).sum()
+    };
+    Some(CompactionProgress {
+        upto,
+        clean_bytes: bytes(true),
+        dirty_bytes: bytes(false),
+        is_running: partition.flags.is_compacting,
+        is_stopped: partition.flags.is_not_compactable,
+    })
 }
 
 impl<D: Disk> Store<D> {
@@ -171,6 +207,7 @@ impl<D: Disk> Store<D> {
             is_online: found.refusal().is_none() && state.fenced.is_none(),
             damage: found.damage.len(),
             leader_epoch: found.epochs.latest().epoch,
+            compaction: compaction_progress(found),
         })
     }
 

@@ -58,7 +58,7 @@ pub use error::{
 };
 pub use fetch::{DiskRead, Fetched, Read};
 pub use guard::{GuardMode, READERS_MAX, ReaderState, RetentionGuard, Unread};
-pub use metrics::{CompactionMeters, PartitionMetrics, StoreMetrics};
+pub use metrics::{CompactionMeters, CompactionProgress, PartitionMetrics, StoreMetrics};
 pub use partition::PartitionHandle;
 pub use report::RecoveryReport;
 

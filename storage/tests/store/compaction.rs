@@ -373,12 +373,20 @@ fn a_log_is_compacted_once_enough_of_it_is_new() {
     life.pass(40);
     let first = life.passes();
     assert!(first > 0);
-    let mut passes = vec![first];
+    let (mut passes, mut to_compact) = (vec![first], Vec::new());
     for _ in 0..30 {
         life.append(8, u64::MAX);
         life.pass(40);
         passes.push(life.passes());
+        let found = life.store.partition_metrics(partition(1, 0));
+        let progress = found.and_then(|found| found.compaction);
+        let progress = progress.expect("its topic is compacted");
+        // What is not half is left, and nothing else.
+        assert!(progress.dirty_bytes < progress.clean_bytes, "{progress:?}");
+        assert!(!progress.is_running && !progress.is_stopped);
+        to_compact.push(progress.dirty_bytes);
     }
+    assert!(to_compact.contains(&0) && to_compact.iter().any(|bytes| *bytes > 0));
     let last = passes[30];
     assert!((first + 1..first + 6).contains(&last), "{passes:?}");
     let expected: Vec<_> = life.appended.keys().copied().collect();

@@ -1,7 +1,7 @@
 // The lists of topics and of groups, and the partitions of the one of each that is open.
 
 import { TRAFFIC, joined, named, numbers } from "./columns.js";
-import { bytes, count, element, rate, short, text } from "./format.js";
+import { bytes, count, element, percent, rate, short, text } from "./format.js";
 import { LiveTable } from "./table.js";
 
 /** Rows of a page of topics or groups, and of partitions. */
@@ -15,12 +15,25 @@ function trend(value) {
   return `${value > 0 ? "+" : "−"}${text(rate(Math.abs(value)))}`;
 }
 
+/** How much of what may be compacted has come since it was, and what compaction does about it. */
+function compactionOf({ compaction }) {
+  if (!compaction) return [];
+  const [clean, dirty, running, stopped] = compaction;
+  if (stopped > 0) return ["compaction stopped"];
+  if (running > 0) return ["compacting"];
+  return [`${text(percent(dirty === 0 ? 0 : dirty / (clean + dirty)))} to compact`];
+}
+
+const isStopped = ({ compaction }) => compaction !== null && compaction[3] > 0;
+
 /** What of the partitions of a topic is not as it should be. */
-function troubles({ partitions_offline: offline, damage }) {
+function troubles(topic) {
+  const { partitions_offline: offline, damage } = topic;
   const said = [];
   if (offline > 0) said.push(`${count(offline)} offline`);
   if (damage > 0) said.push(`${count(damage)} damaged`);
-  return said.length === 0 ? "online" : said.join(", ");
+  if (said.length === 0) said.push("online");
+  return [...said, ...compactionOf(topic)].join(", ");
 }
 
 /** The same of one partition. */
@@ -29,7 +42,9 @@ export function stateOf({ is_online: isOnline, damage }) {
   return damage > 0 ? `${state}, ${count(damage)} damaged` : state;
 }
 
-const isFaulty = (row) => row.partitions_offline > 0 || row.damage > 0;
+const isFaulty = (row) => row.partitions_offline > 0 || row.damage > 0 || isStopped(row);
+
+const isFaultyPartition = (row) => !row.is_online || row.damage > 0 || isStopped(row);
 
 const TOPICS = [
   named("topic", (row) => row.name),
@@ -50,8 +65,8 @@ const PARTITIONS_OF_TOPIC = [
   numbers("size", joined(bytes), (row) => row.size_bytes, { isMinor: true }),
   numbers("segments", count, (row) => row.segments, { isMinor: true }),
   {
-    ...named("state", stateOf),
-    mark: (row) => (row.is_online && row.damage === 0 ? "quiet" : "bad"),
+    ...named("state", (row) => [stateOf(row), ...compactionOf(row)].join(", ")),
+    mark: (row) => (isFaultyPartition(row) ? "bad" : "quiet"),
   },
 ];
 
@@ -141,7 +156,7 @@ export class Lists {
       keyOf: (row) => row.partition,
       textOf: (row) => `${row.partition} core ${row.core} store ${row.store} ${stateOf(row)}`,
       empty: "It has no partitions here.",
-      isFaulty: (row) => !row.is_online || row.damage > 0,
+      isFaulty: isFaultyPartition,
     }, onChange);
     this.groups = new Listing(groups, {
       name: "groups",

@@ -43,7 +43,7 @@ impl<R> Table<R> {
     }
 }
 
-const TOPIC_COLUMNS: [&str; 10] = [
+const TOPIC_COLUMNS: [&str; 11] = [
     "name",
     "partitions",
     "partitions_offline",
@@ -54,9 +54,31 @@ const TOPIC_COLUMNS: [&str; 10] = [
     "bytes_in",
     "records_out",
     "bytes_out",
+    "compaction",
 ];
 
-pub(super) type TopicRow<'a> = (&'a str, u64, u64, u64, u64, u64, u64, u64, u64, u64);
+/// How far compaction has come: bytes that are compacted, bytes that have come since, how many partitions it works on,
+/// and of how many it has stopped.
+pub(super) type CompactionCell = Option<(u64, u64, u64, u64)>;
+
+/// What partitions say of their compaction, added up; nothing where none is compacted.
+fn compaction<'a>(partitions: impl IntoIterator<Item = &'a PartitionState>) -> CompactionCell {
+    let progress = partitions.into_iter().filter_map(|it| it.compaction);
+    progress.fold(None, |sum, it| {
+        let (clean, dirty, running, stopped) = sum.unwrap_or_default();
+        Some((
+            clean + it.clean_bytes,
+            dirty + it.dirty_bytes,
+            running + u64::from(it.is_running),
+            stopped + u64::from(it.is_stopped),
+        ))
+    })
+}
+
+#[rustfmt::skip]
+pub(super) type TopicRow<'a> = (
+    &'a str, u64, u64, u64, u64, u64, u64, u64, u64, u64, CompactionCell,
+);
 
 pub(super) fn topics(topics: &[TopicState]) -> Table<TopicRow<'_>> {
     Table::new(&TOPIC_COLUMNS, topics, topic_row)
@@ -74,10 +96,11 @@ fn topic_row(topic: &TopicState) -> TopicRow<'_> {
         topic.sum(|partition| partition.bytes_in),
         topic.sum(|partition| partition.records_out),
         topic.sum(|partition| partition.bytes_out),
+        compaction(&topic.partitions),
     )
 }
 
-const PARTITION_COLUMNS: [&str; 15] = [
+const PARTITION_COLUMNS: [&str; 16] = [
     "partition",
     "core",
     "store",
@@ -93,11 +116,12 @@ const PARTITION_COLUMNS: [&str; 15] = [
     "bytes_in",
     "records_out",
     "bytes_out",
+    "compaction",
 ];
 
 #[rustfmt::skip]
 pub(super) type PartitionRow = (
-    u32, u16, u16, bool, u64, u64, u64, u64, u64, u64, u32, u64, u64, u64, u64,
+    u32, u16, u16, bool, u64, u64, u64, u64, u64, u64, u32, u64, u64, u64, u64, CompactionCell,
 );
 
 pub(super) fn partitions(partitions: &[PartitionState]) -> Table<PartitionRow> {
@@ -118,6 +142,7 @@ pub(super) fn partitions(partitions: &[PartitionState]) -> Table<PartitionRow> {
             partition.bytes_in,
             partition.records_out,
             partition.bytes_out,
+            compaction([partition]),
         )
     })
 }

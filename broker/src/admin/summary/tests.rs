@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::admin::state::{GroupPartitionState, PartitionState, RequestState};
+use crate::admin::state::{CompactionState, GroupPartitionState, PartitionState, RequestState};
 
 fn shown(state: &BrokerState, topic: Option<&str>, group: Option<&str>) -> Value {
     let wanted = Wanted {
@@ -98,6 +98,33 @@ fn rows_are_what_partitions_add_up_to() {
         (&summary["topic"], &summary["group"]),
         (&Value::Null, &Value::Null)
     );
+}
+
+#[test]
+fn compaction_is_what_its_partitions_add_up_to() {
+    let mut prices = topic("prices", 3);
+    let progress = |clean_bytes, dirty_bytes, is_stopped: bool| {
+        Some(CompactionState {
+            upto: 7,
+            clean_bytes,
+            dirty_bytes,
+            is_running: !is_stopped,
+            is_stopped,
+        })
+    };
+    prices.partitions[0].compaction = progress(100, 20, false);
+    prices.partitions[2].compaction = progress(30, 4, true);
+    let state = BrokerState {
+        topics: vec![topic("orders", 1), prices],
+        ..BrokerState::default()
+    };
+    let summary = shown(&state, Some("prices"), None);
+    let topics = [0, 1].map(|row| column(&summary["topics"], row, "compaction"));
+    assert_eq!(topics, [Value::Null, json!([130, 24, 1, 1])]);
+    let partitions = &summary["topic"]["partitions"];
+    let partitions = [0, 1, 2].map(|row| column(partitions, row, "compaction"));
+    let expected = [json!([100, 20, 1, 0]), Value::Null, json!([30, 4, 0, 1])];
+    assert_eq!(partitions, expected);
 }
 
 #[test]

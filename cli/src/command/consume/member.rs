@@ -180,7 +180,7 @@ impl Reading {
 
     /// Whether everything that is held was read up to its end, but for what has failed.
     fn has_read_all(&self) -> bool {
-        self.holdings.unread(&self.member) <= self.failed
+        !self.holdings.has_unread(&self.member, self.failed)
     }
 
     /// Whether the group is to give partitions to this member that it does not hold yet.

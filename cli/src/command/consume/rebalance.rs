@@ -15,6 +15,17 @@ use crate::output::{say, units};
 /// The wait before the broker is asked again for offsets that it could not tell.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A partition: its topic, and its number there.
+type Place = (Arc<str>, u32);
+
+#[derive(Debug, Default)]
+struct Ends {
+    /// Where each partition ended when it came, if reading is to end there.
+    of: BTreeMap<Place, u64>,
+    /// One that had more when that was looked at last.
+    unread: Option<Place>,
+}
+
 /// The partitions that the member holds.
 #[derive(Debug)]
 pub(super) struct Holdings {
@@ -22,8 +33,7 @@ pub(super) struct Holdings {
     group: String,
     from: From,
     until_end: bool,
-    /// Where each partition ended when it came, if reading is to end there.
-    ends: Mutex<BTreeMap<(Arc<str>, u32), u64>>,
+    ends: Mutex<Ends>,
     changed: Notify,
     is_closing: AtomicBool,
 }
@@ -51,24 +61,35 @@ impl Holdings {
         self.changed.notified().await;
     }
 
-    /// How many partitions were not read up to their end yet.
-    pub(super) fn unread(&self, member: &GroupConsumer) -> usize {
-        let ends = self.ends();
-        let unread = ends.iter().filter(|((topic, partition), end)| {
+    /// Whether more partitions than so many were not read up to their end yet. It is asked behind every batch, and the
+    /// partitions may be thousands.
+    pub(super) fn has_unread(&self, member: &GroupConsumer, but_for: usize) -> bool {
+        let mut ends = self.ends();
+        let is_unread = |(topic, partition): &Place, end: &u64| {
             let position = member.position(topic, *partition);
-            position.is_none_or(|position| position < **end)
-        });
-        unread.count()
+            position.is_none_or(|position| position < *end)
+        };
+        if but_for == 0
+            && let Some(place) = &ends.unread
+            && let Some(end) = ends.of.get(place)
+            && is_unread(place, end)
+        {
+            return true;
+        }
+        let mut unread = ends.of.iter().filter(|(place, end)| is_unread(place, end));
+        let unread = unread.nth(but_for).map(|(place, _)| place.clone());
+        ends.unread = unread;
+        ends.unread.is_some()
     }
 
     /// Whether all of these partitions are held.
     pub(super) fn has_all(&self, partitions: &[(String, u32)]) -> bool {
         let ends = self.ends();
         let mut partitions = partitions.iter();
-        partitions.all(|(topic, index)| ends.contains_key(&(topic.as_str().into(), *index)))
+        partitions.all(|(topic, index)| ends.of.contains_key(&(topic.as_str().into(), *index)))
     }
 
-    fn ends(&self) -> MutexGuard<'_, BTreeMap<(Arc<str>, u32), u64>> {
+    fn ends(&self) -> MutexGuard<'_, Ends> {
         self.ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -87,7 +108,7 @@ impl Holdings {
     fn forget(&self, change: &Rebalance) {
         let mut ends = self.ends();
         for one in change.partitions() {
-            ends.remove(&(Arc::clone(&one.topic), one.partition));
+            ends.of.remove(&(Arc::clone(&one.topic), one.partition));
         }
         drop(ends);
         self.changed.notify_one();
@@ -142,7 +163,7 @@ impl Holdings {
         };
         let come = change.partitions().iter();
         let come = come.map(|one| (Arc::clone(&one.topic), one.partition));
-        self.ends().extend(come.zip(ends));
+        self.ends().of.extend(come.zip(ends));
         Ok(())
     }
 

@@ -82,6 +82,8 @@ pub(super) struct TopicRates {
     pub(super) bytes_out: f64,
     pub(super) records: u64,
     pub(super) size_bytes: u64,
+    /// Where it is compacted: the share of its closed segments that has come since.
+    pub(super) to_compact: Option<f64>,
     pub(super) partitions: Vec<PartitionRates>,
 }
 
@@ -241,8 +243,17 @@ fn topic_rates(pace: Pace, before: Option<&TopicState>, topic: &TopicState) -> T
         bytes_out: sum(|p| p.bytes_out),
         records: topic.sum(|p| p.high_watermark.saturating_sub(p.log_start)),
         size_bytes: topic.sum(|p| p.size_bytes),
+        to_compact: to_compact(topic),
         partitions,
     }
+}
+
+fn to_compact(topic: &TopicState) -> Option<f64> {
+    let compacted = || topic.partitions.iter().filter_map(|it| it.compaction);
+    compacted().next()?;
+    let dirty: u64 = compacted().map(|it| it.dirty_bytes).sum();
+    let all: u64 = compacted().map(|it| it.clean_bytes + it.dirty_bytes).sum();
+    Some(dirty as f64 / all.max(1) as f64)
 }
 
 fn partition_rates(
@@ -331,7 +342,7 @@ fn problems(state: &BrokerState) -> Vec<String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use corelane_broker::admin::state::RequestState;
+    use corelane_broker::admin::state::{CompactionState, RequestState};
 
     use super::*;
 
@@ -438,6 +449,21 @@ pub(super) mod tests {
         earlier.topics[0].id = "another".to_owned();
         let view = between(&earlier, &state(12)).expect("the same life");
         assert!(near(view.topics[0].records_in, 6.0 * 36_000.0));
+    }
+
+    #[test]
+    fn what_is_to_be_compacted_is_a_share_of_closed_segments() {
+        let mut later = state(12);
+        for (partition, dirty_bytes) in [(0, 300), (1, 0)] {
+            later.topics[1].partitions[partition].compaction = Some(CompactionState {
+                clean_bytes: 350,
+                dirty_bytes,
+                ..CompactionState::default()
+            });
+        }
+        let view = between(&state(10), &later).expect("the same life");
+        let shares: Vec<_> = view.topics.iter().map(|it| it.to_compact).collect();
+        assert_eq!(shares, [None, Some(0.3)]);
     }
 
     #[test]

@@ -303,7 +303,16 @@ fn draw_topics(frame: &mut Frame<'_>, app: &App, area: Rect) {
 
 fn draw_partitions(frame: &mut Frame<'_>, app: &App, topic: &TopicRates, area: Rect) {
     let [title, body] = split_title(area);
-    let of = format!("{}, {} partitions", topic.name, topic.partitions.len());
+    let to_compact = topic.to_compact.map(|share| {
+        let percent = share * 100.0;
+        format!(", {percent:.0}% of closed segments to compact")
+    });
+    let of = format!(
+        "{}, {} partitions{}",
+        topic.name,
+        topic.partitions.len(),
+        to_compact.unwrap_or_default()
+    );
     frame.render_widget(rule("Partitions", &of, title.width), title);
     let rows = topic.partitions.iter().map(|partition| {
         let state = if partition.is_online {
