@@ -9,7 +9,9 @@ use std::task::{Context, Poll, Waker};
 
 use corelane_storage::disk::memory::MemoryDisk;
 use corelane_storage::disk::uring::UringDisk;
-use corelane_storage::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
+use corelane_storage::disk::{
+    BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, Unsynced, WriteData,
+};
 use corelane_storage::memory::AlignedBuf;
 use corelane_storage::ring::{Features, PREEMPT_TIMER, Ring, RingConfig, probe};
 use corelane_storage::testing::Executor;
@@ -53,6 +55,7 @@ on_every_disk! {
     a_dropped_write_is_written;
     directories_are_listed_in_order;
     the_room_that_is_left_is_told;
+    many_are_synced_together;
 }
 
 const LEAST: Features = Features {
@@ -397,4 +400,36 @@ async fn the_room_that_is_left_is_told<D: Disk>(disk: D) {
     let free = disk.free_bytes().await.expect("it can be told");
     // In memory there is no end of it; a machine that runs tests has more than this, and not all there is.
     assert!(free > 1 << 20, "{free} bytes");
+}
+
+async fn many_are_synced_together<D: Disk>(disk: D) {
+    assert!(disk.sync_together(&[]).await.is_empty());
+    for count in [1, 3, 40] {
+        let dir = format!("of-{count}");
+        disk.create_dir(&dir).await.expect("a new directory");
+        let mut files = Vec::new();
+        for number in 0..count {
+            let file = new_file(&disk, &format!("{dir}/{number}")).await;
+            let write = WriteData::from(filled(number, 2));
+            file.write(0, write, Durable::No)
+                .await
+                .expect("it has room");
+            files.push(file);
+        }
+        let mut items: Vec<_> = files.iter().map(Unsynced::File).collect();
+        items.extend([Unsynced::Directory(&dir), Unsynced::Directory("")]);
+        let synced = disk.sync_together(&items).await;
+        assert_eq!(synced.len(), items.len());
+        assert!(synced.iter().all(Result::is_ok), "{synced:?}");
+        for (number, file) in files.iter().enumerate() {
+            let bytes = vec![number as u8; 2 * BLOCK_BYTES];
+            assert_eq!(contents(file, 0, 2).await, bytes);
+        }
+        // Each has an answer of its own.
+        let few = [Unsynced::Directory("nowhere"), Unsynced::File(&files[0])];
+        let mut synced = disk.sync_together(&few).await.into_iter();
+        let mut next = || synced.next().expect("one for each");
+        assert_eq!(kind(next()), io::ErrorKind::NotFound);
+        assert!(next().is_ok());
+    }
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::io;
 
 use corelane_storage::disk::memory::{DiskImage, Fault, MemoryDisk, MemoryFile, OperationKind};
-use corelane_storage::disk::{BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, WriteData};
+use corelane_storage::disk::{
+    BLOCK_BYTES, Disk, DiskFile, Durable, OpenOptions, Unsynced, WriteData,
+};
 use corelane_storage::memory::AlignedBuf;
 use corelane_storage::testing::Executor;
 
@@ -518,4 +520,32 @@ fn an_image_can_be_edited_and_reopened() {
     assert_eq!(disk.crash(1), image);
     assert!(image.remove("x/y/a"));
     assert!(image.files().is_empty());
+}
+
+#[test]
+fn what_was_synced_together_survives_but_for_what_failed() {
+    let disk = after(1, async |disk| {
+        let mut files = Vec::new();
+        for path in ["a", "b", "c"] {
+            let create = disk.open(path, OpenOptions::CREATE_NEW);
+            let file = create.await.unwrap();
+            file.write(0, blocks(7, 1), Durable::No).await.unwrap();
+            files.push(file);
+        }
+        let fault = Fault::io_error().on(OperationKind::Flush);
+        disk.inject(fault.in_path(|path| path == "b"));
+        let items = files.iter().map(Unsynced::File);
+        let items: Vec<_> = items.chain([Unsynced::Directory("")]).collect();
+        let synced = disk.sync_together(&items).await;
+        let is_ok: Vec<bool> = synced.iter().map(Result::is_ok).collect();
+        assert_eq!(is_ok, [true, false, true, true]);
+    });
+    let mut lost = 0;
+    for image in crashes(&disk) {
+        for path in ["a", "c"] {
+            assert_eq!(image.read(path), Some(vec![7; BLOCK_BYTES]), "{path}");
+        }
+        lost += usize::from(image.read("b") != Some(vec![7; BLOCK_BYTES]));
+    }
+    assert!(lost > 0);
 }
