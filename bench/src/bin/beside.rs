@@ -50,8 +50,8 @@ struct Arguments {
     /// Measured seconds of each run.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Seconds before that, which are not measured.
-    #[arg(long, default_value_t = 0.5)]
+    /// Seconds before that, which are not measured: a new broker may take its memory in them.
+    #[arg(long, default_value_t = 2.0)]
     warm_up: f64,
     /// Forms of the relay.
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Form::Recycled, Form::Fresh])]

@@ -238,7 +238,7 @@ impl Default for JournalConfig {
         Self {
             file_bytes: 64 * 1024 * 1024,
             files_max: 4,
-            group_bytes_min: 64 * 1024,
+            group_bytes_min: 256 * 1024,
             group_bytes_max: 1024 * 1024,
             groups_in_flight: 8,
             straight_bytes_min: 256 * 1024,

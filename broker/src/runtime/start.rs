@@ -9,6 +9,7 @@ use std::time::Duration;
 use corelane_protocol::response::CoreAddress;
 use corelane_protocol::{BrokerId, CoreId};
 use corelane_storage::directory::DirectoryIdentity;
+use corelane_storage::memory::prepare_ahead;
 use corelane_storage::ring::{Features, ProbeError, RingAddress, probe};
 
 use super::clock::Clock;
@@ -139,7 +140,10 @@ fn spawn(core: usize, cpu: usize, parts: CoreParts) -> Result<JoinHandle<Ended>,
         .name(format!("core-{core}"))
         .spawn(move || {
             let _guard = AbortOnPanic { core };
-            match executor::make(core, cpu) {
+            // Before this thread is bound to its CPU, so that the memory is not made ready there.
+            let prepared = prepare_ahead()
+                .map_err(|error| failed(format!("the thread that prepares its memory: {error}")));
+            match prepared.and_then(|()| executor::make(core, cpu)) {
                 Ok(executor) => executor.run(live(parts)),
                 Err(error) => {
                     parts.link.report(Event::Failed(error));

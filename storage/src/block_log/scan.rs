@@ -212,7 +212,7 @@ impl<F: DiskFile> Window<F> {
     /// `len` bytes at `position`, both multiples of the block, or `None` if the file ends before.
     async fn get(&mut self, position: u64, len: usize) -> io::Result<Option<&[u8]>> {
         if self.within(position, len).is_none() {
-            let buf = AlignedBuf::zeroed(len.max(WINDOW_BYTES));
+            let buf = AlignedBuf::with_any_contents(len.max(WINDOW_BYTES));
             let (count, mut buf) = self.file.read(position, buf).await;
             buf.set_len(count?);
             (self.position, self.bytes) = (position, buf);

@@ -5,19 +5,60 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::rc::Rc;
 
+use super::slabs::{Run, Slabs};
 use super::{ALIGNMENT, HUGE_PAGE_BYTES};
 
 /// `capacity` initialised bytes, a multiple of `ALIGNMENT`, at an address that is one too.
 pub(super) struct Allocation {
     start: NonNull<u8>,
-    layout: Layout,
+    capacity: usize,
+    home: Home,
+}
+
+/// Where an allocation goes back to.
+enum Home {
+    /// To the slabs of its thread.
+    Slabs(Rc<Slabs>, Run),
+    /// To the system: it is larger than a slab, or its thread was about to end.
+    System(Layout),
 }
 
 impl Allocation {
-    /// At least `bytes` zeros. Memory is taken here, so a size from outside is checked before.
-    pub(super) fn zeroed(bytes: usize) -> Self {
+    /// At least `bytes` bytes with anything in them. Memory is taken here, so a size from outside is checked before.
+    pub(super) fn with_any_contents(bytes: usize) -> Self {
         let capacity = bytes.max(1).next_multiple_of(ALIGNMENT);
+        Self::in_slab(capacity).unwrap_or_else(|| Self::of_system(capacity))
+    }
+
+    /// At least `bytes` zeros.
+    pub(super) fn zeroed(bytes: usize) -> Self {
+        let allocation = Self::with_any_contents(bytes);
+        if let Home::Slabs(..) = allocation.home {
+            // SAFETY: `start` is valid for writes of `capacity` bytes, which nobody else has.
+            unsafe {
+                allocation
+                    .start
+                    .as_ptr()
+                    .write_bytes(0, allocation.capacity)
+            };
+        }
+        allocation
+    }
+
+    fn in_slab(capacity: usize) -> Option<Self> {
+        let slabs = Slabs::of_this_thread()?;
+        let (start, run) = slabs.take(capacity)?;
+        Some(Self {
+            start,
+            capacity,
+            home: Home::Slabs(slabs, run),
+        })
+    }
+
+    /// Zeros.
+    fn of_system(capacity: usize) -> Self {
         let alignment = if capacity >= HUGE_PAGE_BYTES {
             HUGE_PAGE_BYTES
         } else {
@@ -30,13 +71,19 @@ impl Allocation {
         let Some(start) = NonNull::new(memory) else {
             handle_alloc_error(layout)
         };
-        let allocation = Self { start, layout };
+        #[cfg(not(miri))]
         if capacity >= HUGE_PAGE_BYTES {
-            allocation.advise_huge_pages();
+            // Asked before the memory is first touched. A refusal costs speed only, so it is not reported.
+            // SAFETY: the range is our own allocation, and the advice does not change its contents.
+            unsafe { libc::madvise(memory.cast(), capacity, libc::MADV_HUGEPAGE) };
         }
         // SAFETY: `start` is valid for writes of `capacity` bytes, which were just allocated for us alone.
-        unsafe { start.as_ptr().write_bytes(0, capacity) };
-        allocation
+        unsafe { memory.write_bytes(0, capacity) };
+        Self {
+            start,
+            capacity,
+            home: Home::System(layout),
+        }
     }
 
     /// The first byte. Valid for reads and writes of `capacity` bytes, all of them initialised.
@@ -45,29 +92,16 @@ impl Allocation {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.layout.size()
+        self.capacity
     }
-
-    /// Asked before the memory is first touched. A refusal costs speed only, so it is not reported.
-    #[cfg(not(miri))]
-    fn advise_huge_pages(&self) {
-        // SAFETY: the range is our own allocation, and the advice does not change its contents.
-        unsafe {
-            libc::madvise(
-                self.start.as_ptr().cast(),
-                self.capacity(),
-                libc::MADV_HUGEPAGE,
-            )
-        };
-    }
-
-    #[cfg(miri)]
-    fn advise_huge_pages(&self) {}
 }
 
 impl Drop for Allocation {
     fn drop(&mut self) {
-        // SAFETY: `start` was allocated with this very layout, and dropping the owner ends every use of it.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) };
+        match &self.home {
+            Home::Slabs(slabs, run) => slabs.give(run),
+            // SAFETY: `start` was allocated with this very layout, and dropping the owner ends every use of it.
+            Home::System(layout) => unsafe { dealloc(self.start.as_ptr(), *layout) },
+        }
     }
 }

@@ -27,6 +27,15 @@ impl AlignedBuf {
         }
     }
 
+    /// `len` bytes that are to be written over: they hold anything, perhaps what another buffer once held.
+    #[must_use]
+    pub fn with_any_contents(len: usize) -> Self {
+        Self {
+            allocation: Allocation::with_any_contents(len),
+            len,
+        }
+    }
+
     /// A copy of `bytes`.
     #[must_use]
     pub fn copy_of(bytes: &[u8]) -> Self {

@@ -32,10 +32,10 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk with room for at least `capacity` bytes, all zero.
+    /// An empty chunk with room for at least `capacity` bytes, which hold anything before they are appended.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        Self::from_buf(AlignedBuf::zeroed(capacity))
+        Self::from_buf(AlignedBuf::with_any_contents(capacity))
     }
 
     /// An empty chunk in the memory of `buf`, whose old contents stay where nothing is appended.

@@ -70,7 +70,7 @@ impl<F: DiskFile> ExtentFiles<F> {
         if bytes < entry.position.at.saturating_add(len) {
             return lost(format!("is damaged at byte {bytes}: it ends here"));
         }
-        let mut buffer = AlignedBuf::zeroed(len as usize);
+        let mut buffer = AlignedBuf::with_any_contents(len as usize);
         let mut is_again = false;
         loop {
             let (read, blocks) = file.read(entry.position.at, buffer).await;

@@ -156,7 +156,7 @@ impl<F: DiskFile> JournalReader<F> {
                 (len.max(READ_BYTES) as u64).min(block_ceiling(self.bytes) - position) as usize;
             let mut buffer = match self.buffer.take() {
                 Some(buffer) if buffer.capacity() >= wanted => buffer,
-                _ => AlignedBuf::zeroed(wanted),
+                _ => AlignedBuf::with_any_contents(wanted),
             };
             buffer.set_len(wanted);
             let (read, buffer) = self.file.read(position, buffer).await;

@@ -46,7 +46,7 @@ impl GroupBuffers {
             buffer.set_len(len);
             return (buffer, reservation);
         }
-        let mut buffer = AlignedBuf::zeroed(len.max(self.bytes));
+        let mut buffer = AlignedBuf::with_any_contents(len.max(self.bytes));
         let kind = MemoryKind::Journal;
         let reservation = Reservation::unbounded(&self.ledger, kind, buffer.capacity());
         buffer.set_len(len);

@@ -72,7 +72,7 @@ impl Default for StoreConfig {
             journal_file_bytes: 64 << 20,
             journal_files_max: 8,
             group_bytes_max: 1 << 20,
-            group_bytes_min: 64 << 10,
+            group_bytes_min: 256 << 10,
             groups_in_flight: 8,
             straight_bytes_min: 256 << 10,
             queue_bytes_max: 8 << 20,

@@ -244,7 +244,7 @@ impl<D: Disk> Store<D> {
             return Err(self.corruption(segment, at, reason).into());
         }
         let reserved = self.reserve_window(len)?;
-        let (read, buffer) = file.read(start, AlignedBuf::zeroed(len)).await;
+        let (read, buffer) = file.read(start, AlignedBuf::with_any_contents(len)).await;
         match read {
             Ok(count) if count == len => Ok(SegmentBytes {
                 bytes: buffer.freeze(),

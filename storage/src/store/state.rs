@@ -224,8 +224,8 @@ impl State {
 
     /// An empty chunk for a tail; gives up a cached one for it if memory is half used.
     pub(crate) fn take_chunk(&mut self, capacity: usize) -> Result<Chunk, LedgerFull> {
-        if self.is_memory_scarce() && !self.pool.has_free(capacity) {
-            // Of the same size as a rule, and then it is used again as it is.
+        if self.is_memory_scarce() {
+            // Of the same size as a rule, so that its memory is used again at once.
             self.evict_one();
             self.wants_memory |= self.ledger.is_above_soft();
         }
@@ -235,7 +235,6 @@ impl State {
                 Err(full) => {
                     if !self.evict_one() {
                         self.pool.collect();
-                        self.pool.trim();
                         return self.pool.take(capacity).map_err(|_| full);
                     }
                 }
@@ -253,9 +252,6 @@ impl State {
     pub(crate) fn evict(&mut self) {
         self.pool.collect();
         while self.is_memory_scarce() && self.evict_one() {}
-        if self.is_memory_scarce() {
-            self.pool.trim();
-        }
     }
 
     /// Gives up what is only kept because there is room, until so many bytes are free or nothing is left.
@@ -263,7 +259,6 @@ impl State {
         while self.ledger.available() < bytes && self.evict_one() {}
         if self.ledger.available() < bytes {
             self.pool.collect();
-            self.pool.trim();
         }
     }
 
