@@ -103,6 +103,7 @@ pub struct RecordRef<'a> {
 
 impl<'a> RecordRef<'a> {
     /// A record with this value.
+    #[inline]
     pub fn value(value: &'a [u8]) -> Self {
         Self {
             value: Some(value),
@@ -111,23 +112,27 @@ impl<'a> RecordRef<'a> {
     }
 
     /// A record whose value is null: a tombstone.
+    #[inline]
     pub fn tombstone() -> Self {
         Self::default()
     }
 
     /// Sets the key.
+    #[inline]
     pub fn key(mut self, key: &'a [u8]) -> Self {
         self.key = Some(key);
         self
     }
 
     /// Sends to this partition (an index from 0), whatever the partitioner would choose.
+    #[inline]
     pub fn partition(mut self, partition: u32) -> Self {
         self.partition = Some(partition);
         self
     }
 
     /// Sets the headers, in order.
+    #[inline]
     pub fn headers(mut self, headers: &'a [(&'a str, Option<&'a [u8]>)]) -> Self {
         self.headers = headers;
         self
@@ -135,12 +140,14 @@ impl<'a> RecordRef<'a> {
 
     /// Sets the record's time, in milliseconds since the Unix epoch. Without it, the time of the
     /// call is taken.
+    #[inline]
     pub fn timestamp_ms(mut self, timestamp_ms: i64) -> Self {
         self.timestamp_ms = Some(timestamp_ms);
         self
     }
 
     /// What the record counts against the producer's buffer, in bytes.
+    #[inline]
     pub(crate) fn buffer_bytes(&self) -> usize {
         let header_bytes: usize = self
             .headers
@@ -160,24 +167,28 @@ const RECORD_OVERHEAD_BYTES: usize = 16;
 const HEADER_OVERHEAD_BYTES: usize = 12;
 
 impl<'a> From<&'a [u8]> for RecordRef<'a> {
+    #[inline]
     fn from(value: &'a [u8]) -> Self {
         Self::value(value)
     }
 }
 
 impl<'a> From<&'a str> for RecordRef<'a> {
+    #[inline]
     fn from(value: &'a str) -> Self {
         Self::value(value.as_bytes())
     }
 }
 
 impl<'a> From<&'a Vec<u8>> for RecordRef<'a> {
+    #[inline]
     fn from(value: &'a Vec<u8>) -> Self {
         Self::value(value)
     }
 }
 
 impl<'a> From<&'a String> for RecordRef<'a> {
+    #[inline]
     fn from(value: &'a String) -> Self {
         Self::value(value.as_bytes())
     }

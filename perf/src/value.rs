@@ -118,6 +118,7 @@ impl Values {
         }
     }
 
+    #[inline]
     fn key(&self, sequence: u64) -> Option<&[u8]> {
         /// Spreads consecutive numbers over all keys.
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -167,6 +168,7 @@ pub(crate) struct Made<'v> {
 impl<'v> Iterator for Made<'v> {
     type Item = RecordRef<'v>;
 
+    #[inline]
     fn next(&mut self) -> Option<RecordRef<'v>> {
         self.left = self.left.checked_sub(1)?;
         let start = self.slot * self.values.bytes;

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use corelane_protocol::batch::BatchBytes;
 use corelane_protocol::request::ApiVersionsRequest;
 use corelane_protocol::response::ApiVersionsResponse;
 use corelane_protocol::{
-    AlignedBytes, ApiKey, CorrelationId, FRAME_BYTES_MAX_DEFAULT, Request, RequestFlags, Response,
+    ApiKey, CorrelationId, FRAME_BYTES_MAX_DEFAULT, Request, RequestFlags, Response,
     ResponseHeader, versions,
 };
 use tokio::net::TcpStream;
@@ -29,6 +30,9 @@ pub use self::events::ConnectionEvent;
 pub(crate) use self::events::EventListener;
 use self::write_queue::{Flush, WriteQueue};
 use crate::error::{Error, Result};
+
+/// Room for a request without its batches, unless it has many entries.
+const HEAD_BYTES_USUAL: usize = 256;
 
 /// How often requests are checked against their timeouts.
 const WATCHDOG_PERIOD: Duration = Duration::from_millis(250);
@@ -102,7 +106,7 @@ impl Frame {
 pub(crate) struct Outgoing<'a> {
     pub(crate) request: &'a Request<'a>,
     /// The batches of a produce request, in the order of its entries; else empty.
-    pub(crate) batches: Vec<Arc<AlignedBytes>>,
+    pub(crate) batches: Vec<Arc<BatchBytes>>,
     /// How long the answer may take before the connection counts as broken.
     pub(crate) timeout: Duration,
 }
@@ -317,7 +321,7 @@ impl Shared {
             pending.by_id.insert(id, Pending { reply, deadline });
             id
         };
-        let mut head = Vec::new();
+        let mut head = Vec::with_capacity(HEAD_BYTES_USUAL);
         let correlation_id = CorrelationId::new(id);
         let encoded = match outgoing.request {
             Request::Produce(produce) => {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 
-use corelane_protocol::AlignedBytes;
+use corelane_protocol::batch::BatchBytes;
 use tokio::net::TcpStream;
 
 /// Slices given to the kernel at once (its own limit is 1,024).
@@ -24,7 +24,7 @@ pub(crate) struct WriteQueue {
 #[derive(Debug)]
 enum Chunk {
     Head(Vec<u8>),
-    Batch(Arc<AlignedBytes>),
+    Batch(Arc<BatchBytes>),
 }
 
 impl Chunk {
@@ -46,7 +46,7 @@ pub(crate) enum Flush {
 
 impl WriteQueue {
     /// Adds a frame; returns its size in bytes.
-    pub(crate) fn push(&mut self, head: Vec<u8>, batches: Vec<Arc<AlignedBytes>>) -> u64 {
+    pub(crate) fn push(&mut self, head: Vec<u8>, batches: Vec<Arc<BatchBytes>>) -> u64 {
         let mut bytes = head.len();
         self.chunks.push_back(Chunk::Head(head));
         for batch in batches {
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn short_writes_continue_where_they_stopped() {
         let mut queue = WriteQueue::default();
-        let batch = Arc::new(AlignedBytes::copy_of(&[2; 8]));
+        let batch = Arc::new(BatchBytes::copy_of(&[2; 8]));
         assert_eq!(queue.push(vec![1; 5], vec![batch]), 13);
         queue.advance(3);
         assert_eq!((queue.chunks.len(), queue.front_written), (2, 3));

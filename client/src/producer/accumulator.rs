@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use corelane_protocol::batch::{
-    self, BatchBuilder, PushError, advance_sequence, sequence_distance,
+    self, BatchBuilder, BatchBytes, PushError, advance_sequence, sequence_distance,
 };
-use corelane_protocol::{AlignedBytes, ProducerEpoch, ProducerId, Timestamp};
+use corelane_protocol::{ProducerEpoch, ProducerId, Timestamp};
 
 use super::builders::Builders;
 use super::delivery::{Completer, Completion, completion};
@@ -102,7 +102,7 @@ pub(crate) enum Content {
     /// In columns, still to be encoded.
     Records(Box<BatchBuilder>),
     /// As they go on the wire.
-    Encoded(AlignedBytes),
+    Encoded(BatchBytes),
 }
 
 /// Where a record was put.

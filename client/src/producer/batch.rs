@@ -5,8 +5,9 @@
 
 use std::sync::Arc;
 
-use corelane_protocol::AlignedBytes;
-use corelane_protocol::batch::{BatchHeader, TimestampType, set_producer, set_timestamp_type};
+use corelane_protocol::batch::{
+    BatchBytes, BatchHeader, TimestampType, set_producer, set_timestamp_type,
+};
 
 use super::accumulator::{Guess, SealedBatch, Ticket};
 use super::engine::EncodingNumber;
@@ -28,13 +29,13 @@ pub(super) struct Batch {
 pub(super) enum Body {
     /// Being encoded under this number.
     Encoding(EncodingNumber),
-    Encoded(Arc<AlignedBytes>),
+    Encoded(Arc<BatchBytes>),
     /// It will never be sent.
     Dropped,
 }
 
 impl Body {
-    pub(super) fn into_bytes(self) -> Option<Arc<AlignedBytes>> {
+    pub(super) fn into_bytes(self) -> Option<Arc<BatchBytes>> {
         match self {
             Self::Encoded(bytes) => Some(bytes),
             Self::Encoding(_) | Self::Dropped => None,
@@ -44,7 +45,7 @@ impl Body {
 
 impl Batch {
     /// Its bytes, once it is encoded.
-    pub(super) fn bytes(&self) -> Option<&Arc<AlignedBytes>> {
+    pub(super) fn bytes(&self) -> Option<&Arc<BatchBytes>> {
         match &self.body {
             Body::Encoded(bytes) => Some(bytes),
             Body::Encoding(_) | Body::Dropped => None,
@@ -57,13 +58,13 @@ impl Batch {
         &mut self,
         timestamp_type: TimestampType,
         sequence: Option<Sequence>,
-    ) -> Option<(Arc<AlignedBytes>, u32)> {
+    ) -> Option<(Arc<BatchBytes>, u32)> {
         let Body::Encoded(bytes) = &mut self.body else {
             return None;
         };
         let header = BatchHeader::parse(bytes).expect("a batch of ours");
         if header.timestamp_type != timestamp_type {
-            let own: &mut AlignedBytes = Arc::make_mut(bytes);
+            let own: &mut BatchBytes = Arc::make_mut(bytes);
             set_timestamp_type(own, timestamp_type);
         }
         let said = Sequence {
@@ -72,7 +73,7 @@ impl Batch {
             base_sequence: header.base_sequence,
         };
         if let Some(sequence) = sequence.filter(|sequence| *sequence != said) {
-            let own: &mut AlignedBytes = Arc::make_mut(bytes);
+            let own: &mut BatchBytes = Arc::make_mut(bytes);
             let (id, epoch) = (sequence.producer_id, sequence.producer_epoch);
             set_producer(own, id, epoch, sequence.base_sequence);
         }

@@ -6,9 +6,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use corelane_protocol::batch::{
-    BatchBuilder, BatchBuilderConfig, Compression, UNCOMPRESSED_BYTES_MAX_DEFAULT,
+    BatchBuilder, BatchBuilderConfig, BatchBytes, Compression, UNCOMPRESSED_BYTES_MAX_DEFAULT,
 };
-use corelane_protocol::{AlignedBytes, ProducerEpoch, ProducerId};
+use corelane_protocol::{ProducerEpoch, ProducerId};
 
 use crate::error::{Error, Result};
 
@@ -22,7 +22,7 @@ const SPARE_BUFFER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub(crate) struct Builders {
     config: BatchBuilderConfig,
     spare: Mutex<Spare>,
-    buffers: Mutex<Vec<AlignedBytes>>,
+    buffers: Mutex<Vec<BatchBytes>>,
 }
 
 /// Builders without records.
@@ -130,25 +130,22 @@ impl Builders {
     }
 
     /// Turns a builder's records into the bytes of a batch, and takes the builder back.
-    pub(crate) fn encode(&self, mut builder: Box<BatchBuilder>) -> AlignedBytes {
-        let spare = lock(&self.buffers).pop();
-        // The estimate may be a little low.
-        let room = builder.estimated_bytes() + 128;
-        let mut bytes = spare.unwrap_or_else(|| AlignedBytes::with_capacity(room));
-        let finished = builder.finish_into(&mut bytes);
+    pub(crate) fn encode(&self, mut builder: Box<BatchBuilder>) -> BatchBytes {
+        let next = lock(&self.buffers).pop();
+        let finished = builder.finish_in_place(next.unwrap_or_default());
         self.give_back(builder);
-        finished.expect("an open batch has at least one record");
-        bytes
+        finished.expect("an open batch has at least one record")
     }
 
     /// Takes back a batch's bytes, if nobody else holds them.
-    pub(crate) fn give_back_bytes(&self, bytes: Arc<AlignedBytes>) {
+    pub(crate) fn give_back_bytes(&self, bytes: Arc<BatchBytes>) {
         let Ok(bytes) = Arc::try_unwrap(bytes) else {
             return;
         };
         let usual = self.config.bytes_max as usize;
         let mut buffers = lock(&self.buffers);
-        if bytes.capacity() <= usual.saturating_mul(2)
+        // A batch's memory grows by doubling, and has room before the batch.
+        if bytes.capacity() <= usual.saturating_mul(3)
             && buffers.len() < SPARE_BUFFER_BYTES_MAX / usual.max(1)
         {
             buffers.push(bytes);
@@ -165,4 +162,60 @@ fn build(config: BatchBuilderConfig) -> Result<Box<BatchBuilder>> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use corelane_protocol::batch::RecordRef;
+
+    use super::*;
+
+    fn builders() -> Builders {
+        Builders::new(BatchBuilderConfig {
+            bytes_max: 4_096,
+            ..BatchBuilderConfig::default()
+        })
+    }
+
+    fn filled(builders: &Builders) -> Box<BatchBuilder> {
+        let mut builder = builders.take(1 << 20).unwrap();
+        for byte in 0..3 {
+            let value = [byte; 1_000];
+            let record = RecordRef {
+                value: Some(&value),
+                ..RecordRef::default()
+            };
+            builder.try_push(record).unwrap();
+        }
+        builder
+    }
+
+    #[test]
+    fn batches_are_built_in_the_memory_of_settled_ones() {
+        let builders = builders();
+        let expected = filled(&builders).finish().unwrap();
+        let first = builders.encode(filled(&builders));
+        assert_eq!(first[..], expected[..]);
+        let memory = first.as_ptr().addr()..first.as_ptr().addr() + first.capacity();
+        builders.give_back_bytes(Arc::new(first));
+        // Its records are collected before it is known that the memory is free.
+        let second = builders.encode(filled(&builders));
+        assert!(!memory.contains(&second.as_ptr().addr()));
+        let third = builders.encode(filled(&builders));
+        assert!(memory.contains(&third.as_ptr().addr()));
+        assert_eq!((&second[..], &third[..]), (&expected[..], &expected[..]));
+    }
+
+    #[test]
+    fn memory_that_others_hold_or_that_is_too_large_is_not_kept() {
+        let builders = builders();
+        let kept = || lock(&builders.buffers).len();
+        let held = Arc::new(BatchBytes::copy_of(&[0; 100]));
+        builders.give_back_bytes(Arc::clone(&held));
+        assert_eq!(kept(), 0);
+        builders.give_back_bytes(held);
+        assert_eq!(kept(), 1);
+        builders.give_back_bytes(Arc::new(BatchBytes::copy_of(&[0; 4_096 * 3 + 1])));
+        assert_eq!(kept(), 1);
+    }
 }

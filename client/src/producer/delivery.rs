@@ -257,10 +257,27 @@ pub(crate) struct Placement {
     record_count: usize,
     /// The newest batch of each partition used: its serial and its index in `batches`.
     newest: Vec<Option<(u64, u32)>>,
+    /// The partition and the batch, by its serial, of the last record, if it was placed.
+    last: Option<(u32, u64)>,
 }
 
 impl Placement {
+    #[inline]
     fn put(&mut self, partition: u32, place: Place<'_>) {
+        if self.last == Some((partition, place.serial))
+            && let Some(run) = self.runs.last_mut()
+            && run.first + run.count == place.index
+        {
+            run.count += 1;
+            self.record_count += 1;
+            return;
+        }
+        self.begin_run(partition, place);
+    }
+
+    #[inline(never)]
+    fn begin_run(&mut self, partition: u32, place: Place<'_>) {
+        self.last = Some((partition, place.serial));
         let slot = partition as usize;
         if slot >= self.newest.len() {
             self.newest.resize(slot + 1, None);
@@ -275,16 +292,11 @@ impl Placement {
             }
         };
         self.record_count += 1;
-        match self.runs.last_mut() {
-            Some(run) if run.batch == batch && run.first + run.count == place.index => {
-                run.count += 1;
-            }
-            _ => self.runs.push(Run {
-                batch,
-                first: place.index,
-                count: 1,
-            }),
-        }
+        self.runs.push(Run {
+            batch,
+            first: place.index,
+            count: 1,
+        });
     }
 
     fn put_failed(&mut self, error: Error) {
@@ -292,6 +304,7 @@ impl Placement {
         completer.complete(Err(error));
         let batch = u32::try_from(self.batches.len()).expect("a call has fewer batches");
         self.batches.push(completion);
+        self.last = None;
         self.record_count += 1;
         self.runs.push(Run {
             batch,

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane_protocol::batch::{BatchBuilder, TimestampType};
+use corelane_protocol::batch::{BatchBuilder, BatchBytes, TimestampType};
 use corelane_protocol::response::{CoreAddress, Receipt};
-use corelane_protocol::{AlignedBytes, ApiError, TopicId};
+use corelane_protocol::{ApiError, TopicId};
 
 use super::accumulator::{Slot, SlotId};
 use super::batch::{Batch, Body};
@@ -58,7 +58,7 @@ pub(crate) struct SendEntry {
     pub(crate) topic: TopicId,
     pub(crate) partition: u32,
     pub(crate) resume: bool,
-    pub(crate) bytes: Arc<AlignedBytes>,
+    pub(crate) bytes: Arc<BatchBytes>,
 }
 
 /// What the sender's task must do.
@@ -92,7 +92,7 @@ pub(crate) enum Effect {
     Settle {
         completer: Completer,
         buffer_bytes: usize,
-        bytes: Option<Arc<AlignedBytes>>,
+        bytes: Option<Arc<BatchBytes>>,
         result: BatchResult,
     },
 }
@@ -299,7 +299,7 @@ impl Engine {
         now: Duration,
         id: SlotId,
         encoding: EncodingNumber,
-        bytes: AlignedBytes,
+        bytes: BatchBytes,
     ) {
         if let Some(state) = &mut self.slots[id] {
             let is_it = |batch: &&mut Batch| matches!(batch.body, Body::Encoding(number) if number == encoding);

@@ -68,11 +68,11 @@ impl<'r, I: Iterator<Item = RecordRef<'r>>, const AHEAD: usize> Intake<'r, I, AH
         self.ahead[self.next..self.end].first()?.as_ref()
     }
 
-    /// Counts the next record as done.
-    pub(crate) fn advance(&mut self) -> Option<Addressed<'r>> {
-        let done = self.ahead[self.next..self.end].first_mut()?.take();
+    /// Counts the next record as done. It stays where it is until another one takes its place: to
+    /// move it out would cost more than to append it.
+    pub(crate) fn advance(&mut self) {
+        assert!(!self.is_empty(), "there is a next record");
         self.next += 1;
-        done
     }
 
     /// How many records are still to come, at least.

@@ -108,6 +108,10 @@ impl std::error::Error for TrySendError<'_> {}
 /// Records of a batch call that are taken from its iterator at a time.
 const BATCH_CALL_AHEAD: usize = 32;
 
+/// Bytes that a batch call hands over before it lets the sender run, which then sends the batches in
+/// one request and one write: to wake the broker for each of them costs more than to build it.
+const HANDED_OVER_BYTES: usize = 256 * 1024;
+
 impl Producer {
     /// Hands a record over. It waits while the buffer is full, and the first time a topic is used
     /// for its partitions; the returned delivery resolves when the broker has answered.
@@ -206,6 +210,8 @@ impl Producer {
             Intake::new(records.into_iter().map(Into::into));
         let mut placement = Placement::default();
         let mut grant = shared.grant();
+        // What calls before this one handed over may wait already.
+        let mut handed_over = HANDED_OVER_BYTES;
         loop {
             let now_ms = unix_time_ms();
             match shared.append(topic, &mut records, &mut grant, now_ms, &mut placement)? {
@@ -220,10 +226,12 @@ impl Producer {
                         let wanted = bytes.saturating_mul(records.count_min());
                         let wanted = wanted.clamp(bytes, shared.grant_bytes_max().max(bytes));
                         shared.reserve(&mut grant, wanted).await?;
-                        if shared.sender_is_late() {
+                        if handed_over >= HANDED_OVER_BYTES && shared.sender_is_late() {
                             // It may have been woken on this very thread.
                             tokio::task::yield_now().await;
+                            handed_over = 0;
                         }
+                        handed_over = handed_over.saturating_add(wanted);
                     }
                 }
             }

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use corelane_protocol::batch::BatchBytes;
 use corelane_protocol::request::{Acks, ProduceEntry, ProduceRequest};
 use corelane_protocol::response::ProducerIdentity;
-use corelane_protocol::{AlignedBytes, ApiKey, PartitionIndex, Request, Response, TopicPartition};
+use corelane_protocol::{ApiKey, PartitionIndex, Request, Response, TopicPartition};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -35,7 +36,7 @@ pub(crate) enum Command {
 enum Event {
     Connected(Connection),
     ConnectFailed(Arc<str>, Error),
-    Encoded(SlotId, EncodingNumber, AlignedBytes),
+    Encoded(SlotId, EncodingNumber, BatchBytes),
     Metadata(Arc<str>, Result<Arc<TopicMetadata>>),
     Identity(Result<ProducerIdentity>),
 }

@@ -56,7 +56,8 @@ impl Engine {
         let bytes = batch
             .body
             .into_bytes()
-            .expect("only sizes that are known are too large");
+            .expect("only sizes that are known are too large")
+            .to_aligned();
         let records = RecordBatch::parse_unstamped(&bytes[..], &DecompressLimit::default())
             .expect("a batch of ours");
         let too_large = |bytes| Error::RecordTooLarge {

@@ -78,6 +78,21 @@ async fn without_keys_records_fill_one_partition_after_the_other() {
 }
 
 #[tokio::test]
+async fn batches_of_one_call_go_together() {
+    let broker = FakeBroker::with_topic(1, 1).await;
+    let client = broker.client().await;
+    let producer = client.producer().batch_bytes(8_192).build().await.unwrap();
+    let values = vec!["x".repeat(1_000); 1_000];
+    let delivery = producer.send_batch("t", &values).await.unwrap();
+    delivery.await.into_result().unwrap();
+    assert_eq!(broker.values("t", 0).len(), 1_000);
+    let counters = broker.counters();
+    assert!(counters.batches >= 125, "{} batches", counters.batches);
+    // 1 MB in steps of 256 KiB, and a few for what waited when it began and ended.
+    assert!(counters.produces <= 10, "{} requests", counters.produces);
+}
+
+#[tokio::test]
 async fn a_record_that_cannot_be_sent_does_not_stop_the_others() {
     let broker = FakeBroker::with_topic(1, 2).await;
     let producer = broker.producer().await;

@@ -1,10 +1,12 @@
 //! Building a batch: records go into columns as they come, and leave as bytes.
 //!
 //! Owns its buffers and uses them again for the next batch, so that a record
-//! costs copies and no allocation. Never knows a clock: the timestamp comes with
-//! the record.
+//! costs no allocation, and one copy: the values are collected where they are
+//! sent from. Never knows a clock: the timestamp comes with the record.
 
-use super::columns::{Blobs, Columns, Deltas, Ends, HeaderColumns};
+use super::archive::{Archive, DeltasAt, EndsAt, Root};
+use super::bytes::BatchBytes;
+use super::column::{Column, Extra};
 use super::compression::{Compression, Compressor, DecompressLimit};
 use super::header::{BatchHeader, TIMESTAMP_MAX, TimestampType};
 use super::layout::{BATCH_ALIGN, ENCODING_COLUMNAR, PREFIX_LEN};
@@ -102,16 +104,13 @@ pub struct BatchBuilder {
     /// One for each record, or none: then the offsets are consecutive.
     offsets: Vec<u32>,
     values: Column,
+    /// The keys up to the last one that is not null, or none.
     keys: Column,
-    any_key: bool,
     header_record_ends: Vec<u32>,
     header_keys: Column,
     header_values: Column,
-    /// The uncompressed archive, while it is compressed.
-    plain: AlignedBytes,
-    /// The columns as they are archived: the vectors' memory between batches.
-    archive: Columns,
-    narrow_deltas: Vec<i16>,
+    /// The memory of a batch that was copied out.
+    spare: BatchBytes,
 }
 
 /// Bytes of the archive apart from rows and blobs: the roots of its columns and
@@ -119,15 +118,6 @@ pub struct BatchBuilder {
 const ARCHIVE_BYTES: usize = 96;
 const ARCHIVE_KEYS_BYTES: usize = 40;
 const ARCHIVE_HEADERS_BYTES: usize = 96;
-
-/// What a column has more than it holds: rows, their bytes, and whether one of
-/// them is null.
-#[derive(Clone, Copy, Default)]
-struct Extra {
-    rows: usize,
-    bytes: usize,
-    any_null: bool,
-}
 
 /// The batch with one record more than it holds, or with none more.
 #[derive(Clone, Copy, Default)]
@@ -139,14 +129,6 @@ struct Growth {
     key: Extra,
     header_keys: Extra,
     header_values: Extra,
-}
-
-impl Extra {
-    fn add(&mut self, row: Option<&[u8]>) {
-        self.rows += 1;
-        self.bytes += row.map_or(0, <[u8]>::len);
-        self.any_null |= row.is_none();
-    }
 }
 
 impl BatchBuilder {
@@ -167,13 +149,10 @@ impl BatchBuilder {
             offsets: Vec::new(),
             values: Column::default(),
             keys: Column::default(),
-            any_key: false,
             header_record_ends: Vec::new(),
             header_keys: Column::default(),
             header_values: Column::default(),
-            plain: AlignedBytes::new(),
-            archive: Columns::default(),
-            narrow_deltas: Vec::new(),
+            spare: BatchBytes::default(),
         })
     }
 
@@ -211,6 +190,7 @@ impl BatchBuilder {
     ///
     /// # Errors
     /// See [`PushError`]; the batch is as it was before.
+    #[inline]
     pub fn try_push(&mut self, record: RecordRef<'_>) -> Result<u32, PushError> {
         let delta = self.delta_of(record.timestamp)?;
         let growth = self.growth_with(&record, delta);
@@ -225,11 +205,13 @@ impl BatchBuilder {
             self.first_timestamp = record.timestamp.get();
         }
         self.span = growth.deltas;
-        self.any_key = growth.any_key;
         let index = self.deltas.len();
         self.deltas.push(delta);
         self.values.push(record.value);
-        self.keys.push(record.key);
+        if record.key.is_some() {
+            self.keys.fill_with_nulls(index);
+            self.keys.push(record.key);
+        }
         if growth.any_header {
             self.push_headers(index, record.headers);
         }
@@ -279,7 +261,6 @@ impl BatchBuilder {
         self.base_sequence = u32::MAX;
         self.first_timestamp = 0;
         self.span = (0, 0);
-        self.any_key = false;
         self.deltas.clear();
         self.offsets.clear();
         self.header_record_ends.clear();
@@ -298,7 +279,7 @@ impl BatchBuilder {
     /// # Errors
     /// There are no records.
     pub fn finish(&mut self) -> Result<AlignedBytes, BuildError> {
-        let mut out = AlignedBytes::with_capacity(self.estimated_bytes());
+        let mut out = AlignedBytes::new();
         self.finish_into(&mut out)?;
         Ok(out)
     }
@@ -318,22 +299,43 @@ impl BatchBuilder {
         out: &mut AlignedBytes,
         change: impl FnOnce(&mut BatchHeader),
     ) -> Result<(), BuildError> {
+        let spare = std::mem::take(&mut self.spare);
+        let built = self.build(spare, change)?;
+        out.clear();
+        out.extend_from_slice(&built);
+        self.spare = built;
+        Ok(())
+    }
+
+    /// Makes the batch, unstamped, where its values were collected, and begins
+    /// the next in the memory of `next`, which is forgotten.
+    ///
+    /// # Errors
+    /// There are no records.
+    pub fn finish_in_place(&mut self, next: BatchBytes) -> Result<BatchBytes, BuildError> {
+        self.build(next, |_| ())
+    }
+
+    fn build(
+        &mut self,
+        next: BatchBytes,
+        change: impl FnOnce(&mut BatchHeader),
+    ) -> Result<BatchBytes, BuildError> {
         if self.is_empty() {
             return Err(BuildError::Empty);
         }
         let (record_count, span) = (self.len() as u32, self.span);
-        self.fill_archive();
-        out.clear();
-        out.resize(PREFIX_LEN, 0);
-        let (compression, uncompressed_length) = self.write_payload(out);
-        let payload_length = out.len() - PREFIX_LEN;
+        let plain = self.archive();
+        let uncompressed_length = plain.len() - PREFIX_LEN;
+        let (mut batch, compression, unused) = self.compress(plain, next.into_memory());
+        let payload_length = batch.len() - PREFIX_LEN;
         let configured = (self.config.producer_id, self.config.producer_epoch);
         let (producer_id, producer_epoch) = self.producer.unwrap_or(configured);
-        out.resize(out.len().next_multiple_of(BATCH_ALIGN), 0);
+        batch.pad(BATCH_ALIGN);
         let mut header = BatchHeader {
             crc: 0,
             encoding: ENCODING_COLUMNAR,
-            total_length: length_u32(out.len()),
+            total_length: length_u32(batch.len()),
             compression,
             timestamp_type: TimestampType::Create,
             transactional: false,
@@ -349,41 +351,80 @@ impl BatchBuilder {
             uncompressed_length: length_u32(uncompressed_length),
         };
         change(&mut header);
-        header.write(out);
-        self.take_back_archive();
+        header.write(&mut batch);
         self.clear();
-        Ok(())
+        self.values.collect_in(unused);
+        Ok(batch)
     }
 
-    /// Appends the payload to `out`: compressed where that makes it shorter and
-    /// a reader's limit on the ratio allows it. Returns how, and the plain length.
-    fn write_payload(&mut self, out: &mut AlignedBytes) -> (Compression, usize) {
-        let start = out.len();
+    /// Takes the values out of their column and makes a batch of them whose
+    /// prefix is not written yet.
+    fn archive(&mut self) -> BatchBytes {
+        let any_key = self.any_key();
+        let (mut memory, begin, values) = self.values.take_out(PREFIX_LEN);
+        let mut archive = Archive::new(&mut memory, begin);
+        let keys = any_key.then(|| {
+            self.keys.fill_with_nulls(self.deltas.len());
+            let keys = self.keys.archive(&mut archive);
+            archive.keys(keys)
+        });
+        let deltas = self.deltas.iter();
+        let timestamps = match delta_width(self.span) {
+            0 => DeltasAt::Zero,
+            2 => DeltasAt::Narrow(archive.items(deltas.map(|delta| (*delta as i16).to_le_bytes()))),
+            _ => DeltasAt::Wide(archive.items(deltas.map(|delta| delta.to_le_bytes()))),
+        };
+        let offsets = archive.items(u32s(&self.offsets));
+        let headers = (!self.header_record_ends.is_empty()).then(|| {
+            let record_ends = EndsAt {
+                is_wide: true,
+                items: archive.items(u32s(&self.header_record_ends)),
+            };
+            let keys = self.header_keys.archive(&mut archive);
+            let values = self.header_values.archive(&mut archive);
+            archive.headers(record_ends, keys, values)
+        });
+        archive.root(Root {
+            values,
+            keys,
+            timestamps,
+            offsets,
+            headers,
+        });
+        BatchBytes::new(memory, begin)
+    }
+
+    /// Packs the payload into other memory where that makes it shorter and a
+    /// reader's limit on the ratio allows it. Returns the batch, how it is
+    /// packed, and the memory that it does not use.
+    fn compress(
+        &mut self,
+        plain: BatchBytes,
+        mut memory: Vec<u8>,
+    ) -> (BatchBytes, Compression, Vec<u8>) {
         let compression = self.compressor.compression();
+        memory.clear();
         if compression == Compression::None {
-            self.archive.write(out);
-            return (compression, out.len() - start);
+            return (plain, compression, memory);
         }
-        let mut plain = std::mem::take(&mut self.plain);
-        plain.clear();
-        self.archive.write(&mut plain);
-        let taken = match pack(&mut self.compressor, &plain, out) {
+        memory.resize(PREFIX_LEN, 0);
+        let payload = &plain[PREFIX_LEN..];
+        let taken = match pack(&mut self.compressor, payload, &mut memory) {
             Packed::Shorter => Some(compression),
             // Only zstd shrinks anything so far; lz4 never does.
-            Packed::BeyondRatio => match pack(&mut Compressor::Lz4, &plain, out) {
+            Packed::BeyondRatio => match pack(&mut Compressor::Lz4, payload, &mut memory) {
                 Packed::Shorter => Some(Compression::Lz4),
                 Packed::BeyondRatio | Packed::NoShorter => None,
             },
             Packed::NoShorter => None,
         };
-        if taken.is_none() {
-            out.extend_from_slice(&plain);
+        match taken {
+            Some(compression) => (BatchBytes::new(memory, 0), compression, plain.into_memory()),
+            None => (plain, Compression::None, memory),
         }
-        let plain_length = plain.len();
-        self.plain = plain;
-        (taken.unwrap_or(Compression::None), plain_length)
     }
 
+    #[inline]
     fn delta_of(&self, timestamp: Timestamp) -> Result<i32, PushError> {
         let time = timestamp.get();
         if !(0..=TIMESTAMP_MAX).contains(&time) {
@@ -395,21 +436,27 @@ impl BatchBuilder {
         i32::try_from(time - self.first_timestamp).map_err(|_| PushError::TimestampSpan)
     }
 
+    const fn any_key(&self) -> bool {
+        self.keys.len() > 0
+    }
+
     const fn any_header(&self) -> bool {
         !self.header_record_ends.is_empty()
     }
 
     /// The batch as it is.
+    #[inline]
     fn growth(&self) -> Growth {
         Growth {
             deltas: self.span,
-            any_key: self.any_key,
+            any_key: self.any_key(),
             any_header: self.any_header(),
             ..Growth::default()
         }
     }
 
     /// The batch with `record`.
+    #[inline]
     fn growth_with(&self, record: &RecordRef<'_>, delta: i32) -> Growth {
         let mut growth = self.growth();
         growth.deltas = (self.span.0.min(delta), self.span.1.max(delta));
@@ -424,12 +471,20 @@ impl BatchBuilder {
         growth
     }
 
+    #[inline]
     fn bytes_with(&self, growth: &Growth) -> usize {
         let rows = self.len() + growth.value.rows;
         let mut bytes = PREFIX_LEN + ARCHIVE_BYTES + self.values.bytes_with(&growth.value);
         bytes += rows * delta_width(growth.deltas) + self.offsets.len() * 4;
         if growth.any_key {
-            bytes += ARCHIVE_KEYS_BYTES + self.keys.bytes_with(&growth.key);
+            // Nulls that are still to come into the column.
+            let missing = self.len() - self.keys.len();
+            let keys = Extra {
+                rows: growth.key.rows + missing,
+                any_null: growth.key.any_null || missing > 0,
+                ..growth.key
+            };
+            bytes += ARCHIVE_KEYS_BYTES + self.keys.bytes_with(&keys);
         }
         if growth.any_header {
             bytes += ARCHIVE_HEADERS_BYTES + rows * 4;
@@ -448,59 +503,6 @@ impl BatchBuilder {
         }
         self.header_record_ends.push(self.header_keys.len() as u32);
     }
-
-    /// Moves the columns into the archive, in the widths that they need.
-    fn fill_archive(&mut self) {
-        self.values.move_to(&mut self.archive.values);
-        if self.any_key {
-            self.keys.move_to(self.archive.keys.get_or_insert_default());
-        } else {
-            self.archive.keys = None;
-        }
-        self.archive.timestamps = match delta_width(self.span) {
-            0 => Deltas::Zero,
-            2 => {
-                let mut narrow = std::mem::take(&mut self.narrow_deltas);
-                narrow.clear();
-                narrow.extend(self.deltas.iter().map(|delta| *delta as i16));
-                Deltas::Narrow(narrow)
-            }
-            _ => Deltas::Wide(std::mem::take(&mut self.deltas)),
-        };
-        self.archive.offsets = std::mem::take(&mut self.offsets);
-        if self.header_record_ends.is_empty() {
-            self.archive.headers = None;
-            return;
-        }
-        let headers = self
-            .archive
-            .headers
-            .get_or_insert_with(Box::<HeaderColumns>::default);
-        headers.record_ends = Ends::Wide(std::mem::take(&mut self.header_record_ends));
-        self.header_keys.move_to(&mut headers.keys);
-        self.header_values.move_to(&mut headers.values);
-    }
-
-    /// Takes the vectors back, with their memory.
-    fn take_back_archive(&mut self) {
-        self.values.take_back(&mut self.archive.values);
-        if let Some(keys) = &mut self.archive.keys {
-            self.keys.take_back(keys);
-        }
-        match std::mem::take(&mut self.archive.timestamps) {
-            Deltas::Zero => {}
-            Deltas::Narrow(deltas) => self.narrow_deltas = deltas,
-            Deltas::Wide(deltas) => self.deltas = deltas,
-        }
-        self.offsets = std::mem::take(&mut self.archive.offsets);
-        if let Some(headers) = &mut self.archive.headers {
-            if let Ends::Wide(ends) = std::mem::take(&mut headers.record_ends) {
-                self.header_record_ends = ends;
-            }
-            self.header_keys.take_back(&mut headers.keys);
-            self.header_values.take_back(&mut headers.values);
-        }
-    }
 }
 
 /// What a codec makes of a payload.
@@ -513,7 +515,7 @@ enum Packed {
 }
 
 /// Appends a payload, packed, to `out` if readers take it so.
-fn pack(compressor: &mut Compressor, plain: &[u8], out: &mut AlignedBytes) -> Packed {
+fn pack(compressor: &mut Compressor, plain: &[u8], out: &mut Vec<u8>) -> Packed {
     let start = out.len();
     let packed = compressor.compress(plain, out);
     let length = packed.map(|()| out.len() - start);
@@ -525,83 +527,8 @@ fn pack(compressor: &mut Compressor, plain: &[u8], out: &mut AlignedBytes) -> Pa
         Some(length) if length < plain.len() => Packed::BeyondRatio,
         _ => Packed::NoShorter,
     };
-    out.resize(start, 0);
+    out.truncate(start);
     packed
-}
-
-/// Byte strings while they are collected.
-#[derive(Debug, Default)]
-struct Column {
-    ends: Vec<u32>,
-    narrow_ends: Vec<u16>,
-    nulls: Vec<u8>,
-    any_null: bool,
-    bytes: Vec<u8>,
-}
-
-/// The longest blob whose ends are narrow.
-const NARROW_BYTES_MAX: usize = u16::MAX as usize;
-
-impl Column {
-    const fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    fn push(&mut self, row: Option<&[u8]>) {
-        let index = self.ends.len();
-        if index.is_multiple_of(8) {
-            self.nulls.push(0);
-        }
-        match row {
-            Some(bytes) => self.bytes.extend_from_slice(bytes),
-            None => {
-                self.any_null = true;
-                self.nulls[index / 8] |= 1 << (index % 8);
-            }
-        }
-        self.ends.push(self.bytes.len() as u32);
-    }
-
-    /// Bytes in the archive with `extra`.
-    fn bytes_with(&self, extra: &Extra) -> usize {
-        let (rows, bytes) = (self.len() + extra.rows, self.bytes.len() + extra.bytes);
-        let width = if bytes <= NARROW_BYTES_MAX { 2 } else { 4 };
-        let any_null = self.any_null || extra.any_null;
-        rows * width + if any_null { rows.div_ceil(8) } else { 0 } + bytes
-    }
-
-    fn move_to(&mut self, blobs: &mut Blobs) {
-        blobs.ends = if self.bytes.len() <= NARROW_BYTES_MAX {
-            let mut narrow = std::mem::take(&mut self.narrow_ends);
-            narrow.clear();
-            narrow.extend(self.ends.iter().map(|end| *end as u16));
-            Ends::Narrow(narrow)
-        } else {
-            Ends::Wide(std::mem::take(&mut self.ends))
-        };
-        if self.any_null {
-            blobs.nulls = std::mem::take(&mut self.nulls);
-        }
-        blobs.bytes = std::mem::take(&mut self.bytes);
-    }
-
-    fn take_back(&mut self, blobs: &mut Blobs) {
-        match std::mem::take(&mut blobs.ends) {
-            Ends::Narrow(ends) => self.narrow_ends = ends,
-            Ends::Wide(ends) => self.ends = ends,
-        }
-        if self.any_null {
-            self.nulls = std::mem::take(&mut blobs.nulls);
-        }
-        self.bytes = std::mem::take(&mut blobs.bytes);
-    }
-
-    fn clear(&mut self) {
-        self.ends.clear();
-        self.nulls.clear();
-        self.any_null = false;
-        self.bytes.clear();
-    }
 }
 
 /// Bytes of a timestamp delta where all lie within `span`.
@@ -613,6 +540,10 @@ const fn delta_width((min, max): (i32, i32)) -> usize {
     } else {
         4
     }
+}
+
+fn u32s(items: &[u32]) -> impl ExactSizeIterator<Item = [u8; 4]> {
+    items.iter().map(|item| item.to_le_bytes())
 }
 
 /// The length of something whose bytes were held against a `u32` limit.

@@ -58,6 +58,10 @@ pub(super) struct Blobs {
 /// Positions that never fall, narrow where the last one fits.
 #[derive(Debug, Archive, Serialize)]
 #[rkyv(derive(Debug))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the builder writes it as bytes")
+)]
 pub(super) enum Ends {
     Narrow(Vec<u16>),
     Wide(Vec<u32>),
@@ -66,6 +70,10 @@ pub(super) enum Ends {
 /// Differences to the header's first timestamp, ms, as narrow as they fit.
 #[derive(Debug, Default, Archive, Serialize)]
 #[rkyv(derive(Debug))]
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the builder writes it as bytes")
+)]
 pub(super) enum Deltas {
     #[default]
     Zero,

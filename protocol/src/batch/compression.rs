@@ -204,7 +204,7 @@ impl Compressor {
 
     /// Appends `plain`, packed, to `out`. `None` where it cannot be packed; what
     /// was appended then is of no use.
-    pub(super) fn compress(&mut self, plain: &[u8], out: &mut AlignedBytes) -> Option<()> {
+    pub(super) fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Option<()> {
         let start = out.len();
         let room = match self {
             Self::None => return None,

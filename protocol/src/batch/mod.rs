@@ -10,7 +10,10 @@
 //! but for compaction (`compact`), which writes without some of its records
 //! what is in the log already.
 
+mod archive;
 mod builder;
+mod bytes;
+mod column;
 mod columns;
 mod compact;
 mod compression;
@@ -25,6 +28,7 @@ mod stamp;
 mod validate;
 
 pub use builder::{BatchBuilder, BatchBuilderConfig, BuildError, PushError, RecordRef};
+pub use bytes::BatchBytes;
 pub use compact::{CompactError, Retained, extend_to, hollow};
 pub use compression::{
     Compression, DecompressLimit, UNCOMPRESSED_BYTES_MAX_DEFAULT, UnknownCompression,
@@ -43,5 +47,7 @@ pub use validate::{BATCH_BYTES_MAX_DEFAULT, BatchLimits, validate, verify_crc};
 
 #[cfg(test)]
 mod compact_tests;
+#[cfg(test)]
+mod in_place_tests;
 #[cfg(test)]
 mod tests;
