@@ -130,6 +130,8 @@ pub(super) struct Fetcher {
     jitter: Jitter,
     /// Something changed since the last plan.
     dirty: bool,
+    /// When that was: what was not due then is still to be planned.
+    planned_at: Duration,
 }
 
 impl Fetcher {
@@ -152,6 +154,7 @@ impl Fetcher {
             questions: Vec::new(),
             reset_offsets,
             dirty: true,
+            planned_at: Duration::ZERO,
         }
     }
 
@@ -165,6 +168,7 @@ impl Fetcher {
             return Vec::new();
         }
         self.dirty = false;
+        self.planned_at = now;
         let mut ready: Vec<PartitionId> = (0..self.partitions.len())
             .filter(|id| {
                 self.partitions[*id].wants_fetch() && self.partitions[*id].not_before <= now
@@ -594,15 +598,15 @@ impl Fetcher {
         self.jumps.is_empty() && self.failures.is_empty() && self.partitions.iter().all(is_done)
     }
 
-    /// When a partition that waits may be fetched again.
-    pub(super) fn wake_at(&mut self, now: Duration) -> Option<Duration> {
+    /// When a partition that waits may be fetched again: perhaps by now, if it was not when the last plan was made.
+    pub(super) fn wake_at(&mut self) -> Option<Duration> {
         let waiting = self
             .partitions
             .iter()
             .filter(|assigned| assigned.wants_fetch());
         let at = waiting
             .map(|assigned| assigned.not_before)
-            .filter(|at| *at > now)
+            .filter(|at| *at > self.planned_at)
             .min();
         if at.is_some() {
             self.dirty = true;

@@ -264,13 +264,27 @@ fn a_refusal_that_passes_waits_before_it_is_repeated() {
     plan(&mut fetcher, 0);
     answer(&mut fetcher, 1, 0, &[refused(ErrorCode::Overloaded)]);
     assert!(plan(&mut fetcher, 1).is_empty());
-    let again = fetcher.wake_at(ms(1)).unwrap();
+    let again = fetcher.wake_at().unwrap();
     assert!(again > ms(1) && again <= ms(11));
     assert_eq!(plan(&mut fetcher, 11).len(), 1);
     assert!(
         take_all(&mut fetcher).is_empty(),
         "nobody is bothered with it"
     );
+}
+
+#[test]
+fn what_comes_due_between_the_plan_and_the_wait_is_not_slept_over() {
+    let mut fetcher = fetcher(&[0], false);
+    plan(&mut fetcher, 0);
+    answer(&mut fetcher, 1, 0, &[refused(ErrorCode::Overloaded)]);
+    let due = fetcher.partitions[0].not_before;
+    let just_before = due - Duration::from_nanos(1);
+    assert!(fetcher.plan(just_before, |_| true).is_empty());
+    // By the time that the wait begins it is due, and nothing else will come.
+    assert_eq!(fetcher.wake_at(), Some(due));
+    assert_eq!(fetcher.plan(due, |_| true).len(), 1);
+    assert_eq!(fetcher.wake_at(), None);
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl FetchIo {
     pub(super) async fn wait(&mut self, fetcher: &mut Fetcher, deadline: Option<Instant>) {
         let now = self.now();
         let due = fetcher
-            .wake_at(now)
+            .wake_at()
             .map_or(now + IDLE_LOOK, |at| at.min(now + IDLE_LOOK));
         let due = self.started + due;
         let until = deadline.map_or(due, |deadline| deadline.min(due));
