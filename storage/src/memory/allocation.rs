@@ -21,7 +21,7 @@ pub(super) struct Allocation {
 enum Home {
     /// To the slabs of its thread.
     Slabs(Rc<Slabs>, Run),
-    /// To the system: it is larger than a slab, or its thread was about to end.
+    /// To the system: it is larger than a slab, no slab could be had, or its thread was about to end.
     System(Layout),
 }
 
