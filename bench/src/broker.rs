@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 
 use corelane_broker::config::{BrokerConfig, ConfigSources, CoreSelection};
-use corelane_broker::runtime::{self, Running};
+use corelane_broker::runtime::{self, Running, this_machine};
 use corelane_protocol::request::{
     Acks, CreateTopicsRequest, DeleteTopicsRequest, MetadataRequest, NewTopic, ProduceEntry,
     ProduceRequest,
@@ -69,12 +69,19 @@ impl Embedded {
 /// The environment has a setting that no broker takes.
 fn configured() -> Result<BrokerConfig, BenchError> {
     let variables = std::env::vars_os();
-    let environment = variables
-        // A name or value that is not Unicode can be no setting.
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    configured_by(
+        variables
+            // A name or value that is not Unicode can be no setting.
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect(),
+    )
+}
+
+/// The default settings for this machine and those of an environment.
+fn configured_by(environment: Vec<(String, String)>) -> Result<BrokerConfig, BenchError> {
     let sources = ConfigSources {
         environment,
+        machine: this_machine(),
         ..ConfigSources::default()
     };
     BrokerConfig::load(&sources).map_err(|error| BenchError::Settings(error.to_string()))
@@ -84,9 +91,10 @@ fn configured() -> Result<BrokerConfig, BenchError> {
 /// with them.
 #[must_use]
 pub fn unusual_settings() -> Vec<String> {
-    let defaults = BrokerConfig::default().entries();
-    let configured = configured().map(|config| config.entries());
-    let settings = configured.unwrap_or_default().into_iter().zip(defaults);
+    let entries = |config: BrokerConfig| config.entries();
+    let defaults = configured_by(Vec::new()).map(entries).unwrap_or_default();
+    let configured = configured().map(entries).unwrap_or_default();
+    let settings = configured.into_iter().zip(defaults);
     settings
         .filter(|(given, default)| given != default)
         .map(|((path, value), _)| format!("{path}={value}"))

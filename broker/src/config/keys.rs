@@ -353,6 +353,9 @@ pub(super) static KEYS: &[Key] = &[
     key("memory.per_core_bytes", |c| {
         bytes64(&mut c.memory.per_core_bytes, 64 * MIB..=1024 * GIB)
     }),
+    key("memory.tail_cache_bytes", |c| {
+        bytes64(&mut c.memory.tail_cache_bytes, 0..=256 * GIB)
+    }),
     key("memory.read_cache_bytes", |c| {
         bytes64(&mut c.memory.read_cache_bytes, MIB..=256 * GIB)
     }),

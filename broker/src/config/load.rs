@@ -1,7 +1,7 @@
-//! Reads a configuration: defaults, then the file, then the environment, then flags, then the
-//! checks that need several keys at once.
+//! Reads a configuration: defaults, then the file, then the environment, then flags, then what
+//! depends on the machine, then the checks that need several keys at once.
 //!
-//! Pure: the file's text and the environment come in as values.
+//! Pure: the file's text, the environment and the machine come in as values.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::{ConfigError, Origin};
 use super::keys::{KEYS, Key};
 use super::value::format_bytes;
-use super::{BrokerConfig, CoreSelection, FRAME_OVERHEAD_BYTES};
+use super::{BrokerConfig, CoreSelection, FRAME_OVERHEAD_BYTES, Machine};
 
 /// A configuration file that was read.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct ConfigSources {
     pub environment: Vec<(String, String)>,
     /// Flags: the flag's name as the user knows it, the key's path (`section.key`), the value.
     pub flags: Vec<(&'static str, &'static str, String)>,
+    /// What defaults depend on.
+    pub machine: Machine,
 }
 
 /// Where each key that was set came from, by path.
@@ -55,6 +57,7 @@ impl BrokerConfig {
             let origin = Origin::Flag((*flag).to_owned());
             assign(key, value, origin, &mut config, &mut origins)?;
         }
+        config.size_for(&sources.machine, |path| origins.contains_key(path));
         check(&config, &origins)?;
         Ok(config)
     }

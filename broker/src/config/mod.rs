@@ -12,6 +12,7 @@ mod groups;
 mod keys;
 mod limits;
 mod load;
+mod machine;
 mod store;
 mod value;
 
@@ -31,6 +32,7 @@ pub use limits::{
     METADATA_RECORD_BYTES_MAX, TOPIC_CONFIG_VALUE_BYTES_MAX, TOPICS_PER_REQUEST_MAX,
 };
 pub use load::{ConfigFile, ConfigSources};
+pub use machine::Machine;
 pub use value::{
     Limit, format_bytes, guard_mode_name, parse_bytes, parse_guard_mode, parse_millis,
     parse_timestamp_type,
@@ -253,6 +255,8 @@ pub struct MemoryConfig {
     /// What tails, journals, receive buffers, read-ahead and unsent replies of one core may take
     /// together.
     pub per_core_bytes: u64,
+    /// What of that each store keeps of tails that are in segments already, for readers that are a little behind.
+    pub tail_cache_bytes: u64,
     /// What of that each store keeps of segments that were read, for readers that follow.
     pub read_cache_bytes: u64,
 }
@@ -261,6 +265,7 @@ impl Default for MemoryConfig {
     fn default() -> Self {
         Self {
             per_core_bytes: 512 * 1024 * 1024,
+            tail_cache_bytes: 256 * 1024 * 1024,
             read_cache_bytes: 32 * 1024 * 1024,
         }
     }

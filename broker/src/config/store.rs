@@ -23,6 +23,8 @@ impl BrokerConfig {
             open_files_max: bytes(log.open_files_max),
             disk_reserve_bytes: log.disk_reserve_bytes,
             scrub_bytes_per_second: log.scrub_bytes_per_second,
+            tail_cache_bytes: usize::try_from(self.memory.tail_cache_bytes)
+                .expect("a 64-bit machine"),
             read_cache_bytes: usize::try_from(self.memory.read_cache_bytes)
                 .expect("a 64-bit machine"),
             producers_bytes_max: usize::try_from(self.producers.bytes_max)

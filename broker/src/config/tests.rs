@@ -28,15 +28,18 @@ fn the_example_is_the_default() {
 #[test]
 fn the_example_lists_every_key_with_its_default_and_a_comment() {
     let mut section = "";
-    let mut listed = Vec::new();
+    let (mut listed, mut by_machine) = (Vec::new(), Vec::new());
     let lines: Vec<_> = EXAMPLE.lines().collect();
     for (index, line) in lines.iter().enumerate() {
         if let Some(name) = line.strip_prefix('[') {
             section = name.trim_end_matches(']');
         } else if let Some((name, value)) = line.split_once(" = ")
-            && !line.starts_with('#')
+            && !line.starts_with("# ")
         {
-            assert!(lines[index - 1].starts_with('#'), "{name} has no comment");
+            assert!(lines[index - 1].starts_with("# "), "{name} has no comment");
+            let sized = name.strip_prefix('#');
+            by_machine.extend(sized);
+            let name = sized.unwrap_or(name);
             let path = if section.is_empty() {
                 name.to_owned()
             } else {
@@ -51,6 +54,11 @@ fn the_example_lists_every_key_with_its_default_and_a_comment() {
         .map(|(path, value)| (path.to_owned(), value))
         .collect();
     assert_eq!(listed, known);
+    // Whoever begins with the example has what depends on the machine as well.
+    assert_eq!(
+        by_machine,
+        ["open_files_max", "files_max", "per_core_bytes"]
+    );
 }
 
 #[test]
@@ -227,6 +235,7 @@ fn the_environment_overrides_the_file_and_flags_override_both() {
             ("PATH".to_owned(), "/bin".to_owned()),
         ],
         flags: vec![("--cores", "cores", "1".to_owned())],
+        machine: Machine::default(),
     };
     let config = BrokerConfig::load(&sources).expect("valid sources");
     assert_eq!(config.log.segment_bytes, 3 << 20);

@@ -25,6 +25,7 @@ mod executor;
 mod guard;
 mod life;
 mod link;
+mod machine;
 mod metadata_log;
 mod open_files;
 mod prepare;
@@ -36,6 +37,7 @@ mod work;
 
 pub(crate) use clock::Clock;
 pub use error::{StartError, StopError};
+pub use machine::{free_memory_bytes, this_machine};
 /// The log of the controller, for whoever brings a shell of its own.
 pub use metadata_log::{MetadataLog, Rewriting};
 pub use running::{Running, ShutdownHandle};

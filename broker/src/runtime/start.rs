@@ -18,7 +18,7 @@ use super::life::{CoreParts, live};
 use super::link::{BrokerState, Ended, Event, Link, Loaded, Order, Recover, Report};
 use super::{Running, ShutdownHandle, StartError, cores, executor, open_files};
 use crate::admin::{self, About, AdminEndpoint, Serving, asks};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, format_bytes};
 use crate::io::{bind, mailboxes};
 use crate::lane::{StoresFound, Topology};
 
@@ -48,7 +48,13 @@ pub fn serve_probed(
     for fallback in features.fallbacks() {
         tracing::warn!("{fallback}");
     }
-    tracing::debug!(open_files = open_files::raise_limit(), "limits");
+    tracing::info!(
+        memory_of_core = format_bytes(config.memory.per_core_bytes),
+        journal_files_of_store = config.journal.files_max,
+        segment_files_of_store = config.log.open_files_max,
+        open_files = open_files::raise_limit(),
+        "takes at most"
+    );
     let cpus = cores::assign(&config.server.cores, &cores::available())?;
     let address = config.server.listen;
     let listeners =

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use corelane_broker::config::{BrokerConfig, ConfigFile, ConfigSources};
+use corelane_broker::runtime::this_machine;
 
 use crate::failure::Failure;
 
@@ -60,6 +61,7 @@ impl ConfigurationArguments {
                 })
                 .collect(),
             flags: flags.collect(),
+            machine: this_machine(),
         };
         BrokerConfig::load(&sources).map_err(Failure::configuration)
     }

@@ -17,6 +17,12 @@ use crate::layout::BLOCK;
 /// The incarnation of a journal file: names one use of it, for ever.
 pub type FileId = u64;
 
+/// The most files that are kept from being used while segments can be written instead.
+const SPARE_FILES_MAX: usize = 8;
+
+/// A journal that should hold fewer files at most is not emptied little by little.
+const FILLING_FILES_MIN: usize = 4;
+
 /// Bounds of the journal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JournalLimits {
@@ -234,16 +240,31 @@ impl JournalFiles {
     /// another file: its oldest one.
     pub(crate) fn crowded(&self) -> Option<FileId> {
         let cannot_grow = !self.unfinished.is_empty() && self.armed.is_empty();
-        let enough = if cannot_grow {
-            1
-        } else {
-            (self.limits.files_max / 2).max(1)
-        };
+        let enough = if cannot_grow { 1 } else { self.enough() };
         if self.in_use.len() > enough {
             self.oldest()
         } else {
             None
         }
+    }
+
+    /// While the journal comes near what it should hold at most: its oldest file, and how many partitions should be
+    /// written to their segments before the next file is begun. All of them together would be more than the device
+    /// takes in before the journal is full, if each has about as much as the others.
+    pub(crate) fn filling(&self) -> Option<(FileId, usize)> {
+        let (in_use, enough) = (self.in_use.len(), self.enough());
+        let oldest = self.in_use.front()?;
+        let is_filling = enough >= FILLING_FILES_MIN && in_use > enough / 2 && in_use <= enough;
+        is_filling.then(|| {
+            let share = oldest.pins.div_ceil(enough - in_use + 1);
+            (oldest.file.incarnation, share)
+        })
+    }
+
+    /// How many files should be in use at most. The rest is room for what arrives while segments are written.
+    fn enough(&self) -> usize {
+        let spare = self.limits.files_max.div_ceil(2).min(SPARE_FILES_MAX);
+        (self.limits.files_max - spare).max(1)
     }
 
     /// The oldest file in use.

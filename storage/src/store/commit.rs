@@ -146,7 +146,7 @@ impl<D: Disk> Store<D> {
             .meters
             .group_started(began_us, group.padded_length, has_more);
         self.tell_news(&state);
-        if state.files.crowded().is_some() {
+        if state.files.crowded().is_some() || state.wants_thinning() {
             self.wake.spill.notify();
         }
         if state.files.wants_work() {

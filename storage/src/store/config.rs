@@ -42,6 +42,8 @@ pub struct StoreConfig {
     pub open_files_max: usize,
     /// Bytes of one read from a segment, and how far ahead of a sequential reader is read.
     pub read_window_bytes: usize,
+    /// About how many bytes of tails are kept in memory for readers although they are in segments.
+    pub tail_cache_bytes: usize,
     /// Bytes of segment data that are kept in memory for readers.
     pub read_cache_bytes: usize,
     /// `close` leaves so much of the journal to be read by the next opening, rather than write a block to
@@ -84,6 +86,7 @@ impl Default for StoreConfig {
             index_interval_bytes: 64 << 10,
             open_files_max: 512,
             read_window_bytes: 1 << 20,
+            tail_cache_bytes: 256 << 20,
             read_cache_bytes: 32 << 20,
             close_replay_bytes_max: 8 << 20,
             seal_after_ms: 100,

@@ -33,7 +33,7 @@ impl State {
                 .map_or(i64::MAX, |last| now.get().saturating_sub(last.get()));
             self.seal.is_due = since < 0 || since >= self.config.seal_after_ms;
         }
-        if self.is_memory_scarce() {
+        if self.is_cache_full() {
             self.evict();
             self.wants_memory |= self.ledger.is_above_soft();
         } else {

@@ -334,6 +334,7 @@ impl<D: Disk> Store<D> {
     pub fn tick(&self, now: Timestamp) {
         let mut state = self.state.borrow_mut();
         let was_fenced = state.fenced.is_some();
+        self.handles.borrow_mut().close_idle(now);
         state.tick(now);
         if state.fenced.is_some() && !was_fenced {
             drop(state);

@@ -73,6 +73,12 @@ impl State {
             self.forcing = Some(file);
             self.force_upto(file);
         }
+        if self.wants_thinning()
+            && let Some((file, partitions)) = self.files.filling()
+        {
+            self.thinned = self.files.newest();
+            self.force(file, partitions);
+        }
         if std::mem::take(&mut self.wants_memory) {
             self.evict();
             if let Some(file) = self.files.newest() {
@@ -122,14 +128,31 @@ impl State {
         self.files.release();
     }
 
+    /// Whether the journal has begun a file while it fills up, and some of the partitions that need its oldest one have
+    /// not been told to spill for that.
+    pub(crate) fn wants_thinning(&self) -> bool {
+        self.files.newest() != self.thinned && self.files.filling().is_some()
+    }
+
     /// Queues every partition that needs a journal file up to this one.
     pub(crate) fn force_upto(&mut self, file: FileId) {
+        self.force(file, usize::MAX);
+    }
+
+    /// Queues partitions that need a journal file up to this one, at most so many that were not queued for it before.
+    fn force(&mut self, file: FileId, partitions_max: usize) {
+        let mut left = partitions_max;
         for handle in self.partitions.handles() {
+            if left == 0 {
+                break;
+            }
             let Some(partition) = self.partitions.get_mut(handle) else {
                 continue;
             };
             let needs = partition.pins.front().is_some_and(|pin| pin.file <= file);
             if needs && partition.refusal().is_none() {
+                let is_told = partition.flags.forced_upto >= Some(file);
+                left -= usize::from(!is_told);
                 partition.flags.forced_upto = partition.flags.forced_upto.max(Some(file));
                 self.queue_spill(handle);
             }

@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) trims: Trims,
     /// The journal's oldest file, once the partitions that need it were told to spill.
     pub(crate) forcing: Option<FileId>,
+    /// The journal's newest file when some of those partitions were told so last, before all were.
+    pub(crate) thinned: Option<FileId>,
     /// Segment files made since the store was opened.
     pub(crate) segments_made: u64,
     /// Deleted partitions whose files are still being removed.
@@ -116,6 +118,7 @@ impl State {
             seal: Seal::default(),
             trims: Trims::default(),
             forcing: None,
+            thinned: None,
             segments_made: 0,
             removing: Vec::new(),
             full: Full::default(),
@@ -222,9 +225,9 @@ impl State {
         }
     }
 
-    /// An empty chunk for a tail; gives up a cached one for it if memory is half used.
+    /// An empty chunk for a tail; gives up a cached one for it if enough are cached.
     pub(crate) fn take_chunk(&mut self, capacity: usize) -> Result<Chunk, LedgerFull> {
-        if self.is_memory_scarce() {
+        if self.is_cache_full() {
             // Of the same size as a rule, so that its memory is used again at once.
             self.evict_one();
             self.wants_memory |= self.ledger.is_above_soft();
@@ -242,16 +245,20 @@ impl State {
         }
     }
 
-    /// Whether what is kept only because there is room should go: below the ledger's soft threshold, from
-    /// which on senders are slowed down.
-    pub(crate) fn is_memory_scarce(&self) -> bool {
-        self.ledger.in_use() >= self.ledger.cap() / 2 || self.ledger.is_above_soft()
+    /// Whether what is kept only for readers should go: there is more of it than the configuration says, or memory is
+    /// half used, which is below the ledger's soft threshold, from which on senders are slowed down.
+    pub(crate) fn is_cache_full(&self) -> bool {
+        let uses_half = self.ledger.in_use() >= self.ledger.cap() / 2;
+        // A tail holds what the journal does until that is in a segment, in chunks with room for half as much again.
+        let unwritten = self.files.replay_bytes() / 2 * 3;
+        let kept = (self.pool.held() as u64).saturating_sub(unwritten);
+        uses_half || self.ledger.is_above_soft() || kept > self.config.tail_cache_bytes as u64
     }
 
-    /// Gives up cached chunks until memory is not scarce.
+    /// Gives up cached chunks until no more are kept than should be.
     pub(crate) fn evict(&mut self) {
         self.pool.collect();
-        while self.is_memory_scarce() && self.evict_one() {}
+        while self.is_cache_full() && self.evict_one() {}
     }
 
     /// Gives up what is only kept because there is room, until so many bytes are free or nothing is left.

@@ -11,6 +11,8 @@ use crate::memory::{Chunk, Ledger, LedgerFull, MemoryKind};
 #[derive(Debug)]
 pub(crate) struct ChunkPool {
     ledger: Rc<Ledger>,
+    /// Bytes of all that was handed out and is not back.
+    held: usize,
     /// Chunks that left their tail while a reader had slices of them.
     lent: Vec<Chunk>,
 }
@@ -19,6 +21,7 @@ impl ChunkPool {
     pub(crate) fn new(ledger: Rc<Ledger>) -> Self {
         Self {
             ledger,
+            held: 0,
             lent: Vec::new(),
         }
     }
@@ -29,12 +32,14 @@ impl ChunkPool {
     /// `LedgerFull`; the caller may evict and try again.
     pub(crate) fn take(&mut self, capacity: usize) -> Result<Chunk, LedgerFull> {
         self.ledger.reserve(MemoryKind::Tail, capacity)?;
+        self.held += capacity;
         Ok(Chunk::with_capacity(capacity))
     }
 
     /// An empty chunk for a replay, whose bound is the journal's size.
     pub(crate) fn take_unbounded(&mut self, capacity: usize) -> Chunk {
         self.ledger.reserve_unbounded(MemoryKind::Tail, capacity);
+        self.held += capacity;
         Chunk::with_capacity(capacity)
     }
 
@@ -46,9 +51,17 @@ impl ChunkPool {
     /// Takes memory back.
     pub(crate) fn give_memory(&mut self, memory: Chunk) {
         match memory.try_into_buf() {
-            Ok(buffer) => self.ledger.release(MemoryKind::Tail, buffer.capacity()),
+            Ok(buffer) => {
+                self.held -= buffer.capacity();
+                self.ledger.release(MemoryKind::Tail, buffer.capacity());
+            }
             Err(memory) => self.lent.push(memory),
         }
+    }
+
+    /// Bytes of all chunks that were handed out and are not back.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 
     /// Takes back what readers have let go since.

@@ -22,6 +22,7 @@ mod retention_guard;
 mod scrub;
 mod straight;
 mod support;
+mod tail_cache;
 mod time_search;
 mod torn_tail;
 mod waiting_for_room;

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use corelane_protocol::Offset;
 use corelane_storage::disk::memory::OperationKind;
 use corelane_storage::memory::Ledger;
-use corelane_storage::store::StoreConfig;
+use corelane_storage::store::{LogConfig, StoreConfig};
 
-use crate::support::{Machine, STORE, append, batch, partition, payloads, small_log};
+use crate::support::{Machine, STORE, append, batch, partition, payloads, small_config, small_log};
 
 const PARTITIONS: u32 = 10_000;
 
@@ -76,5 +76,54 @@ fn a_small_batch_for_each_is_a_few_writes() {
             .read_all(&store, *of, Offset::new(0))
             .expect("it is there");
         assert_eq!(payloads(&read), [(0, bytes[48..].to_vec())]);
+    }
+}
+
+/// Partitions that fill the journal together are written to their segments a few at a time, not all at once when
+/// its oldest file is to be emptied.
+#[test]
+fn what_fills_the_journal_evenly_is_written_little_by_little() {
+    const MANY: u32 = 96;
+    let machine = Machine::new(5);
+    let config = StoreConfig {
+        journal_files_max: 24,
+        spill_bytes: 1 << 20,
+        ..small_config()
+    };
+    let (file_bytes, files_max) = (config.journal_file_bytes, config.journal_files_max);
+    let log = LogConfig {
+        segment_bytes: 1 << 20,
+        ..small_log()
+    };
+    let partitions: Vec<_> = (0..MANY)
+        .map(|index| (partition(1, index), log.clone()))
+        .collect();
+    let store = machine.store_with(config, &partitions);
+    let bytes = batch("evenly", 1, 200);
+    let (mut spilled, mut spills, mut journaled) = (Vec::new(), 0, 0);
+    while spilled.len() < 60 {
+        for (of, _) in &partitions {
+            append(&store, *of, &bytes);
+        }
+        machine.settle();
+        let metrics = store.metrics();
+        if metrics.group_bytes.sum() >= journaled + file_bytes {
+            journaled = metrics.group_bytes.sum();
+            spilled.push(metrics.spills - spills);
+            spills = metrics.spills;
+        }
+        assert!(
+            metrics.journal_files_in_use < files_max as usize - 4,
+            "{metrics:?}"
+        );
+    }
+    // Sixteen files should be used at most, so some are before the first partitions are written.
+    assert!(spilled[..4].iter().all(|count| *count == 0), "{spilled:?}");
+    let most = spilled.iter().max().expect("there are some");
+    assert!(*most <= u64::from(MANY) / 2, "{spilled:?}");
+    for (of, _) in &partitions {
+        machine
+            .read_all(&store, *of, Offset::new(0))
+            .expect("it is there");
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn small_config() -> StoreConfig {
         index_interval_bytes: 4 << 10,
         open_files_max: 3,
         read_window_bytes: 16 << 10,
+        tail_cache_bytes: 256 << 10,
         read_cache_bytes: 64 << 10,
         close_replay_bytes_max: 8 << 10,
         seal_after_ms: 10,

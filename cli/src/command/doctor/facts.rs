@@ -9,6 +9,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use corelane_broker::config::BrokerConfig;
+use corelane_broker::runtime::free_memory_bytes;
 use corelane_storage::ring::{self, KernelVersion, ProbeError};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity};
@@ -91,7 +92,7 @@ pub(super) fn gather(config: &BrokerConfig) -> Facts {
         open_files: getrlimit(Resource::Nofile).maximum,
         cpus: cpus(),
         parallelism: std::thread::available_parallelism().map_or(1, usize::from),
-        memory_bytes: memory_bytes(),
+        memory_bytes: free_memory_bytes(),
         directory: directory::look(&config.server.data_dir),
         listen: listen(config.server.listen),
         admin: config.admin.listen.map(bind),
@@ -127,14 +128,6 @@ fn cpus() -> Vec<usize> {
         // More CPUs than the set has room for: their number is what counts here.
         Err(_) => (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),
     }
-}
-
-/// What the machine has, or the control group allows, if that is less.
-fn memory_bytes() -> Option<u64> {
-    let text = field("/proc/meminfo", "MemAvailable:")?;
-    let kib: u64 = text.split_whitespace().next()?.parse().ok()?;
-    let limit = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
-    Some((kib * 1024).min(limit.unwrap_or(u64::MAX)))
 }
 
 fn listen(address: SocketAddr) -> Result<(), ListenFault> {

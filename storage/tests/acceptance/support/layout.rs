@@ -106,6 +106,7 @@ fn tiny_config(batch_bytes_max: u32) -> StoreConfig {
         index_interval_bytes: 4096,
         open_files_max: 2,
         read_window_bytes: 8192,
+        tail_cache_bytes: 256 << 20,
         read_cache_bytes: 32 << 10,
         close_replay_bytes_max: 12 << 10,
         seal_after_ms: 5,
