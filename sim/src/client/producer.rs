@@ -622,6 +622,8 @@ impl Producer {
         let Some(stream) = self.streams.get_mut(&partition) else {
             return;
         };
+        let follows_doubtful =
+            (stream.batches.iter()).any(|batch| batch.number < number && batch.is_uncertain);
         let Some(batch) = stream
             .batches
             .iter_mut()
@@ -658,6 +660,8 @@ impl Producer {
                 stream.begins_epoch = true;
                 Sometimes::SequenceLost
             }
+            // The one before it was refused because the disk had no room to make the partition, which was made since.
+            ErrorCode::UnknownProducer if follows_doubtful => Sometimes::RefusedForOrder,
             ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => {
                 context.history.reached(Sometimes::TopicUnknown);
                 return self.forget(context, partition);
