@@ -4,13 +4,15 @@
 
 mod finish;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasherDefault;
 use std::ops::Range;
 
 use corelane_protocol::ids::{LeaderEpoch, Offset, TopicPartition};
 
 use crate::compaction::{Compaction, Fate};
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestHasher};
 use crate::event::{Event, OwnerNumber, ProducerNumber, ReaderNumber, RecordNumber};
 use crate::numbered::Numbered;
 use crate::partition::{Moment, PartitionHistory, Receipt, Sight};
@@ -43,7 +45,7 @@ pub struct Checker {
     rules: Rules,
     now: Moment,
     records: Numbered<RecordHistory>,
-    senders: BTreeMap<Digest, Sender>,
+    senders: Senders,
     idempotent: BTreeSet<ProducerNumber>,
     partitions: BTreeMap<TopicPartition, PartitionHistory>,
     reads: BTreeMap<(ReaderNumber, TopicPartition), Read>,
@@ -76,6 +78,13 @@ enum Sender {
     Several,
 }
 
+/// By the bytes that were sent.
+#[expect(
+    clippy::disallowed_types,
+    reason = "it is only looked up in, so that its order does not matter"
+)]
+type Senders = std::collections::HashMap<Digest, Sender, BuildHasherDefault<DigestHasher>>;
+
 impl RecordHistory {
     fn fate(&self) -> Fate {
         Fate {
@@ -88,7 +97,7 @@ impl RecordHistory {
 }
 
 /// The record of these bytes, if there is just one.
-fn record_of(senders: &BTreeMap<Digest, Sender>, content: Digest) -> Option<RecordNumber> {
+fn record_of(senders: &Senders, content: Digest) -> Option<RecordNumber> {
     match senders.get(&content) {
         Some(Sender::One(record)) => Some(*record),
         Some(Sender::Several) | None => None,
@@ -102,7 +111,7 @@ impl Checker {
             rules,
             now: Moment(0),
             records: Numbered::default(),
-            senders: BTreeMap::new(),
+            senders: Senders::default(),
             idempotent: BTreeSet::new(),
             partitions: BTreeMap::new(),
             reads: BTreeMap::new(),
@@ -361,7 +370,7 @@ impl Checker {
         let Some(read) = self.reads.get_mut(&(reader, partition)) else {
             return self.bad_history(format!("reader {} polls {partition} unstarted", reader.0));
         };
-        let history = self.partitions.entry(partition).or_default();
+        let mut history = self.partitions.entry(partition).or_default();
         let may_skip = history.compaction.is_some();
         let skipped = read.poll(offset, may_skip, &mut self.verdict);
         let started = read.started();
@@ -379,11 +388,13 @@ impl Checker {
         }
         if let Some(skipped) = skipped {
             self.passed_over(reader, partition, skipped);
+            history = self.partitions.entry(partition).or_default();
         }
-        let history = self.partitions.entry(partition).or_default();
+        let sight = history.sights.entry(offset);
         // The first sight of these bytes was judged, and so was every receipt that came later.
-        let sight = history.sights.get(&offset);
-        if sight.is_some_and(|sight| sight.content == content) {
+        if let Entry::Occupied(first) = &sight
+            && first.get().content == content
+        {
             return;
         }
         let receipt = history.receipts.get(&offset);
@@ -395,9 +406,9 @@ impl Checker {
                 offset,
             });
         }
-        match history.sights.get(&offset) {
-            Some(sight) if sight.content != content => {
-                let (first, second) = (sight.reader, reader);
+        match sight {
+            Entry::Occupied(sight) => {
+                let (first, second) = (sight.get().reader, reader);
                 self.verdict.add(Violation::TwoContents {
                     partition,
                     offset,
@@ -405,17 +416,13 @@ impl Checker {
                     second,
                 });
             }
-            Some(_) => {}
-            None => {
+            Entry::Vacant(unseen) => {
                 self.verdict.counts.offsets_read += 1;
-                history.sights.insert(
-                    offset,
-                    Sight {
-                        content,
-                        reader,
-                        at: self.now,
-                    },
-                );
+                unseen.insert(Sight {
+                    content,
+                    reader,
+                    at: self.now,
+                });
             }
         }
         if !self.senders.contains_key(&content) {

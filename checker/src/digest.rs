@@ -1,6 +1,8 @@
 //! A fixed-size stand-in for a record's bytes, so that a history of millions of records fits in
 //! memory.
 
+use std::hash::Hasher;
+
 /// In the manner of 128-bit FNV-1a, by words of eight bytes, over length-prefixed fields, of which long ones are taken
 /// in several states beside each other, since each multiplication waits for the one before. It tells accidental damage
 /// apart, not an attacker's work: two records of one history share a digest by chance once in about 10^26 pairs.
@@ -25,6 +27,24 @@ impl Digest {
     /// The digest of a key alone, by which the records of one key are recognised.
     pub fn of_key(key: &[u8]) -> Self {
         Self(add_field(FNV_OFFSET_BASIS, Some(key)))
+    }
+}
+
+/// Hashes a digest for a map: it is a hash already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DigestHasher(u64);
+
+impl Hasher for DigestHasher {
+    fn write_u128(&mut self, digest: u128) {
+        self.0 = digest as u64 ^ (digest >> 64) as u64;
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a digest is one number");
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -120,11 +120,25 @@ pub(crate) enum Event {
     },
 }
 
+/// When an event happens, and its place in the plan.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Planned {
+    /// Its time, in microseconds, above its number: one comparison orders by both.
+    when: u128,
+    place: usize,
+}
+
+impl Planned {
+    fn us(&self) -> u64 {
+        (self.when >> 64) as u64
+    }
+}
+
 /// What is planned, by time: events of one time happen in the order in which they were planned.
 #[derive(Default)]
 struct Plan {
-    /// Time, number and place of each event, the next one first.
-    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    /// When each event happens and its place, the next one first.
+    order: BinaryHeap<Reverse<Planned>>,
     events: Vec<Option<Event>>,
     /// Places without an event.
     free: Vec<usize>,
@@ -139,16 +153,17 @@ impl Plan {
             self.events.len() - 1
         });
         self.events[place] = Some(event);
-        self.order.push(Reverse((us, self.events_made, place)));
+        let when = u128::from(us) << 64 | u128::from(self.events_made);
+        self.order.push(Reverse(Planned { when, place }));
     }
 
     /// The time of the next event.
     fn next_us(&self) -> Option<u64> {
-        self.order.peek().map(|Reverse((us, _, _))| *us)
+        self.order.peek().map(|Reverse(planned)| planned.us())
     }
 
     fn pop(&mut self) -> Option<Event> {
-        let Reverse((_, _, place)) = self.order.pop()?;
+        let Reverse(Planned { place, .. }) = self.order.pop()?;
         self.free.push(place);
         self.events[place].take()
     }
@@ -171,6 +186,8 @@ pub(crate) struct World {
     machines: Vec<Machine>,
     network: Network,
     clients: Vec<Slot>,
+    /// Empty between two calls of a client: memory for what it wants.
+    actions: Vec<Action>,
     conns: ConnNumber,
     is_healed: bool,
     calm_us: u64,
@@ -212,6 +229,7 @@ impl World {
             machines,
             network: Network::default(),
             clients: Vec::new(),
+            actions: Vec::new(),
             conns: 0,
             is_healed: false,
             calm_us: u64::MAX,
@@ -379,17 +397,19 @@ impl World {
         let machines = self.machines.iter();
         let processes = machines.filter_map(|machine| Some((machine.process.as_ref()?, machine)));
         processes.into_iter().all(|(process, machine)| {
-            let there = machine.disk.files();
+            let disk = &machine.disk;
             // What an interrupted compaction has left there is not scrubbed.
             let is_compacted = |path: &str| {
-                let mut compacted = there.iter().filter(|(file, _)| is_compacted(file));
-                compacted.any(|(file, _)| dir_of(file) == dir_of(path))
+                disk.has_file(|file| is_compacted(file) && dir_of(file) == dir_of(path))
             };
             let is_there =
-                |path: &String| there.iter().any(|(file, _)| file == path) && !is_compacted(path);
+                |path: &&String| disk.has_file(|file| file == *path) && !is_compacted(path);
+            let flipped: Vec<_> = self.flipped.iter().filter(is_there).collect();
+            if flipped.is_empty() {
+                return true;
+            }
             let told = process.damage_told();
-            let mut flipped = self.flipped.iter().filter(|path| is_there(path));
-            flipped.all(|path| {
+            flipped.into_iter().all(|path| {
                 let about = told.iter().find(|(dir, _)| path.starts_with(dir));
                 // A partition that is out of service is not scrubbed, and remembers so much only.
                 about.is_none_or(|(_, damage)| {
@@ -494,7 +514,8 @@ impl World {
 
     /// Tells a client something, and does what it wants.
     fn tell(&mut self, client: usize, event: ClientEvent) {
-        let mut actions = Vec::new();
+        // What the client wants may lead to another being told something, which takes a list of its own.
+        let mut actions = std::mem::take(&mut self.actions);
         let mut context = Context {
             now_us: self.now_us,
             random: &mut self.random,
@@ -512,7 +533,7 @@ impl World {
         {
             self.plan_restart(0);
         }
-        for action in actions {
+        for action in actions.drain(..) {
             match action {
                 Action::Connect { conn, core } => self.connect(client, conn, core),
                 Action::Send { conn, bytes } => self.client_sends(conn, bytes),
@@ -521,6 +542,7 @@ impl World {
                 Action::WakeAt(us) => self.wake(client, us),
             }
         }
+        self.actions = actions;
     }
 
     /// Counts what scrubbing has found.

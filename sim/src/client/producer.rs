@@ -4,6 +4,7 @@
 //! answer for. Without idempotence that may leave second copies, never an inversion of first copies; with it, none.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
 use std::rc::Rc;
 
 use corelane_protocol::batch::{SEQUENCES, advance_sequence, set_producer};
@@ -373,12 +374,13 @@ impl Producer {
         let mut left = self.parts.batch_bytes_max / 2;
         for _ in 0..count {
             let index = partition.partition.get();
-            let mut value =
-                format!("{}:{index}:{}:", self.parts.number, self.sequence).into_bytes();
-            self.sequence += 1;
             let filling = context
                 .random
                 .below(self.parts.value_bytes_max.min(left).max(1));
+            let mut value = Vec::with_capacity(filling as usize + 32);
+            write!(value, "{}:{index}:{}:", self.parts.number, self.sequence)
+                .expect("memory takes everything");
+            self.sequence += 1;
             left = left.saturating_sub(filling + 32);
             let letter = b'a' + (self.sequence % 26) as u8;
             let key = self.parts.keys.map(|keys| {

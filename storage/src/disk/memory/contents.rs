@@ -1,11 +1,17 @@
 //! The bytes of one file: whole blocks, of which only those ever written take memory of their own.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use crate::disk::BLOCK_BYTES;
 
 /// One block's bytes, shared by every version of the file that holds it.
-pub(super) type Block = Arc<[u8]>;
+pub(super) type Block = Arc<BlockBytes>;
+
+/// The bytes of a block, where they are copied fastest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(align(64))]
+pub(super) struct BlockBytes([u8; BLOCK_BYTES]);
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
@@ -20,9 +26,9 @@ pub(super) struct Contents {
 impl Contents {
     pub(super) fn from_bytes(bytes: &[u8]) -> Self {
         let block = |part: &[u8]| {
-            let mut block = vec![0; BLOCK_BYTES];
+            let mut block = BlockBytes::zeroed();
             block[..part.len()].copy_from_slice(part);
-            Some(block.into())
+            Some(Arc::new(block))
         };
         Self {
             len: bytes.len() as u64,
@@ -91,9 +97,9 @@ impl Contents {
         if kept_of_last > 0
             && let Some(block) = self.written(last)
         {
-            let mut bytes = block.to_vec();
+            let mut bytes = BlockBytes::clone(block);
             bytes[kept_of_last..].fill(0);
-            self.set_block(last, bytes.into());
+            self.set_block(last, Arc::new(bytes));
         }
     }
 
@@ -103,25 +109,47 @@ impl Contents {
     }
 }
 
+impl BlockBytes {
+    pub(super) fn zeroed() -> Self {
+        Self([0; BLOCK_BYTES])
+    }
+}
+
+impl Deref for BlockBytes {
+    type Target = [u8; BLOCK_BYTES];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for BlockBytes {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
 pub(super) fn zero_block() -> Block {
     thread_local! {
-        static ZEROS: Block = vec![0; BLOCK_BYTES].into();
+        static ZEROS: Block = Arc::new(BlockBytes::zeroed());
     }
     ZEROS.with(Arc::clone)
 }
 
-/// A block of these bytes. Those that hold zeros only, as files that are made ready do, share their memory.
+/// A block of these bytes, as many as a block has. Those that hold zeros only, as files that are made ready do, share
+/// their memory.
 pub(super) fn block_of(bytes: &[u8]) -> Block {
+    let bytes: &[u8; BLOCK_BYTES] = bytes.try_into().expect("writes are whole blocks");
     let zeros = zero_block();
-    if *zeros == *bytes {
+    if **zeros == *bytes {
         zeros
     } else {
-        bytes.into()
+        Arc::new(BlockBytes(*bytes))
     }
 }
 
 pub(super) fn flipped(block: &Block, byte: usize, bit: u8) -> Block {
-    let mut bytes = block.to_vec();
+    let mut bytes = BlockBytes::clone(block);
     bytes[byte] ^= 1 << bit;
-    bytes.into()
+    Arc::new(bytes)
 }

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::contents::{Block, Contents, flipped, zero_block};
+use super::contents::{Block, BlockBytes, Contents, flipped};
 use crate::disk::{BLOCK_BYTES, Durable};
 use crate::testing::Random;
 
@@ -129,9 +130,9 @@ impl FileState {
                 continue;
             };
             let end = count.min(at + BLOCK_BYTES);
-            let mut old: Vec<u8> = buf[at..end].to_vec();
-            old.resize(BLOCK_BYTES, 0);
-            buf[at..end].copy_from_slice(&torn(&old.into(), new, random)[..end - at]);
+            let mut old = BlockBytes::zeroed();
+            old[..end - at].copy_from_slice(&buf[at..end]);
+            buf[at..end].copy_from_slice(&torn(&old, new, random)[..end - at]);
         }
         count
     }
@@ -437,11 +438,13 @@ impl Survival {
 }
 
 /// A block of which each sector is the old or the new one.
-fn torn(old: &Block, new: &Block, random: &mut Random) -> Block {
-    let mut block = zero_block().to_vec();
-    let sectors = old.chunks(SECTOR_BYTES).zip(new.chunks(SECTOR_BYTES));
-    for (sector, (old, new)) in block.chunks_mut(SECTOR_BYTES).zip(sectors) {
-        sector.copy_from_slice(if random.coin() { new } else { old });
+fn torn(old: &BlockBytes, new: &BlockBytes, random: &mut Random) -> Block {
+    let mut block = old.clone();
+    let sectors = block.chunks_mut(SECTOR_BYTES);
+    for (sector, new) in sectors.zip(new.chunks(SECTOR_BYTES)) {
+        if random.coin() {
+            sector.copy_from_slice(new);
+        }
     }
-    block.into()
+    Arc::new(block)
 }

@@ -161,13 +161,19 @@ impl MemoryDisk {
     pub fn writes_in_flight(&self, predicate: impl Fn(&str) -> bool) -> usize {
         let state = self.state.borrow();
         let files = state.names.files().map(|file| file.borrow());
-        let files = files.filter(|file| predicate(&file.path));
+        let files = files.filter(|file| file.writes_in_flight() > 0 && predicate(&file.path));
         files.map(|file| file.writes_in_flight()).sum()
     }
 
     /// From now on operations take virtual time, or `None`: only turns of the executor.
     pub fn set_latency(&self, latency: Option<Latency>) {
         self.state.borrow_mut().latency = latency;
+    }
+
+    /// Whether there is a file whose path satisfies `predicate`.
+    #[must_use]
+    pub fn has_file(&self, predicate: impl Fn(&str) -> bool) -> bool {
+        self.state.borrow().names.has_file(predicate)
     }
 
     /// Every file's path and length in bytes, in the order of the paths.

@@ -68,6 +68,12 @@ impl Names {
         })
     }
 
+    /// Whether there is a file now whose path satisfies `predicate`.
+    pub(super) fn has_file(&self, predicate: impl Fn(&str) -> bool) -> bool {
+        let mut nodes = self.current.iter();
+        nodes.any(|(path, node)| matches!(node, Node::File(_)) && predicate(path))
+    }
+
     pub(super) fn file(&self, path: &str) -> io::Result<Option<FileRef>> {
         match self.current.get(path) {
             Some(Node::File(file)) => Ok(Some(Rc::clone(file))),
@@ -129,7 +135,7 @@ impl Names {
 
     pub(super) fn list(&self, dir: &str) -> io::Result<Vec<DirEntry>> {
         self.expect_directory(dir)?;
-        let entries = self.current.iter().filter(|(path, _)| parent(path) == dir);
+        let entries = self.current.iter().filter(|(path, _)| is_in(path, dir));
         Ok(entries
             .map(|(path, node)| {
                 let name = path
@@ -171,13 +177,13 @@ impl Names {
     /// A sync of `dir` that began at `begun` has succeeded.
     pub(super) fn complete_sync(&mut self, dir: &str, begun: u64) {
         self.settle(|sequence, change| {
-            (sequence <= begun && change.directory() == dir).then_some(true)
+            (sequence <= begun && change.is_in(dir)).then_some(true)
         });
     }
 
     /// A sync of `dir` has failed: the next one succeeds without what this one lost.
     pub(super) fn fail_sync(&mut self, dir: &str, random: &mut Random) {
-        self.settle(|_, change| (change.directory() == dir).then(|| random.coin()));
+        self.settle(|_, change| change.is_in(dir).then(|| random.coin()));
     }
 
     /// The paths that a crash leaves.
@@ -234,10 +240,11 @@ impl Names {
 }
 
 impl Change {
-    fn directory(&self) -> &str {
+    /// Whether it is one of this directory's names.
+    fn is_in(&self, dir: &str) -> bool {
         match self {
-            Self::Bind { path, .. } | Self::Unbind { path } => parent(path),
-            Self::Rename { to, .. } => parent(to),
+            Self::Bind { path, .. } | Self::Unbind { path } => is_in(path, dir),
+            Self::Rename { to, .. } => is_in(to, dir),
         }
     }
 
@@ -260,4 +267,9 @@ impl Change {
 /// The directory that a path is in; the data directory is the empty path.
 fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+/// Whether a path is right in this directory. Most are elsewhere, as their beginnings show.
+fn is_in(path: &str, dir: &str) -> bool {
+    path.starts_with(dir) && parent(path) == dir
 }
