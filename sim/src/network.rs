@@ -140,22 +140,27 @@ impl Conn {
 /// All connections.
 #[derive(Default)]
 pub(crate) struct Network {
-    conns: BTreeMap<ConnNumber, Conn>,
+    /// By number; `None` once one is over.
+    conns: Vec<Option<Box<Conn>>>,
     by_lane: BTreeMap<(usize, usize, ConnectionId), ConnNumber>,
 }
 
 impl Network {
     pub(crate) fn insert(&mut self, number: ConnNumber, conn: Conn) {
-        self.conns.insert(number, conn);
+        let place = number as usize;
+        if place >= self.conns.len() {
+            self.conns.resize_with(place + 1, || None);
+        }
+        self.conns[place] = Some(Box::new(conn));
     }
 
     pub(crate) fn get(&mut self, number: ConnNumber) -> Option<&mut Conn> {
-        self.conns.get_mut(&number)
+        self.conns.get_mut(number as usize)?.as_deref_mut()
     }
 
     /// The broker has accepted it.
     pub(crate) fn accepted(&mut self, number: ConnNumber, id: ConnectionId) {
-        if let Some(conn) = self.conns.get_mut(&number) {
+        if let Some(conn) = self.get(number) {
             conn.lane_id = Some(id);
             let Place { broker, core, .. } = conn.place;
             self.by_lane.insert((broker, core, id), number);
@@ -174,7 +179,7 @@ impl Network {
 
     /// Forgets the broker's side.
     pub(crate) fn forget_lane(&mut self, number: ConnNumber) {
-        if let Some(conn) = self.conns.get_mut(&number)
+        if let Some(conn) = self.get(number)
             && let Some(id) = conn.lane_id.take()
         {
             let Place { broker, core, .. } = conn.place;
@@ -184,19 +189,24 @@ impl Network {
 
     /// Drops connections that are closed on both sides.
     pub(crate) fn sweep(&mut self) {
-        self.conns
-            .retain(|_, conn| conn.client_open || conn.broker_open);
+        for conn in &mut self.conns {
+            conn.take_if(|conn| !conn.client_open && !conn.broker_open);
+        }
     }
 
     pub(crate) fn numbers(&self) -> Vec<ConnNumber> {
-        self.conns.keys().copied().collect()
+        self.iter().map(|(number, _)| number).collect()
     }
 
     pub(crate) fn numbers_of(&self, broker: usize) -> Vec<ConnNumber> {
-        let conns = self.conns.iter();
-        conns
+        self.iter()
             .filter(|(_, conn)| conn.place.broker == broker)
-            .map(|(number, _)| *number)
+            .map(|(number, _)| number)
             .collect()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (ConnNumber, &Conn)> {
+        let conns = (0..).zip(&self.conns);
+        conns.filter_map(|(number, conn)| Some((number, conn.as_deref()?)))
     }
 }

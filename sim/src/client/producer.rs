@@ -4,7 +4,7 @@
 //! answer for. Without idempotence that may leave second copies, never an inversion of first copies; with it, none.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::io::Write as _;
+use std::fmt::Write as _;
 use std::rc::Rc;
 
 use corelane_protocol::batch::{SEQUENCES, advance_sequence, set_producer};
@@ -377,9 +377,10 @@ impl Producer {
             let filling = context
                 .random
                 .below(self.parts.value_bytes_max.min(left).max(1));
-            let mut value = Vec::with_capacity(filling as usize + 32);
-            write!(value, "{}:{index}:{}:", self.parts.number, self.sequence)
-                .expect("memory takes everything");
+            let mut name = String::with_capacity(filling as usize + 32);
+            write!(name, "{}:{index}:{}:", self.parts.number, self.sequence)
+                .expect("a string takes everything");
+            let mut value = name.into_bytes();
             self.sequence += 1;
             left = left.saturating_sub(filling + 32);
             let letter = b'a' + (self.sequence % 26) as u8;

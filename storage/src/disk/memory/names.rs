@@ -176,9 +176,7 @@ impl Names {
 
     /// A sync of `dir` that began at `begun` has succeeded.
     pub(super) fn complete_sync(&mut self, dir: &str, begun: u64) {
-        self.settle(|sequence, change| {
-            (sequence <= begun && change.is_in(dir)).then_some(true)
-        });
+        self.settle(|sequence, change| (sequence <= begun && change.is_in(dir)).then_some(true));
     }
 
     /// A sync of `dir` has failed: the next one succeeds without what this one lost.
