@@ -333,7 +333,7 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
     config.journal.groups_in_flight = 1 << random.below(4);
     config.journal.queue_bytes_max = 1 << (16 + random.below(7));
     config.journal.file_bytes = (512 * KIB) << random.below(2);
-    config.journal.files_max = [2, 3, 4, 8][random.index(4)];
+    config.journal.files_max = 2 + random.below(3) as u32;
     config.log.segment_bytes = (64 * KIB) << random.below(4);
     config.log.spill_bytes = (8 * KIB as u32) << random.below(4);
     config.log.index_interval_bytes = 4096;
@@ -350,7 +350,6 @@ fn config(cores: u16, random: &mut Random) -> BrokerConfig {
         config.log.segment_ms = 300 + random.below(10_000);
     }
     config.memory.per_core_bytes = 16 * 1024 * KIB;
-    config.memory.tail_cache_bytes = 1024 * KIB;
     config.memory.read_cache_bytes = 256 * KIB;
     config
 }
