@@ -362,6 +362,8 @@ impl<D: Disk> Store<D> {
         meters.written_bytes += segment.file_bytes;
         meters.records_removed += written.removed;
         state.forget_tail(handle, segment.end_offset);
+        let mut cache = self.read_cache.borrow_mut();
+        cache.forget_below(handle, segment.end_offset);
         Ok(())
     }
 
@@ -380,7 +382,6 @@ impl<D: Disk> Store<D> {
                 incarnation: source.incarnation,
             });
         }
-        self.read_cache.borrow_mut().forget_below(handle, upto);
         self.indexes.borrow_mut().forget_below(handle, upto);
         self.wake
             .idle

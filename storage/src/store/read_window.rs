@@ -151,10 +151,11 @@ impl<D: Disk> Store<D> {
                     None => return Ok(Loaded::Elsewhere),
                 }
             };
-            match self.load_from(&segment, from).await {
-                // Compaction put another file in its place meanwhile, and removed this one.
-                Err(_) if self.is_replaced(&segment) => {}
-                loaded => return loaded,
+            let loaded = self.load_from(&segment, from).await;
+            // Compaction may have put another file in its place meanwhile, and removed this one. What was read of it is
+            // not kept: for others, who have seen the new one, records would come back.
+            if !self.is_replaced(&segment) {
+                return loaded;
             }
         }
     }

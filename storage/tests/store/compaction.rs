@@ -11,7 +11,9 @@ use corelane_storage::disk::memory::{DiskImage, Fault};
 use corelane_storage::store::{CompactionConfig, LogConfig, Read, ReadError, StoreConfig};
 use corelane_storage::testing::{Random, yield_now};
 
-use crate::support::{Machine, NOW, STORE, Store, partition, read_all, small_config, small_log};
+use crate::support::{
+    Machine, NOW, STORE, Store, partition, read_all, read_once, small_config, small_log,
+};
 
 /// How long a tombstone is kept after it was compacted, ms.
 const TOMBSTONE_MS: u64 = 5_000;
@@ -728,6 +730,52 @@ fn readers_and_deletions_meet_it_at_any_moment() {
                 latest(&kept.map(|(o, r)| (*o, r.clone())).collect())
             });
         }
+    }
+}
+
+/// What was read from a file while another took its place is not kept for others: to them it would come back.
+#[test]
+fn what_was_read_of_a_replaced_file_is_not_served_to_others() {
+    for seed in 0..100_u64 {
+        let mut life = Life::new(seed % 4, small_config(), log());
+        life.configure(LogConfig {
+            compaction: None,
+            ..log()
+        });
+        life.append(60, 10);
+        life.pass(40);
+        let machine = Machine::from_image(seed, &life.machine.disk.crash(1));
+        // Reads find little in memory, so that many are under way at any moment.
+        let config = StoreConfig {
+            read_cache_bytes: 32 << 10,
+            ..small_config()
+        };
+        let (store, _) = machine.open(STORE, config).expect("it recovers");
+        let configured = store.configure(partition(1, 0), log());
+        configured.expect("it is there");
+        store.tick(at(life.now));
+        let end = life.appended.len() as u64;
+        let reading = (0..4).map(async |reader| {
+            let mut from = reader * end / 4;
+            for round in 0..1000 {
+                store.tick(at(life.now + round));
+                if store.metrics().compaction.written_bytes > 0 {
+                    break;
+                }
+                let read = read_once(&store, partition(1, 0), Offset::new(from), 3_000).await;
+                let next = read.expect("nothing is damaged").next_offset.get();
+                from = if next < end { next } else { 0 };
+                yield_now().await;
+            }
+        });
+        let reading = futures_util::future::join_all(reading);
+        machine.executor.block_on(reading);
+        machine.settle();
+        let found = served(&machine, &store, &life.appended, 0);
+        let again = Machine::from_image(seed, &machine.disk.crash(2));
+        let (store, _) = again.open(STORE, small_config()).expect("it recovers");
+        let left = served(&again, &store, &life.appended, 0);
+        assert_eq!(found, left, "seed {seed}");
     }
 }
 
